@@ -47,12 +47,13 @@ def main(arguments: list[str]) -> int:
         if status:
             failed.append(name)
     if failed:
-        sys.stderr.write(f"failed, or a bar is not held: {', '.join(failed)}\n")
+        sys.stderr.write(f"failed, or missed a limit: {', '.join(failed)}\n")
     return 1 if failed else 0
 
 
 def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks one after the other. Yields the name, seconds and exit status of each."""
+    """Runs all benchmarks one after the other. Yields each benchmark's name, duration in seconds
+    and exit status."""
     for name in NAMES:
         began = time.monotonic()
         status = _run(name, arguments)
@@ -60,8 +61,8 @@ def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks, several at a time. Prints the output of each when it has ended, and
-    yields its name, seconds and exit status."""
+    """Runs all benchmarks, several at a time. When a benchmark has ended, prints its output, and
+    yields its name, duration in seconds and exit status."""
     running: list[subprocess.Popen[str]] = []
 
     def run(name: str) -> tuple[str, float, int, str]:
@@ -88,8 +89,8 @@ def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    """Runs a benchmark in a process of its own and waits until the process ends, also when
-    interrupted."""
+    """Runs a benchmark in a process of its own, and waits until the process ends. Returns the exit
+    status. If an exception interrupts the wait, terminates the process first."""
     process = subprocess.Popen(_command(name, arguments))
     try:
         return process.wait()

@@ -1,10 +1,10 @@
-"""Measures the definitions of modules: many requests for a missing one at once, and look-ups.
+"""Measures many simultaneous requests for unbuilt definitions, and look-ups of built definitions.
 
-200 clients ask two replicas, each of two web workers, for the definitions of one module at the same
-moment. The definitions are not built yet. A client that gets a 503 asks again after the time in
-Retry-After. The builds are counted in the logs of the web services. Then this process looks up
-10,000 definitions, first one by one, then by a hundred. The peer is psycopg, which reads the same
-rows and parses their JSON.
+200 clients ask two replicas, each with two web workers, for the definitions of one module at the
+same moment. The definitions are not built yet. A client that gets a 503 asks again after the time
+in Retry-After. The logs of the web services show how often the definitions were built. Then this
+process looks up 10,000 definitions, first one at a time, then a hundred at a time. The peer is
+psycopg, which reads the same rows and parses their JSON.
 """
 
 import http.client
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def herd(bench: Bench, clients: int) -> None:
-    """Measures how long many clients wait that all ask for the definitions of one new module at
+    """Measures how long many clients wait if they all ask for the definitions of one new module at
     once."""
     from tests.support import make
     from tests.support.cluster import cluster
@@ -62,9 +62,11 @@ def herd(bench: Bench, clients: int) -> None:
         for name in names:
             taken.append(_ask_at_once(ports, name, clients))
         builds = [_builds(bench.folder, name) for name in names]
-    title = f"{clients} clients ask for a module's definitions that are not built"
-    bench.add(Table(f"{title}: until all have them", "s", "lower", {"the last": taken}, "the last"))
-    bench.judge(Bar(f"{title}: builds", max(builds), at_least=1, at_most=1, always=True))
+    title = f"{clients} clients ask for the unbuilt definitions of one module"
+    bench.add(
+        Table(f"{title}: time of the last client", "s", "lower", {"the last": taken}, "the last")
+    )
+    bench.judge(Bar(f"{title}: number of builds", max(builds), at_least=1, at_most=1, always=True))
 
 
 def _builds(folder: Path, name: str) -> int:
@@ -146,8 +148,8 @@ def lookups(bench: Bench, count: int) -> None:
             return sum("Thing" in row[1] for rows in found for row in rows)
 
         for title, ours, theirs in (
-            (f"{count:,} look-ups, one by one", one_by_one, bare_one_by_one),
-            (f"{count:,} look-ups, by {BATCH}", in_batches, bare_batches),
+            (f"{count:,} look-ups, one at a time", one_by_one, bare_one_by_one),
+            (f"{count:,} look-ups, {BATCH} at a time", in_batches, bare_batches),
         ):
             cases = [
                 Case("look-up", lambda act=ours: _timed(act, count)),  # type: ignore[misc]
@@ -160,7 +162,7 @@ def lookups(bench: Bench, count: int) -> None:
             bench.add(table)
             bench.judge(
                 Bar(
-                    f"{title}: within 1.5 times the bare SQL",
+                    f"{title}: at most 1.5 times the time of the bare SQL",
                     table.ratio("look-up", "bare SQL"),
                     at_most=1.5,
                 )

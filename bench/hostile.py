@@ -2,8 +2,8 @@
 
 Starts one replica with two web workers on a new database. A client requests cached pages at a
 steady rate, each on a new connection: without an attack, during each attack, and during all attacks
-at once. The time of a request counts from the moment at which the rate requires it, so the time
-that it waits for a stalled server counts, too.
+at once. Each request is due at a fixed moment, and its time is measured from that moment. So the
+time includes the wait for a stalled server.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ def run(bench: Bench) -> None:
     bench.add(Table("largest web worker", "MiB", "lower", memory.samples, "none"))
     bench.judge(Bar("no cached page fails", failed, at_most=0, always=True))
     for name in attacks:
-        text = f"p99 in ms during: {name}"
+        text = f"p99 in ms of cached pages; attack: {name}"
         bench.judge(Bar(text, table.median(name), at_most=P99_MS))
     peak = max(max(each) for each in memory.samples.values())
     bench.judge(Bar("the largest web worker, MiB", peak, at_most=MEMORY_MIB))
@@ -123,7 +123,7 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
         "40 slow bodies": [bodies],
         "40 answers of 5 MB unread": [readers],
         "20 _mtimes and listings": [listings],
-        "all of them": [headers, bodies, readers, listings],
+        "all attacks at once": [headers, bodies, readers, listings],
     }
 
 

@@ -1,16 +1,16 @@
-"""Measures the time from the commit of a change until no replica uses the old entry any more.
+"""Measures the delay from the commit of a change until no replica uses the old entry any more.
 
-For sidecars the time ends when the slot of the changed file has moved on the last replica's board:
-from then on no web worker uses an older entry. Bare LISTEN, django-pgpubsub and Redis each drop the
-entry from a dictionary: the time ends when the last process has dropped it. In each case the change
-is a row that a transaction updates, and each listener is a process. The sidecar is the complete
-command, with its reports. If another program loses a change, its time is 30 s, and it isn't
-measured again.
+For sidecars the delay ends when the slot of the changed file has moved on the last replica's board:
+from then on no web worker uses an older entry. For bare LISTEN, django-pgpubsub and Redis the delay
+ends when the last listener has dropped the entry from a dictionary. Every change is a transaction
+that updates one row. Every listener is a process of its own. A sidecar runs the complete command
+`listen_file_changes`, including its reports. If a peer loses a change, the peer gets a delay of
+30 s, and isn't measured again.
 
-The second measurement is the time until a look-up refuses the entry, in a small and in a large
-cache. The third is the time from a write's commit to the first GET that answers the new bytes. It
-asks a replica of two web workers whose cache has the old bytes. Its peer is a GET that is answered
-from the database alone.
+The second measurement is the delay until a look-up refuses the changed entry, in a small and in a
+large cache. The third measurement is the time from the return of a write to the first GET that
+returns the new bytes. The GETs go to a replica with two web workers, whose cache has the old bytes.
+The peer of this measurement is a GET that bypasses the caches and reads the database.
 """
 
 import http.client
@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _ways(bench: Bench) -> list[Way]:
-    """Returns the ways to invalidate caches whose programs are installed."""
+    """Returns the ways to invalidate caches. Skips each way whose program isn't installed."""
     ways = [sidecar(), bare()]
     for each in (pgpubsub, redis_pubsub):
         try:
@@ -66,13 +66,13 @@ def _ways(bench: Bench) -> list[Way]:
     return ways
 
 
-# --- Until all listeners have applied a change -------------------------------------------------
+# --- The delay until all listeners have applied a change ---------------------------------------
 
 
 def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
-    """Measures the time until every listener has applied a change: its p99 and its median."""
+    """Measures the delay until every listener has applied a change: its p99 and its median."""
     medians: dict[str, list[float]] = {}
-    title = f"commit until heard by {replicas} replicas, {rate:,} changes/s"
+    title = f"delay of a change; replicas: {replicas}, changes/s: {rate:,}"
 
     def measure(way: Way) -> Callable[[], float]:
         def note(half: float) -> None:
@@ -88,44 +88,44 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
             except Unheard as unheard:
                 if way.name == "sidecar":
                     raise
-                # If a peer loses a change, its result is PATIENCE, and the peer isn't measured
-                # again.
-                bench.skipped[f"{way.name} after {title}"] = str(unheard)
+                # If a peer loses a change, the peer's result is PATIENCE, and the peer isn't
+                # measured again.
+                bench.skipped[f"{way.name}, since this measurement: {title}"] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
                 return PATIENCE * 1000
             note(share(times, 50))
             if found.rate < 0.9 * rate and len(times) > 100:
-                console.print(f"{title}: {way.name} had only {found.rate:.0f} changes/s")
+                console.print(f"{title}: {way.name} reached only {found.rate:.0f} changes/s")
             return share(times, 99)
 
         return run
 
     table = compare(
-        f"{title}: p99", unit="ms", better="lower", runs=bench.runs,
+        f"p99 of the {title}", unit="ms", better="lower", runs=bench.runs,
         cases=[Case(way.name, measure(way)) for way in ways], reference="bare LISTEN",
     )  # fmt: skip
     bench.add(table)
-    # `medians` has the runs of each case in order, although the order of cases alternates.
-    middle = Table(f"{title}: median", "ms", "lower", medians, "bare LISTEN")
+    # Each run measures every case once, so the n-th sample of each case in `medians` is from run n.
+    middle = Table(f"median of the {title}", "ms", "lower", medians, "bare LISTEN")
     bench.add(middle)
-    # With fewer than 100 changes the p99 would be the slowest one, so the median is judged.
+    # With fewer than 100 changes the p99 would be the slowest change, so the median is judged.
     which, judged = ("p99", table) if rate * seconds >= 100 else ("median", middle)
     bench.judge(
         Bar(
-            f"the sidecar's {which} is within 2 times bare LISTEN's: {title}",
+            f"the sidecar's {which} is at most twice that of bare LISTEN: {title}",
             judged.ratio("sidecar", "bare LISTEN"),
             at_most=2,
         )
     )
 
 
-# --- Until a cache refuses an entry ------------------------------------------------------------
+# --- The delay until a cache refuses a changed entry -------------------------------------------
 
 
 def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
-    """Measures the time from a change until a cache refuses an entry. The cases are caches of
-    several sizes, and changes of one file or of all files."""
+    """Measures the delay from a change until a cache refuses the changed entry, for caches of
+    several sizes. First each change affects one file, then each change affects all files."""
     from notifications.board import Board, Slots, now_ns
     from notifications.channels import path_key, realm_key
     from notifications.stamped_cache import StampedCache
@@ -153,25 +153,31 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
                 put(name)
                 put(other)
                 if cache.get(name) != name.encode():
-                    raise WrongBytes("an entry that nothing has changed is refused")
+                    raise WrongBytes("the cache refuses an unchanged entry")
                 at = found.change("*" if wildcard else "")
                 while cache.get(name) is not None or (wildcard and cache.get(other) is not None):
                     if now_ns() - at > 10e9:
-                        raise WrongBytes("a changed entry is used for 10 s")
+                        raise WrongBytes(
+                            "the cache still returns the old entry 10 s after the change"
+                        )
                 waited.append((now_ns() - at) / 1e6)
             return median(waited)
 
-    for wildcard, what in ((False, "its file has changed"), (True, "a publish changes all files")):
+    for wildcard, what in (
+        (False, "the entry of one changed file"),
+        (True, "the entries of all files"),
+    ):
         cases = [Case(f"{size:,} entries", partial(measure, size, wildcard)) for size in sizes]
         table = compare(
-            f"commit until a lookup refuses an entry, {what}: median of {times}",
+            f"delay until a cache refuses {what}: median of {times}",
             unit="ms", better="lower", runs=bench.runs, cases=cases,
         )  # fmt: skip
         bench.add(table)
         least, most = cases[0].name, cases[-1].name
         bench.judge(
             Bar(
-                f"{most} are refused within 1.5 times the time of {least}, where {what}",
+                f"a cache of {most} refuses {what} "
+                f"after at most 1.5 times the delay of a cache of {least}",
                 table.ratio(most, least),
                 at_most=1.5,
             )
@@ -182,7 +188,8 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
 
 
 def over_http(bench: Bench, times: int) -> None:
-    """Compares the time until a GET answers the new bytes with a GET that bypasses all caches."""
+    """Measures the time from a write until a GET returns the new bytes, and compares this time with
+    the time of a GET that bypasses the caches."""
     from tests.support import make
     from tests.support.cluster import cluster
 
@@ -230,8 +237,8 @@ def over_http(bench: Bench, times: int) -> None:
                 unit="ms",
                 better="lower",
                 runs=bench.runs,
-                reference="a GET past all caches",
-                cases=[Case("first fresh GET", fresh), Case("a GET past all caches", alone)],
+                reference="GET without caches",
+                cases=[Case("first fresh GET", fresh), Case("GET without caches", alone)],
             )
         )
         client.close()

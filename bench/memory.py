@@ -1,10 +1,11 @@
-"""Measures the memory of a cached answer beyond its body, and whether caches keep their budget.
+"""Measures the memory of a cached answer without its body, and whether caches keep to their budget.
 
 `tracemalloc` counts the bytes that Python frees when a process drops its caches, and names the
-lines that allocated them. A cache that was given more files than it can hold must not free more
-than its budget. The resident memory of a web worker that has answered 100,000 files is what an
-operator sees. It also counts memory outside the caches, such as headers that many replies share,
-and memory that the allocator doesn't return.
+lines of code that allocated these bytes. A cache that gets more files than it can hold must never
+hold more bytes than its budget. The benchmark also measures the resident memory of a web worker
+that has answered requests for 100,000 files, because operators see this figure. Resident memory
+includes memory outside the caches, such as headers that many replies share, and memory that the
+allocator doesn't return to the system.
 """
 
 import gc
@@ -69,7 +70,7 @@ def run(bench: Bench) -> None:
     worker, traced = "resident memory of a web worker", "held by the cache"
     some = list(small)[: options.traced]
     entries = compare(
-        "a cached answer beyond its body",
+        "memory of a cached answer without its body",
         unit="bytes an entry",
         better="lower",
         runs=bench.runs,
@@ -79,7 +80,7 @@ def run(bench: Bench) -> None:
         ],
     )
     bench.add(entries)
-    text = "a cached answer takes under 600 bytes beyond its body"
+    text = "a cached answer takes at most 600 bytes without its body"
     bench.judge(Bar(text, entries.median(traced), at_most=600))
     budget, most = options.budget * MIB, list(small)[: 2 * options.traced]
     kept = compare(
@@ -94,7 +95,7 @@ def run(bench: Bench) -> None:
     )
     bench.add(kept)
     for name, samples in kept.samples.items():
-        text = f"what a cache holds, {name}, by its budget"
+        text = f"a cache full of {name} holds at most 1.05 times its budget"
         bench.judge(Bar(text, max(samples) / options.budget, at_most=1.05))
     grown = compare(
         f"growth of a worker whose caches have {options.budget} MiB",
@@ -113,8 +114,8 @@ def run(bench: Bench) -> None:
 
 
 def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
-    """Returns how many bytes a worker's resident memory grows for each cached answer, without the
-    answer's body."""
+    """Returns the growth of a worker's resident memory for each cached answer, minus the size of
+    the answer's body. Unit: bytes."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(PLENTY)) as ours:
         grown, rss = fill(ours, bodies)
     bench.add(Table(f"web worker with {len(bodies):,} files of {SMALL} B cached", "MiB", "lower",
@@ -173,7 +174,7 @@ def held(bench: Bench, paths: list[str], budget: int) -> int:
         ordered = sorted(places.items(), key=lambda place: -place[1])
         ordered[PLACES:] = [("all other lines", sum(size for _, size in ordered[PLACES:]))]
         samples = {name: [size / len(paths)] for name, size in ordered}
-        title = "where an entry was allocated, its body included"
+        title = "memory of an entry with its body, by the line that allocated it"
         bench.add(Table(title, "bytes", "lower", samples))
     return sum(places.values())
 

@@ -1,11 +1,11 @@
 """Measures how fast a replica serves files and modules that are not in its caches.
 
-A client requests 10,000 files and 500 modules, each once, on 8 connections. It asks a web worker
-that has just started, and a worker with full caches after a notification that all files have
-changed, although they haven't. The peer reads the same bytes with one query by key, without Django,
-under the same web server with the same number of threads. nginx shows what files cost without a
-database; there the client is the limit. The time of a GET is the time of all requests divided by
-their number.
+A client requests 10,000 files and 500 modules, each once, on 8 connections. First it sends these
+requests to a web worker that has just started. Then it sends them to a worker with full caches,
+after a notification that all files have changed, although no file has changed. The peer reads the
+same bytes with one query by key, without Django, under the same web server with the same number of
+threads. nginx shows what files cost without a database. nginx is faster than the client, so the
+client limits this figure. The time of a GET is the time of all requests divided by their number.
 """
 
 import sys

@@ -1,14 +1,16 @@
 """Measures the time of a publish by the number of files, and how publishes delay other requests.
 
-A publish is the function that the web service calls. It takes locks, checks, notifies, and commits
-the publication and its rendering job. The peer copies the same files of 1 KB as hosts of static
-sites do, with `cp -a` and a rename, on a file system in memory. A file is written before each
-republishing. The write isn't timed, and its bytes are checked afterwards.
+This process publishes with the function that the web service calls. The function takes locks, makes
+its checks, sends notifications, and commits the publication and its rendering job. The peer works
+like a host of static sites: it copies 10,000 of the same files with `cp -a`, and renames the copy.
+The files have 1 KB each, and the copied folder is on a file system in memory. Then the realms are
+published again, and one file is written before each publish. The write isn't timed, and the
+published bytes are checked.
 
 Then 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a visitor reads a cached
-page 100 times a second, and another author writes a small file 10 times a second. A request's time
-counts from the moment at which the rate requires it. A client that gets a 503 asks again after the
-time in Retry-After. No worker runs, so no page is rendered.
+page 100 times a second, and another author writes a small file 10 times a second. Each read and
+each write is due at a fixed moment, and its time is measured from that moment. A client that gets a
+503 asks again after the time in Retry-After. No worker runs, so no page is rendered.
 """
 
 import http.client
@@ -53,7 +55,8 @@ def main() -> int:
 
 
 def by_size(bench: Bench) -> None:
-    """Compares publishes of realms of each size with copies of folders with as many files."""
+    """Measures publishes of realms of several sizes. Compares the publish of one of these sizes
+    with the copy of a folder that has as many files."""
     from tests.support import make
 
     sizes = (100, 1_000) if bench.quick else SIZES
@@ -103,10 +106,10 @@ def by_size(bench: Bench) -> None:
         runs=bench.runs, cases=[Case(f"{size:,} files", publish(size, True)) for size in sizes],
     )  # fmt: skip
     bench.add(again)
-    for what, found in (("unchanged", table), ("after a change of one", again)):
+    for what, found in (("with no file changed", table), ("after one file has changed", again)):
         bench.judge(
             Bar(
-                f"publishing {most} takes at most 1.5 times as long as {least}, {what}",
+                f"publishing {most} takes at most 1.5 times as long as publishing {least}, {what}",
                 found.ratio(most, least),
                 at_most=1.5,
             )
@@ -185,8 +188,8 @@ def at_once(bench: Bench, count: int) -> None:
     )
     bench.add(table)
     label = f"{count} publishes"
-    bench.add(Table("until all are published", "s", "lower", {label: taken}, label))
-    bench.add(Table("of these, told to come back", "answers", "lower", {label: refusals}))
+    bench.add(Table("time until all realms are published", "s", "lower", {label: taken}, label))
+    bench.add(Table("503 answers to publish requests", "answers", "lower", {label: refusals}))
     for kind, limit in (("reads", 100), ("writes", 1000)):
         bench.judge(
             Bar(
@@ -291,7 +294,7 @@ def _publish_all(
         thread.join()
     taken = time.perf_counter() - at
     if wrong:
-        raise WrongBytes(f"{len(wrong)} publishes failed, as {wrong[0]}")
+        raise WrongBytes(f"{len(wrong)} publishes failed, for example: {wrong[0]}")
     for source, published, _ in sources:
         _check(published, "index.css", source.split("/")[3].encode())
     return taken

@@ -1,14 +1,15 @@
-"""Measures how fast a realm's pages are rendered: all of them, and after a small change.
+"""Measures how fast pages are rendered: all pages of a realm, and the pages after a small change.
 
 Starts two replicas and a Celery worker with two processes on a new database, with default settings.
-Publishes a realm through one replica and measures the time until the other replica reports that the
-pages are ready: of all cards, of one changed card, and of one changed module that several cards
-use.
+Publishes a realm through one replica, and measures the time until the other replica reports that
+the pages are ready. There are three cases: all cards are rendered, one card has changed, or one
+module that several cards use has changed.
 
 The peers make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium,
-which opens 200 of the cards in tabs, one tab for each processor at a time. For each card the realm
-server also makes two further formats, a search document and a row in the database. --large renders
-a second realm of that many cards once, to compare the time of a card.
+which opens 200 of the cards in tabs, one tab for each processor at a time. Unlike the peers, the
+realm server also makes two further formats, a search document and a database row for each card.
+With --large the benchmark also renders a larger realm once, and compares the time for each card in
+the two realms.
 """
 
 import json
@@ -46,7 +47,11 @@ def main() -> int:
     add("--cards", type=int, default=10_000, help="cards (default: 10,000)")
     add("--modules", type=int, default=20, help="modules (default: 20)")
     add("--repeat", dest="runs", type=int, default=3, help="the same as --runs")
-    add("--large", type=int, help="also renders a realm of this many cards, as 100000: minutes")
+    add(
+        "--large",
+        type=int,
+        help="also renders a realm with this many cards, for example 100000 (takes minutes)",
+    )
     if bench.quick:
         bench.options.cards, bench.options.modules = 60, 5
     with bench:
@@ -65,7 +70,7 @@ def run(bench: Bench) -> None:
     others = _others(bench)
     done: list[tuple[str, Run]] = []
     memory = Memory()
-    # These are the default settings, because the tests' fleet uses shorter times.
+    # The tests' fleet would use shorter times, so set the server's default times.
     with cluster(bench.folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
         fleet.start_worker()
         wait_idle()
@@ -99,7 +104,7 @@ def run(bench: Bench) -> None:
                 unit="pages/s", better="higher", runs=bench.runs,
                 cases=[Case("realm server", all_pages), *others],
             )  # fmt: skip
-            used = f"one module changed that {len(users(MODULE, options)):,} cards use"
+            used = f"one module changed, used by {len(users(MODULE, options)):,} cards"
             changes = compare(
                 f"publish until a peer's pages are ready: {options.cards:,} cards",
                 unit="s", better="lower", runs=bench.runs, reference="full",
@@ -158,8 +163,8 @@ def wait_idle() -> None:
         before = sum(cpu_seconds().values())
         time.sleep(0.2)
         busy = sum(cpu_seconds().values()) - before
-        # Workers build definitions a second after the pages, and hold their messages meanwhile, so
-        # an empty folder of messages isn't enough.
+        # An empty folder of messages doesn't prove that all work is done. Workers build definitions
+        # a second after the pages, and until then they hold the messages for this work.
         pending = live.exists() or WantedDefinitions.objects.exists()
         return not any(messages.glob("*.msg")) and not pending and busy < 0.05
 
@@ -209,7 +214,8 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
         answer = b.get(check, "application/vnd.api+json")
         return answer.status == 200 and int(answer.headers["x-realm-generation"]) >= generation
 
-    # Requests would slow the rendering, so check only after an index swap or a second without one.
+    # Requests would slow down the rendering, so check only after an index swap, or when there has
+    # been no index swap for one second.
     while True:
         swapped = next(swaps.notifies(timeout=1, stop_after=1), None)
         if (swapped is None or swapped.payload == site) and ready():
@@ -260,7 +266,7 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
     few, many = each
     table = Table("the time of a card", "ms", "lower", each, few)
     bench.add(table)
-    text = f"{many}: within 1.2 of the time of a card of {few}"
+    text = f"one of {many} takes at most 1.2 times as long as one of {few}"
     bench.judge(Bar(text, table.ratio(many, few), at_most=1.2))
 
 

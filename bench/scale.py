@@ -1,12 +1,12 @@
 """Measures whether frequent operations stay cheap when an installation grows.
 
-The figures are a cache hit, a publish, a notification, a sidecar's report and the admin's start
-page. Each is measured in a small and in a large installation. Four things grow, one at a time:
-listeners, realms in the registry, replicas that report, and files in the published realm. All rows
-are inserted in bulk. A hit is read from the web service's cache, without a socket. A notification
-takes from its commit until a sidecar's board has moved. For a report only the sidecar's processor
-time counts, because a report waits for a ping. The peer is the realm server itself at the smallest
-size.
+The operations are a cache hit, a publish, a notification, a sidecar's report, and a view of the
+admin's start page. Each operation is measured in a small and in a large installation. Four things
+grow, one at a time: listeners, realms in the registry, replicas that report, and files in the
+published realm. All rows are inserted in bulk. A hit is read from the web service's cache, without
+a socket. The time of a notification is the time from its commit until a sidecar has moved the slot
+on its board. For a report only the sidecar's processor time counts, because a report waits for a
+ping. The peer is the realm server itself at the smallest size.
 """
 
 import multiprocessing
@@ -77,8 +77,8 @@ def run(bench: Bench, sizes: Sizes) -> None:
     fill(source, FEW_FILES)
     make.publish(source, SITE)
     few, many = FEW_FILES, sizes.files
-    # The smallest and the largest size of each thing that grows. Files are last, because they are
-    # not removed.
+    # The smallest and the largest size of each thing that grows. The number of files grows last,
+    # because the added files are never removed.
     pairs: list[tuple[State, State]] = [
         (
             State("1 listener", nullcontext()),
@@ -268,8 +268,8 @@ def _realms(count: int) -> Iterator[None]:
 
 @contextmanager
 def _files(source: Any, count: int) -> Iterator[None]:
-    """Adds `count` files to the source realm and the published realm. Doesn't remove the files,
-    because the number of files is the last size that grows."""
+    """Adds `count` files to the source realm and the published realm. Leaves the files there,
+    because no other size is measured afterwards."""
     from tests.support import make
 
     fill(source, count, distinct=False, first=FEW_FILES + 1)

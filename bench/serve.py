@@ -1,10 +1,10 @@
 """Measures how fast a replica answers from its caches: files, a module, a page, and 304s.
 
-Each server has one worker process and the same bytes; wrk asks for one URL over and over, on 1 and
-on 32 connections. The bare applications give the same bytes and headers from a dictionary under the
-same web server, so they are the most that any Python code can reach there. nginx and Varnish say
-what is possible without Python, and the edge is nginx as deploy/nginx.conf has it. The order of the
-servers changes with each run.
+Each server has one worker process and serves the same bytes. wrk requests one URL over and over, on
+1 connection and on 32 connections. The bare applications run under the same web server as the
+replica, and answer with the same bytes and headers from a dictionary. So they show how fast Python
+code can be under this web server. nginx and Varnish show what is possible without Python. The edge
+is nginx with the configuration of deploy/nginx.conf. Each run has another order of the servers.
 """
 
 import sys
@@ -49,7 +49,7 @@ class What:
 def main() -> int:
     bench = Bench("serve", __doc__)
     bench.parser.add_argument(
-        "--seconds", type=int, default=3, help="of load for each case and run (default: 3)"
+        "--seconds", type=int, default=3, help="seconds of load in each run of a case (default: 3)"
     )
     with bench:
         run(bench)
@@ -81,11 +81,18 @@ def run(bench: Bench) -> None:
         bench.add(table, plot=False)
     worst = partial(extreme, rates, min)
     for peer in (ASGI, WSGI):
-        bench.judge(Bar(*worst(f"a hit is at least 0.95 of {peer}", HIT, peer), at_least=0.95))
-    text = "a hit through the edge is at least 0.8 of nginx's static files"
+        bench.judge(
+            Bar(
+                *worst(f'rate of hits: at least 0.95 times that of "{peer}"', HIT, peer),
+                at_least=0.95,
+            )
+        )
+    text = "rate of hits through the edge: at least 0.8 times that of nginx's static files"
     bench.judge(Bar(*worst(text, EDGE, NGINX), at_least=0.8))
     for peer in (DJANGO, GUNICORN):
-        bench.judge(Bar(*worst(f"a hit is at least 6 times a {peer}", HIT, peer), at_least=6))
+        bench.judge(
+            Bar(*worst(f'rate of hits: at least 6 times that of "{peer}"', HIT, peer), at_least=6)
+        )
     text = "the p99 of a hit through the edge is at most twice that of nginx's static files"
     bench.judge(Bar(*extreme(delays, max, text, EDGE, NGINX), at_most=2))
 
@@ -246,8 +253,9 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """Returns the text and the figure of a bar. The figure is the worst ratio of the cases `case`
-    and `to` in any table."""
+    """Returns the text and the figure for a bar. The figure is the worst of the tables' ratios of
+    the case `case` to the case `to`. `choose` is `min` if low ratios are bad, or `max` if high
+    ratios are bad. The text is `text` with the title of the table that has the worst ratio."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:

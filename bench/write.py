@@ -123,7 +123,7 @@ def _compare(bench: Bench, title: str, cases: Sequence[Case], unit: str) -> None
     if len(cases) > 1:
         bench.judge(
             Bar(
-                f"{title}: at least half as many as pgbench",
+                f"{title}: at least half of pgbench's rate",
                 table.ratio("HTTP", cases[-1].name),
                 at_least=0.5,
             )

@@ -12,7 +12,7 @@ import { lastSegment, pageURL } from "./url.ts";
 
 /** The base class of every card type. Its static members are what a type can declare. */
 export class Card {
-  /** The name of the type for people; the class name if absent. */
+  /** The name of the type that people see; the class name if absent. */
   static displayName = "Card";
   static description?: string;
   /**
@@ -26,8 +26,8 @@ export class Card {
   static atom?: AnyTemplate;
   static head?: AnyTemplate;
   /**
-   * CSS for this type's templates. Every page that shows such a card includes it once. It applies only
-   * inside the card; `:scope` is the card itself.
+   * CSS for this type's templates. A page that shows cards of this type includes the CSS once. The
+   * CSS applies only inside these cards; `:scope` is the card itself.
    */
   static styles?: string;
 
@@ -158,7 +158,7 @@ export function fieldValue(card: Card, name: string): unknown {
     : undefined;
 }
 
-/** The text of the first named field that has one. */
+/** The first non-empty text among the values of the fields in `names`; null if there is none. */
 export function firstText(card: Card, names: readonly string[]): string | null {
   for (const name of names) {
     const value = fieldValue(card, name);
@@ -167,7 +167,10 @@ export function firstText(card: Card, names: readonly string[]): string | null {
   return null;
 }
 
-/** A card's title: its title, name or displayName, else the realm's name for an index, else its file name. */
+/**
+ * A card's title: the text of its field `title`, `name` or `displayName`. If these fields have no
+ * text, the title is the realm's name for the realm's index, and the file name for any other card.
+ */
 export function titleOf(card: Card, realm?: RealmInfo): string {
   const title = firstText(card, ["title", "name", "displayName"]);
   if (title) return title;

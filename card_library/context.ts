@@ -22,7 +22,10 @@ export interface Place {
 
 export const PlaceContext = createContext<Place | null>(null);
 
-/** Whether this card is being rendered in one of these formats, here or in a template around here. */
+/**
+ * Whether `card` is being rendered in one of `formats`: by the template at `place`, or by a
+ * template that embeds this template, directly or not.
+ */
 export function isAround(place: Place, card: Card, formats: readonly Format[]): boolean {
   for (let here: Place | null = place; here; here = here.around) {
     if (here.card === card && formats.includes(here.format)) return true;

@@ -151,7 +151,10 @@ interface Row {
   value: unknown;
 }
 
-/** The fields of a card that have a value that the header (`above`) doesn't show. */
+/**
+ * The fields of a card that have a value, without the fields that the header shows. `above` has the
+ * values in the header.
+ */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
     .map(([name, field]) => ({
@@ -240,7 +243,10 @@ function Value({ field, value }: { field: Field; value: unknown }) {
   return <>{text}</>;
 }
 
-/** A plain value for people. A number of four digits has no separator, because it may be a year. */
+/**
+ * Formats a value as readable text. A number of four digits has no separator, because the number
+ * may be a year.
+ */
 function textOf(value: unknown): string {
   if (value instanceof Date) return formatDate(value);
   if (typeof value === "boolean") return value ? "Yes" : "No";

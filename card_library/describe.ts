@@ -5,7 +5,7 @@ import type { CardClass, CodeRef } from "./types.ts";
 
 export interface FieldDefinition {
   kind: FieldKind;
-  /** The plain type, or the card class that it contains or links to. */
+  /** The type of a plain value, or the card class that the field contains or links to. */
   type: string | CodeRef;
   computed: boolean;
   label: string | null;
@@ -17,7 +17,7 @@ export interface Definition {
   displayName: string;
   description: string | null;
   fields: Record<string, FieldDefinition>;
-  /** Ancestors, nearest first, ending with `Card` itself. */
+  /** The exported ancestors of the class, nearest first, ending with `Card` itself. */
   adoptionChain: CodeRef[];
 }
 
@@ -25,7 +25,10 @@ export interface Definition {
 export class CodeRefs {
   readonly #refs = new Map<CardClass, CodeRef>();
 
-  /** Registers the card classes of a module; a class belongs to the first module it is registered for. */
+  /**
+   * Registers the card classes that a module exports. If several modules export a class, the class
+   * belongs to the module that was registered first.
+   */
   register(module: string, exports: Record<string, unknown>): void {
     for (const [name, value] of Object.entries(exports)) {
       if (isCardClass(value) && !this.#refs.has(value)) this.#refs.set(value, { module, name });
@@ -41,7 +44,7 @@ export class CodeRefs {
     return { module: "@realm/base", name: "Card" };
   }
 
-  /** The ancestors of a class that modules export, nearest first. */
+  /** References to the exported ancestors of a class, nearest first, ending with `Card` itself. */
   chain(type: CardClass): CodeRef[] {
     const chain: CodeRef[] = [];
     for (let here = type; here !== Card;) {

@@ -29,7 +29,9 @@ interface EmbedState {
 export class Embed extends Component<EmbedProps, EmbedState> {
   static contextType = PlaceContext;
 
-  /** A contained card is this card's own data, so its failure is this card's failure. */
+  /**
+   * Only a linked card that fails gets a placeholder. A contained card makes its container fail.
+   */
   componentDidCatch(error: unknown) {
     if (!this.props.card || stateOf(this.props.card).path !== "") throw error;
     this.setState({ failed: true });
@@ -56,7 +58,7 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   }
 }
 
-/** Renders a card's template at a place. */
+/** Renders a card with its template for a format. `place` names the card and the format. */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
   const own = classOf(card)[format];
@@ -73,7 +75,10 @@ export function nested(place: Place) {
   return <PlaceContext.Provider value={place}>{content}</PlaceContext.Provider>;
 }
 
-/** The format to show a card in: `atom` if `wanted` would form a circle; null if `atom` would, too. */
+/**
+ * The format in which a card is shown: `wanted`, or `atom` if `wanted` would form a circle. Null if
+ * `atom` would form a circle, too, or if the cards are nested too deeply.
+ */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;
   const format = OPEN_FORMATS.includes(wanted) && isAround(place, card, OPEN_FORMATS)

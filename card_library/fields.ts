@@ -15,7 +15,7 @@ export type ValueType = "string" | "number" | "boolean" | "date" | "markdown" | 
 export interface FieldOptions<T = unknown> {
   /** The value if the document has none. */
   default?: T;
-  /** The name of the field for people. */
+  /** The name that people see for the field, in place of the name in the code. */
   label?: string;
   description?: string;
 }
@@ -31,7 +31,7 @@ export interface Field<T = unknown> {
   read(card: Card, state: CardState, name: string): T;
 }
 
-/** A field of one plain value; lists of such values use its `decode`. */
+/** A field with one plain value. For a list of plain values, `decode` is called for each value. */
 export interface ValueField<T, Empty = T> extends Field<T | Empty> {
   readonly type: ValueType;
   readonly target?: undefined;
@@ -66,7 +66,7 @@ export function boolean(options: FieldOptions<boolean> = {}): ValueField<boolean
   });
 }
 
-/** A day (`2026-03-01`) or a moment (`2026-03-01T09:30:00Z`); without a zone it is in UTC. */
+/** A day (`2026-03-01`) or a moment (`2026-03-01T09:30:00Z`). A value without a zone is in UTC. */
 export function date(options: FieldOptions<Date | string> = {}): ValueField<Date, null> {
   return valueField<Date, null>("date", options, null, (value, where) => {
     if (value instanceof Date) return value;
@@ -77,7 +77,10 @@ export function date(options: FieldOptions<Date | string> = {}): ValueField<Date
   });
 }
 
-/** The URL of an image. A document may have it relative to the card; templates get it absolute. */
+/**
+ * The URL of an image. In a document, the URL may be relative to the card. Templates get an absolute
+ * URL.
+ */
 export function image(options: FieldOptions<string> = {}): ValueField<string, null> {
   return valueField<string, null>("image", options, null, (value, where, state) => {
     const url = typeof value === "string" ? resolveURL(value, state.url) : null;
@@ -142,8 +145,9 @@ export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}
 }
 
 /**
- * A value computed from the card's other fields. It must not be a promise. If the parameter's type names
- * the fields, `computed((card: { title: string }) => ...)`, the type check finds misspelt ones.
+ * A value computed from the card's other fields. `compute` must not return a promise. The type of
+ * `compute`'s parameter can name the fields, as in `computed((card: { title: string }) => ...)`.
+ * Then the type check finds misspelt names.
  */
 export function computed<T, C = AnyCard>(
   compute: (card: C) => T,
@@ -210,7 +214,10 @@ function cardField<K extends FieldKind, C>(
   };
 }
 
-/** A class is given directly or, if modules import each other, by an arrow function (no prototype). */
+/**
+ * Returns a function that returns a class. `target` is the class itself, or an arrow function if
+ * modules import each other. A class has a `prototype`, and an arrow function has none.
+ */
 function thunk<C>(target: C | (() => C)): () => C {
   const isFunction = typeof target === "function" && !(target as unknown as AnyClass).prototype;
   return isFunction ? target as () => C : () => target as C;

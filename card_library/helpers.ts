@@ -18,8 +18,8 @@ const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /**
- * A date for people. Always in British English and UTC, so that a page is the same wherever it is
- * rendered; `""` for null.
+ * Formats a date for readers; returns `""` for null. The text is in British English and, unless
+ * `options` names a time zone, in UTC. So a page is the same wherever it is rendered.
  */
 export function formatDate(
   date: Date | null | undefined,

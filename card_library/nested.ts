@@ -3,7 +3,7 @@ import { type Card, type CardState, createCard, isCardClass } from "./card.ts";
 import type { Relationship } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
 
-// deno-lint-ignore no-explicit-any -- only ever asked whether it has a prototype
+// deno-lint-ignore no-explicit-any -- used only to check whether a value has a prototype
 export type AnyClass = abstract new (...args: any[]) => unknown;
 
 /** The card at `place` of the document that `owner` is part of. */
@@ -19,12 +19,15 @@ export function contained(
   return createCard(type, { ...owner, attributes, path: `${owner.path}${place}.` });
 }
 
-/** The linked cards of one field; links to no card are left out. */
+/** The linked cards of one field. Links to missing cards are left out. */
 export function linked(state: CardState, name: string): Card[] {
   return linkedURLs(state, name).map((url) => state.store.get(url)).filter((card) => card !== null);
 }
 
-/** The targets of one field's links: one link, a list of links, or keys `name.0`, `name.1`, ... */
+/**
+ * The targets of one field's links. In the document the field is one link, a list of links, or a
+ * link under each of the keys `name.0`, `name.1`, ...
+ */
 export function linkedURLs(state: CardState, name: string): string[] {
   const key = state.path + name;
   const entry = ownValue(state.relationships, key);
@@ -41,7 +44,7 @@ export interface NumberedLink {
 
 const numbered = new WeakMap<CardState["relationships"], Map<string, NumberedLink[]>>();
 
-/** The numbered links of a document, in order, by the name before the number. */
+/** For each field name, the links whose keys end in a number, sorted by that number. */
 export function numberedLinks(
   relationships: CardState["relationships"],
 ): Map<string, NumberedLink[]> {
@@ -61,7 +64,7 @@ export function numberedLinks(
   return found;
 }
 
-/** The value of an object's own property. An inherited one, such as `constructor`, doesn't count. */
+/** The value of an object's own property. Ignores inherited properties, such as `constructor`. */
 export function ownValue<T>(values: Record<string, T>, name: string): T | undefined {
   return Object.hasOwn(values, name) ? values[name] : undefined;
 }

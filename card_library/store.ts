@@ -4,7 +4,7 @@
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
-/** Replaces a linked card whose type can't be loaded; it has only a title. */
+/** Replaces a linked card whose type can't be loaded. An unavailable card has only a title. */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
 }
@@ -39,7 +39,10 @@ export class CardStore {
     return card;
   }
 
-  /** The URL of a card's page. The page of a published source realm's card is in the published realm. */
+  /**
+   * The URL of a card's page. For a card of a published source realm, this is a URL in the
+   * published realm.
+   */
   address(url: string): string {
     return this.#source.address?.(url) ?? url;
   }

@@ -1,8 +1,8 @@
 /**
- * The styles of one page: the styles of each card type in it, once each.
+ * The styles of one page: the styles of each card type on the page, once each.
  *
- * A type's styles apply from the card's own root to where another card begins, so that cards of any
- * realm can't disfigure the page or each other.
+ * A type's styles apply to the type's own cards, but not to the contents of the cards that these
+ * cards embed. So embedded cards can't disfigure the page, and cards can't disfigure each other.
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
@@ -56,7 +56,7 @@ function rebased(css: string, module: string): string {
   });
 }
 
-/** Matches each `url()` of CSS, and the comments and strings, which are left as they are. */
+/** Matches each `url()` of CSS, and also comments and strings, whose text must stay unchanged. */
 const URLS =
   /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 
@@ -75,7 +75,7 @@ export class Styles {
     return this.#stylesOf(type).keys;
   }
 
-  /** `heir` is the module of a subclass. Its URL is the base of `url()`s if no module exports `type`. */
+  /** `heir` is a subclass's module. If no module exports `type`, `url()` is relative to `heir`. */
   #stylesOf(type: CardClass, heir?: string): TypeStyles {
     let styles = this.#known.get(type);
     if (!styles) {

@@ -5,7 +5,7 @@ export interface Warning {
   message: string;
 }
 
-/** A file that a card shows or links to by URL. The reindex checks whether it exists. */
+/** A file that a card shows or links to by URL. The reindex checks whether the file exists. */
 export interface Reference {
   key: string;
   url: string;

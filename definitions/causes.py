@@ -1,6 +1,5 @@
-"""Shortens the causes of new generations. A cause is a text for people that says what raised a
-generation. A cause is stored with every counter that a transaction raises, so the cause's length is
-limited."""
+"""Shortens causes. A cause is a text that tells people why a generation was raised. The cause is
+stored with every counter that a transaction raises, so the cause's length is limited."""
 
 from collections.abc import Collection
 from itertools import islice

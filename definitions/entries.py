@@ -26,8 +26,8 @@ class CodeRef:
 class DefinitionCacheEntry:
     """The definitions of a module by export name, or the error of the last build of the module.
 
-    `realms` are the realms from which the definitions were built. Only readers of all these realms
-    may see them.
+    `realms` are the realms from which the definitions were built. A user may see the definitions
+    only if the user may read all of these realms.
     """
 
     module_url: str

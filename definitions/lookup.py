@@ -136,9 +136,10 @@ class DefinitionLookup:
     # --- invalidating ---
 
     def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
-        """Drops all definitions that were built from a realm's modules. Raises the realm's counter,
-        deletes the rows, also rows of other realms, and notifies every replica. Builds that are
-        running can't store their results any more. `by` tells people what raised the counter.
+        """Drops all definitions that were built from a realm's modules, including definitions of
+        modules in other realms. Raises the realm's counter, deletes the rows, and notifies every
+        replica. Builds that are running can't store their results any more. `by` tells people what
+        raised the counter.
 
         Runs in the caller's transaction, or in one of its own.
         """
@@ -223,9 +224,10 @@ class DefinitionLookup:
     def _build(
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """Returns the module's entry, or the module's new location if the module has gained
-        dependencies. An entry for the old location could not be stored, so every waiting process
-        would build it again."""
+        """Returns the module's entry. If the module has gained dependencies, or has become private
+        or public, returns the module's new location instead of building. A build that has not read
+        the counters of all dependencies could not store its entry, and every waiting process would
+        repeat the build."""
         cached = self._cached(location)
         if cached is not None:
             return cached
@@ -247,8 +249,8 @@ class DefinitionLookup:
         return entry
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
-        """Builds the module's entry. Also returns a flag, which is False if the build read private
-        realms although the location is public. Such an entry must not be stored."""
+        """Returns a new entry for the module, and whether the entry may be stored. An entry must
+        not be stored if the build read private realms although the location is public."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)

@@ -31,8 +31,8 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order, as `make_counters` does. `by` says in words for people why
-    the counters are raised."""
+    """Raises counters in sorted order, the order in which `make_counters` creates counters. `by`
+    tells people why the counters are raised."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -70,9 +70,9 @@ def make_counters(counters: Iterable[Counter]) -> None:
 
 
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """Returns the committed values of counters. With `hold`, the counters are locked until the
-    caller's transaction ends, and counters that another transaction is raising are left out, to
-    avoid deadlocks."""
+    """Returns the committed values of counters. With `hold`, locks the counters until the caller's
+    transaction ends, and leaves out counters that another transaction is raising, to avoid
+    deadlocks."""
     wanted = sorted(counters)
     scopes, keys = [scope for scope, _ in wanted], [key for _, key in wanted]
     with connection.cursor() as cursor:

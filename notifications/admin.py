@@ -46,7 +46,8 @@ def preview(field: str) -> Callable[[Model], str]:
 class ReadOnlyAdmin(AnyModelAdmin):
     """Shows rows with all their fields; nobody can add, change or delete them."""
 
-    #: Fields that can be large. Lists omit them, and detail pages show their beginning.
+    #: Fields that can be large. The admin's lists omit these fields, and its detail pages show only
+    #: the first characters of each field.
     large: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     list_per_page = 50

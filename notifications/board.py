@@ -7,11 +7,13 @@ new random number in it, in one aligned store. So the board needs no lock, and a
 or dies in the middle can't block others (docs/decisions/board-without-locks.md).
 
 Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). Nobody can set
-this clock. It continues while the machine sleeps, so that a board expires during a long sleep.
+this clock. The clock keeps running while the machine sleeps, so that a board expires during a long
+sleep.
 
 If the file is incomplete, or from another boot or version, a starting process replaces the file by
-a new one. It never repairs the file, because other processes may have mapped it. An old board never
-becomes live again, so processes that have mapped it switch to the new board.
+a new one. A process never repairs the file, because other processes may have mapped the file. An
+old board never becomes live again, so processes that have mapped the old board switch to the new
+board.
 """
 
 import fcntl
@@ -181,7 +183,7 @@ class Board:
                 return False
             if page is None:
                 return False
-            # Other processes may still have mapped the old board, and must not trust it.
+            # Expire the old board, because other processes may still use it.
             self.go_live(0)
             self._file, self._words = page.file, page.words
         logger.warning("the board %s was replaced; this process uses the new board", self.path)
@@ -226,8 +228,8 @@ class Board:
 
 @short_cached(maxsize=4096)
 def _word_of(key: str) -> int:
-    """Returns the position of a key's slot in the board's words. The result is cached, because
-    every cache entry has the slots of its realms."""
+    """Returns the position of a key's slot in the board's words. The result is cached, because the
+    keys of realms recur in many cache entries."""
     return _HEADER + slot_of(key)
 
 
@@ -239,7 +241,8 @@ def slot_of(key: str) -> int:
 
 
 def _unseen() -> int:
-    # The kernel makes the number. Python's `random` would repeat its numbers in a forked process.
+    # `secrets` gets random bits from the kernel. Python's `random` would produce the same numbers
+    # in every forked process.
     return secrets.randbits(64)
 
 

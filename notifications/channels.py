@@ -36,10 +36,13 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """Returns the board key of a realm. The key's slot moves when the realm is created or deleted,
-    when its permissions change, and when its pages are published at another URL. It moves when the
-    realm's row changes, except the generation and the totals. It also moves when all files count as
-    changed: after a publish, or after a write of many files."""
+    """Returns the board key of a realm. The key's slot moves in the following cases:
+
+    - The realm is created or deleted.
+    - The realm's permissions change, or its pages are published at another URL.
+    - The realm's row changes, and not only its generation, the generation's cause or its totals.
+    - All files of the realm count as changed, as after a publish or a write of many files.
+    """
     return f"realm|{realm_url}"
 
 

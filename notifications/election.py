@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 #: How long a process waits for its election. After that, it does the work without being elected.
 ELECTION_SECONDS = 30.0
-#: How long a lease lasts without renewal. It ends after this time if its process dies or freezes.
+#: How long a lease lasts without renewal. If the elected process dies or freezes, its lease ends
+#: after this time.
 LEASE_SECONDS = 5.0
 RENEW_SECONDS = 1.0
 #: The average time after which a waiting process tries again to take the lease.

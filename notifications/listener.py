@@ -8,9 +8,9 @@ second from then on. Postgres delivers in commit order, so a received ping prove
 has received everything that was committed before the ping was sent. The board is valid for one
 staleness bound from the time at which that ping was *sent*.
 
-The listener sends pings through the web service's database connection settings, by which changes
-are sent too. So the board doesn't go live if the connection listens to another server (a replaced
-primary, a wrong URL) or uses a pooler that shares connections.
+The listener sends its pings to the default database, because the web service sends changes to that
+database. So the board doesn't go live if the listening connection reaches another server (a
+replaced primary, a wrong URL) or a pooler that shares connections.
 
 If no ping arrives, the board expires and web workers bypass their caches: loads still store
 entries, but no entry is used until the board is live again. A watchdog then cuts the connections,
@@ -104,8 +104,9 @@ class Told(Protocol):
 @dataclass
 class Listener:
     """Receives notifications for one replica. `connect` opens the listening connection, and
-    `connect_as_writers` a connection for sending pings. Both are psycopg connections in autocommit
-    mode. Without `connect_as_writers`, the listening connection sends the pings."""
+    `connect_as_writers` opens a connection for sending pings. Both functions return psycopg
+    connections in autocommit mode. Without `connect_as_writers`, the listening connection sends the
+    pings."""
 
     replica: str
     board: Told
@@ -254,9 +255,9 @@ class Listener:
 
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
-        # Only pings that this listener has sent since it connected count, because another replica
-        # may have the same name. So use the sending time that this listener has stored, not the
-        # payload's.
+        # Ignore pings that this listener has not sent on its current connections: another replica
+        # may have the same name. Use the sending time that this listener has stored, not the time
+        # in the payload.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -287,8 +288,8 @@ class Listener:
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(
-                    "no ping has arrived (does it use a pooler, or another server than "
-                    "DATABASE_URL?)"
+                    "no ping has arrived (does the connection go to a pooler, or to a server other "
+                    "than that of DATABASE_URL?)"
                 )
         # The loop notices a stop within one ping, unless a stalled connection blocks it.
         threading.Event().wait(2 * PING_SECONDS)

@@ -1,15 +1,16 @@
 """The reporter stores once a second which generations of realms this replica has provably applied.
 
-It first reads the committed generations of the realms that had notifications; every WHOLE_SECONDS,
-those of all realms. Then it waits for a ping that the listener sent *after* this read. When the
-ping arrives, this replica has applied everything that was committed before the read.
+The reporter first reads the committed generations of the realms that had notifications. Every
+WHOLE_SECONDS it reads the generations of all realms instead. Then it waits for a ping that the
+listener sent *after* this read. When the ping arrives, this replica has applied everything that was
+committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
 counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If
 a generation has fallen, a lagging standby has replaced the primary, and the database has lost
 transactions. The reporter then makes all cached answers stale.
 
-It stores times of the database's clock, so that all hosts use one clock.
+The reporter stores times of the database's clock, so that all hosts use one clock.
 """
 
 import logging
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
-#: How often the reporter reads the whole registry. In between, it reads only the realms that had
-#: notifications.
+#: How often the reporter reads the generations of all realms. All other reads include only the
+#: realms that had notifications.
 WHOLE_SECONDS = 30.0
 #: The timeout for the web service's response.
 WEB_SECONDS = 2.0
@@ -83,7 +84,8 @@ class Reporter(threading.Thread):
         self._stopped.set()
 
     def report(self) -> None:
-        """Writes one report. Only logs database errors, because the listener handles outages."""
+        """Writes one report. Logs a database error instead of raising it, because the listener
+        handles outages."""
         try:
             close_old_connections()
             web_answers = self._web_answers()

@@ -31,8 +31,8 @@ class SingleFlight(Generic[V]):
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, slots: Slots, load: Callable[[Stamp], V]) -> V:
-        """Returns the value of a running load that this caller may join. If there is none, takes a
-        stamp and calls `load` with the stamp.
+        """Returns the value of a running load that this caller may join. If there is no such load,
+        takes a stamp and calls `load` with the stamp.
 
         If the load fails, all callers that share it get its error. The error is not cached.
         """
@@ -40,7 +40,8 @@ class SingleFlight(Generic[V]):
             flight = self._flights.get(key)
             joined = flight is not None and self._may_join(flight, slots)
             if not joined or flight is None:
-                # A stale flight continues, and the callers that have joined it get its value.
+                # A stale flight continues, and the callers that have joined the flight get its
+                # value.
                 flight = self._flights[key] = _Flight(self._board.stamp(slots))
         if joined:
             flight.landed.wait()

@@ -18,7 +18,8 @@ V = TypeVar("V")
 
 #: The overhead of an entry, without its value, its slots and the texts of its key. Unit: bytes.
 ENTRY_BYTES = 300
-#: The queue may hold this share of the cached entries, plus this number, as removed entries.
+#: The maximum number of removed entries in the queue is _GONE times the number of cached entries,
+#: plus _LEAST_GONE.
 _GONE, _LEAST_GONE = 1 / 16, 64
 
 
@@ -35,11 +36,12 @@ class _Entry(Generic[V]):
 
     def __init__(self, key: Hashable, value: V, sealed: bytes, size: int) -> None:
         self.key = key
-        #: None once the entry was removed from the cache.
+        #: The cached value; None after the cache has removed the entry.
         self.value: V | None = value
         #: The slots that the value depends on, and their stamp.
         self.sealed = sealed
-        #: The size of the entry, without the object that its value shares. Unit: bytes.
+        #: The size of the entry, without the object that its value shares with other values. Unit:
+        #: bytes.
         self.size = size
         #: Whether the entry had a hit since it was stored, or since it last moved in the queue.
         self.used = False
@@ -59,17 +61,17 @@ class StampedCache(Generic[V]):
         shared_by: Callable[[V], Shared | None] = lambda _: None,
     ) -> None:
         """`size_of` returns a value's size in bytes, without its key and its slots. `shared_by`
-        returns the object that a value shares with others; `size_of` excludes it. `bound_ns` is the
-        staleness bound: the largest age of a load that a caller may join while the board isn't
-        live."""
+        returns the object that a value shares with other values; `size_of` excludes this object.
+        `bound_ns` is the staleness bound: the largest age of a load that a caller may join while
+        the board isn't live."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of, self._shared_by = size_of, shared_by
         #: The number of entries that share an object, by the object's `id()`.
         self._sharing: dict[int, int] = {}
         self._entries: dict[Hashable, _Entry[V]] = {}
-        #: The entries in the order of eviction. Some of them were already removed from the cache.
-        #: An ordered dictionary would take twice the memory.
+        #: The entries in the order of eviction, and some entries that the cache has already
+        #: removed. An ordered dictionary would take twice the memory.
         self._queue: deque[_Entry[V]] = deque()
         self._bytes = 0
         #: How many values were stale when they were stored, because of a change during their load.

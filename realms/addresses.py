@@ -97,9 +97,9 @@ def file_path(href: str, realm_url: str) -> str | None:
 def public_origin(host: str) -> str:
     """Returns the public origin that belongs to a request's Host header.
 
-    A client can request every realm from one particular replica at the replica's own address. The
-    host and port of the replica stand for the public host and port. Another host with the replica's
-    port stands for the same host with the public port.
+    A client can request every realm from one particular replica at the replica's own address. So
+    for the replica's host and port, returns the public origin. For another host with the replica's
+    port, returns the public origin with that host instead of the public host.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)

@@ -42,7 +42,7 @@ def public_origin(**_: Any) -> Iterator[CheckMessage]:
     if why:
         yield Error(
             f"REALM_PUBLIC_ORIGIN is {value!r}, which {why}.",
-            hint="Give only scheme and host, as https://realms.example.com",
+            hint="Give only scheme and host, such as https://realms.example.com",
             id=_id(2),
         )
     elif value.startswith("http:") and not _local(_parts(value).hostname):
@@ -61,7 +61,7 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
     if why:
         yield Error(
             f"REALM_REPLICA_ADDRESS is {value!r}, which {why}.",
-            hint="Give scheme, host and port, as http://10.0.0.5:4201",
+            hint="Give scheme, host and port, such as http://10.0.0.5:4201",
             id=_id(4),
         )
     elif _local(_parts(value).hostname) and not _local(
@@ -76,19 +76,19 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a broker from which workers can't read. With such a broker, the sweeper would send
-    the messages of jobs again for ever."""
+    """Reports a broker from which workers can't read. No message of a job would reach a worker, so
+    the sweeper would send these messages again and again."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
             f"CELERY_BROKER_URL has the unknown scheme {scheme!r}.",
-            hint="Use amqp:// or redis://, or leave it empty for files in the data folder.",
+            hint="Use amqp:// or redis://, or an empty value for files in the data folder.",
             id=_id(6),
         )
     elif scheme == "memory":
         yield Error(
             "CELERY_BROKER_URL is memory://, which no other process can read from.",
-            hint="Use amqp:// or redis://, or leave it empty for files in the data folder.",
+            hint="Use amqp:// or redis://, or an empty value for files in the data folder.",
             id=_id(7),
         )
 
@@ -121,22 +121,22 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
         if "/" in domain or not all(labels) or domain != domain.strip().lower():
             yield Error(
                 f"REALM_PUBLISH_DOMAINS has {domain!r}, which is not a domain.",
-                hint="Give host names in lower case, comma-separated: sites.example.com",
+                hint="Give host names in lower case, comma-separated, such as sites.example.com",
                 id=_id(9),
             )
         elif len(labels) == 1 and not _local(host):
             yield Error(
                 f"REALM_PUBLISH_DOMAINS has {domain!r}, a domain with a single label: "
                 "other owners have hosts below it.",
-                hint="Give a domain of your own, as sites.example.com",
+                hint="Give a domain of your own, such as sites.example.com",
                 id=_id(10),
             )
         elif public.endswith(f".{host}") and not _local(host):
             yield Warning(
                 f"REALM_PUBLISH_DOMAINS has {domain!r}, and the public origin is below it: a page "
                 "published there can set cookies for the public origin.",
-                hint="Publish at another registered domain, or at least at a domain that the "
-                "public host is not below.",
+                hint="Publish at another registered domain, or at least at a domain that is not a "
+                "parent of the public host.",
                 id=_id(11),
             )
 
@@ -149,15 +149,15 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(
             f"REALM_USER_HOST is {value!r}, which is not a valid host for user ids.",
-            hint="Give a host name, as example.com",
+            hint="Give a host name, such as example.com",
             id=_id(12),
         )
 
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a LISTEN_DATABASE_URL that names another database than DATABASE_URL. No notification
-    would arrive from another database, so every cache would be bypassed."""
+    """Reports a LISTEN_DATABASE_URL and a DATABASE_URL that name different databases. The sidecar
+    would then receive no notification, so every cache would be bypassed."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -166,7 +166,8 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
     ]
     if name != listen_name:
         yield Error(
-            f"LISTEN_DATABASE_URL names the database {listen_name!r}, DATABASE_URL {name!r}.",
+            f"LISTEN_DATABASE_URL names the database {listen_name!r}, but DATABASE_URL names "
+            f"{name!r}.",
             hint="Give a direct connection to the same database.",
             id=_id(13),
         )
@@ -182,7 +183,7 @@ def _not_an_origin(value: str) -> str:
     if parts.path or parts.query or parts.fragment:
         return "has more than scheme, host and port"
     if value != value.lower() or parts.port == {"http": 80, "https": 443}[parts.scheme]:
-        return "is not spelled like a realm URL: in lower case, without the scheme's default port"
+        return "has upper-case letters or the scheme's default port; realm URLs have neither"
     return ""
 
 

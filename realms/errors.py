@@ -35,7 +35,8 @@ class ForeignDomain(RealmError):
 
 
 class OwnHost(ForeignDomain):
-    """{url} is at a host of this server itself, where realms are only published at {origin}/"""
+    """{url} is at a host of this server itself; at these hosts, realms can only be published \
+below {origin}/"""
 
 
 class AlreadyExists(RealmError):

@@ -82,9 +82,11 @@ class Front:
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
     ) -> Reply | None:
         """Returns the reply to a read without a query, if this process's caches have the answer.
-        `path` is unescaped and in Unicode's composed form. `copy` is the request's If-None-Match if
-        no other condition counts; `wanted` then has no conditions. This method doesn't block, so
-        the event loop may call it."""
+        `path` is unescaped and in Unicode's composed form. `copy` is the request's If-None-Match,
+        or None if the request has no such header or has other conditions besides it.
+        If-Modified-Since doesn't count as a condition if the request also has If-None-Match. If
+        `copy` is set, `wanted` contains no conditions. This method doesn't block, so the event loop
+        may call it."""
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path
@@ -131,8 +133,8 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """Returns the finished reply for a host, a content coding and a status, if the answer has
-    one."""
+    """Returns the answer's finished reply for a host, a content coding and an outcome of the
+    conditions. Returns None if the answer has no such reply."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:

@@ -21,10 +21,11 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 
 # --- One file ----------------------------------------------------------------------------------
 
-#: One row: the innermost realm that contains a URL, whether everyone may read it, and the file at
-#: the URL plus the first extension for which a file exists. The file's columns are NULL if there is
-#: no file. No row if no realm contains the URL. SQL, because one statement is one snapshot, so the
-#: generation and the bytes belong together.
+#: One row: the innermost realm that contains a URL, whether everyone may read the realm, and a
+#: file. The statement appends the extensions to the URL one after another, and selects the first
+#: file that exists. The file's columns are NULL if there is no file. There is no row if no realm
+#: contains the URL. SQL, because one statement is one snapshot, so the generation and the bytes
+#: belong together.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
@@ -119,8 +120,9 @@ FROM unnest(%(paths)s::text[], %(hashes)s::text[], %(sizes)s::bigint[], %(create
 """
 
 #: Raises a realm's generation, and returns one row with the new generation and totals. SQL, because
-#: the ORM would need a second statement to read the new values. The totals never fall below zero,
-#: because a process of an older release may have written files without counting them.
+#: the ORM would need a second statement to read the new values. A process of an older release may
+#: have written files without counting them, so a new total could be negative. A negative total is
+#: stored as zero.
 ADVANCE: LiteralString = """
 UPDATE realms_realm SET generation = generation + 1,
     bumped_at = statement_timestamp(),
@@ -135,12 +137,12 @@ RETURNING generation, file_count, byte_count
 
 # --- Listings ----------------------------------------------------------------------------------
 # SQL, because Postgres makes the JSON, of up to a million files. Each statement is one snapshot.
-# Each row is a text with a thousand members of a JSON object. For a realm without files there is
-# one row with NULL, and no row if the realm or generation doesn't exist.
+# Each row is a text with a thousand members of a JSON object. A realm without files has one row
+# with NULL. If the realm or generation doesn't exist, there is no row.
 
-#: Common table expressions that end in `files`: the realm's files below a folder, at a generation.
-#: Files that development tools create, as in `node_modules`, are not listed. A realm without files
-#: has one row of NULLs.
+#: Common table expressions. The last one, `files`, has the realm's files below a folder, at a
+#: generation. Files that development tools create, as in `node_modules`, are not listed. A realm
+#: without files has one row of NULLs.
 _FILES: LiteralString = rf"""
 content AS (
     SELECT COALESCE(p.source_id, r.id) AS content_id,
@@ -157,7 +159,7 @@ content AS (
 )
 """
 
-#: An expression for `path`, escaped as by `file_url`.
+#: An expression that escapes `path` in the same way as `file_url`.
 _ESCAPED: LiteralString = r"""
 CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
     SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
@@ -268,14 +270,15 @@ DELETE_OLD_PUBLICATIONS: LiteralString = f"""
 DELETE FROM realms_publication WHERE id IN ({OLD_PUBLICATIONS})
 """
 
-#: Deletes the versions that OLD_VERSIONS selects, and returns the generation at which each was
-#: closed.
+#: Deletes the versions that OLD_VERSIONS selects. For each version, returns the generation at which
+#: the version was closed.
 DELETE_OLD_VERSIONS: LiteralString = f"""
 DELETE FROM realms_fileversion WHERE id IN ({OLD_VERSIONS}) RETURNING until_generation
 """
 
 #: Deletes up to `batch` of the blobs that _OLD_BLOBS selects, except blobs that a writer has
-#: locked. Returns for each its hash, its size, and whether its content is in the storage.
+#: locked. For each deleted blob, returns its hash, its size, and whether its content is in the
+#: storage.
 DELETE_OLD_BLOBS: LiteralString = f"""
 DELETE FROM realms_blob WHERE sha256 IN (
     {_OLD_BLOBS} ORDER BY b.sha256 LIMIT %(batch)s FOR UPDATE OF b SKIP LOCKED
@@ -295,8 +298,8 @@ _ENDED: LiteralString = """
     AND finished_at < %(before)s)
 """
 
-#: For each kind of finished work, the part of a statement after DELETE or SELECT. It chooses the
-#: rows that are no longer needed. Cards and batches must come before their jobs. A job is kept
+#: For each kind of finished work, the part of a statement after DELETE or SELECT. This part chooses
+#: the rows that are no longer needed. Cards and batches must come before their jobs. A job is kept
 #: while one of its cards is shown. SQL, because one loop handles the tables of all packages, and
 #: Postgres computes the hashes of modules.
 FINISHED_ROWS: dict[str, LiteralString] = {
@@ -307,7 +310,8 @@ FINISHED_ROWS: dict[str, LiteralString] = {
         AND NOT EXISTS (SELECT FROM reindex_indexedcard c WHERE c.job_id = t.id AND c.current)
         AND NOT EXISTS (SELECT FROM reindex_indexhead h WHERE h.job_id = t.id)
     """,
-    # A module's key is the hash of the source file's hash followed by the file's extension.
+    # A module's key is the hash of this text: the source file's hash, followed by the file's
+    # extension.
     "transpiled modules": r"""
         FROM realms_transpiledmodule t
         WHERE t.made_at < %(before)s AND (t.transpiler <> %(transpiler)s OR t.sha256 NOT IN (
@@ -334,8 +338,9 @@ LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm
 WHERE p.reported_at > %s GROUP BY p.name
 """
 
-#: One row: how many jobs ended in the last hour, how many cards these rendered, and the percentiles
-#: `shares` of their durations and of their waiting times. SQL, because the ORM has no percentiles.
+#: One row: how many jobs ended in the last hour, how many cards these jobs rendered, and the
+#: percentiles `shares` of the jobs' durations and waiting times. SQL, because the ORM has no
+#: percentiles.
 JOBS_OF_LAST_HOUR: LiteralString = """
 SELECT count(*), coalesce(sum(rendered), 0),
     percentile_disc(%(shares)s::float[]) WITHIN GROUP (
@@ -349,11 +354,11 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: One page of the realms by id, the worst first, or the last page if the page doesn't exist. Each
-#: row has the number of realms on all pages. First come the realms of which a reporting replica
-#: lacks the most generations, then the realms whose pages are not of their generation. With
-#: `problems`, the other realms are left out. SQL, because the ORM would query the generations of
-#: each realm separately.
+#: The ids of one page of realms, the worst first. If the page doesn't exist, the ids of the last
+#: page. Each row also has the number of realms on all pages. The realms are sorted by the number of
+#: generations that the slowest reporting replica has yet to apply. Among realms with the same
+#: number, realms with outdated pages come first. With `problems`, realms without a problem are left
+#: out. SQL, because the ORM would query the generations of each realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s

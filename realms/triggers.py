@@ -128,7 +128,8 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records when an account got its username. Tokens for the username that are older are invalid.
+#: Records when an account got its username. A token that was issued for the username before this
+#: time is invalid.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]

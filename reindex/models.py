@@ -158,9 +158,8 @@ class ReindexJob(models.Model):
 class ReindexBatch(models.Model):
     """A part of a job's cards. One worker at a time renders them.
 
-    The worker uses one sandbox for each group of cards that load code of the same other realms. If
-    the worker's turn ends early, the unrendered cards become new batches. After an error, a worker
-    leases the batch again.
+    Cards of a batch that load code of the same realms share a sandbox. If the worker's turn ends
+    early, the unrendered cards become new batches. After an error, a worker leases the batch again.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
@@ -252,8 +251,8 @@ class IndexedCard(models.Model):
             ),
         ]
         # `reindex/index/search_sql.py` and `reindex/sql.py` use the same expressions, so that
-        # Postgres uses these indexes. With a long pending list (in KiB), a job writes rows without
-        # waiting for updates of the GIN indexes.
+        # Postgres uses these indexes. `gin_pending_list_limit` is in KiB. With a high limit, a job
+        # writes rows without waiting for updates of the GIN indexes.
         indexes = [
             GinIndex(
                 fields=["search"],
@@ -305,8 +304,8 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Names the job whose index a realm's visitors see. When they get a new index, its job replaces
-    the old job here."""
+    """Names the job whose index a realm's visitors see. When visitors get a new index, the row is
+    updated to name that index's job."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")

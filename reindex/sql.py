@@ -12,9 +12,9 @@ from typing import LiteralString
 # union of several tables.
 
 #: The common table expression `held`: how many workers work for each owner, counted by unexpired
-#: leases. Batches of a superseded job count, because their workers still render. The plan of a
-#: superseded job doesn't count. Work that waits for a retry after an error counts too, because
-#: `lease_until` is then the time of the retry.
+#: leases. The leases of a superseded job's batches are counted, because the workers still render
+#: these batches. The lease for planning a superseded job isn't counted. Work that waits for a retry
+#: after an error is counted too, because `lease_until` is then the time of the retry.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -45,15 +45,15 @@ _PIECE: LiteralString = """
     )
 """
 
-#: The condition for jobs whose last message was delivered before they were due.
+#: The condition for a job whose last message was delivered before the job was due.
 _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
 
 #: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
 #: whether any job's message was delivered before the job was due. An owner's n-th piece is ordered
-#: as if the owner had n - 1 more workers. So a worker that fails to lease one piece next tries a
-#: piece of another owner.
+#: as if the owner had n - 1 more workers. So if a worker can't lease one owner's piece, the worker
+#: next tries a piece of another owner.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -71,14 +71,15 @@ PIECES_IN_TURN: LiteralString = f"""
     LIMIT %(many)s
 """
 
-#: A row for each kind of piece that no worker holds. Columns: kind, the number of pieces, and the
-#: time since which the oldest piece waits.
+#: A row for each kind of piece that no worker holds. Columns: the kind, the number of pieces, and
+#: the time since which the oldest piece has been waiting.
 WAITING_PIECES: LiteralString = f"""
     WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
 """
 
-#: Whether another owner with fewer workers than `owner` waits. Drafts and definitions count only
-#: after PATIENCE, or if the caller's own work is `later`.
+#: Whether another owner's work waits and that owner has fewer workers than `owner`. Drafts and
+#: definitions that have waited for less than PATIENCE are ignored, unless the caller's own work is
+#: a draft or definitions (`later`).
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
     SELECT EXISTS (
@@ -133,9 +134,9 @@ UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
 RETURNING addresses ->> %(url)s
 """
 
-#: Takes an advisory lock in shared mode, in the caller's transaction. A realm's writers hold it in
-#: exclusive mode, so the statement waits until their transactions end. SQL, because the ORM has no
-#: advisory locks.
+#: Takes the advisory lock of a realm or of its address in shared mode, in the caller's transaction.
+#: Transactions that change the realm or its address hold the lock in exclusive mode, so the
+#: statement waits until these transactions end. SQL, because the ORM has no advisory locks.
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
 #: Returns one row: an array with the paths of the current cards that a job can't carry over, and
@@ -163,9 +164,10 @@ UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = 
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
 
-#: Stores a hang, or adds its signs to the stored hang. The signs of two hangs in one job are not
-#: added up, because one slow replica may have delayed all batches of the job. SQL, because the
-#: ORM's upserts can't compute with the stored value.
+#: Stores a card or module that hung, with a number of signs of a hang. If a row exists, adds the
+#: number to the row's number. If the row was last written for the same job, keeps the larger number
+#: instead, because one slow replica may have delayed all batches of the job. SQL, because the ORM's
+#: upserts can't compute with the stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -184,8 +186,8 @@ COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generatio
 """
 
 #: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see a
-#: newer index. For a job with a base, also changes no row if visitors see another index than the
-#: base's. SQL, because the ORM's upserts have no condition.
+#: newer index, or if the job has a base and visitors no longer see the base's index. SQL, because
+#: the ORM's upserts have no condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -247,8 +249,8 @@ WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
 #: A row for each replica from which a job's batches were read. Columns: the replica's address, the
-#: number of batches, and an object with all replicas that workers left out and the reasons. The
-#: object is the same in each row.
+#: number of batches, and an object that maps each replica that workers left out to the reason. The
+#: last column is the same in every row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -260,9 +262,10 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 # the rows of the index belong to the index head. The ORM can't join the two tables by realm,
 # because no foreign key connects them that way.
 
-#: The generation of a realm's index, and a card's HTML, error, HTML generation, and other realms
-#: whose code made the HTML. The card's columns are NULL if the card doesn't exist. No row if the
-#: realm has no index.
+#: Finds a card's page in the index that visitors see. Columns: the generation of the index, the
+#: card's HTML, the card's error, the generation of the HTML, and the URLs of the realms whose code
+#: made the HTML (without the card's own realm). All columns except the first are NULL if the card
+#: doesn't exist. No row if the realm has no index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h

@@ -251,9 +251,8 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Yields an error for each file that should hold a card but doesn't. That is a file with
-    invalid content, or a file whose card visitors still see. `realm.json` should always hold a
-    card."""
+    """Yields an error for each file that holds a broken card. Also yields an error for a file that
+    holds plain data if visitors still see a card of the file, or if the file is `realm.json`."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -270,17 +269,17 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
     """Pins a realm for the job and returns the pinned generation. If the realm changes
-    concurrently, either the writer sees the pin, or `_check` sees the change. In both cases another
-    job follows."""
+    concurrently, another job follows, because either the writer sees the pin or `_check` sees the
+    change."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Checks whether the pin or address that the job has stored is still right, and requests
-    another job if it isn't. `is_so` makes the check after all transactions that change the realms
-    have ended. Raises WritersBusy."""
+    """Waits until all transactions that change the realms have ended. Then calls `is_so`, which
+    returns whether the pin or address that the job has stored is still right. If `is_so` returns
+    False, requests another job. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
@@ -294,8 +293,8 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
 
 
 def _note_missing_realm(job_id: int, url: str) -> None:
-    """Stores for the job that no realm contains a URL. If such a realm is created concurrently,
-    another job follows."""
+    """Stores for the job that no realm contains a URL. If a realm that contains the URL is created
+    concurrently, another job follows."""
     candidates = realms_for(url)
     lifecycle.note_missing(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)

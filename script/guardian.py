@@ -2,7 +2,7 @@
 
 The program runs in a child process. The parent adopts every orphan of the child and ends all
 orphans when the child has ended. If the parent is killed, the kernel signals the child, and the
-child ends the processes. Processes remain only if both are killed at the same instant.
+child ends the processes. Processes remain only if parent and child are killed at the same instant.
 """
 
 import atexit

@@ -174,7 +174,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def ask(port: int, method: str, url: str, token: str = "", body: Any = None) -> str:
-    """Requests a public URL from the replica and returns the body. Raises OSError for an error."""
+    """Requests a public URL from the replica and returns the body. Raises OSError if the request
+    fails or the response has an error status."""
     host, _, path = url.partition("://")[2].partition("/")
     headers = {"Host": host, "Accept": "*/*", "Authorization": token}
     kind = {"Content-Type": "application/vnd.api+json"} if body is not None else {}

@@ -102,7 +102,7 @@ class Show:
             for example in examples:
                 generations[example] = self._publish(example)
             say(f"{(time.monotonic() - began) * 1000 / len(examples):.0f} ms each")
-        with self._step("every card is rendered, read from both replicas in turn") as say:
+        with self._step("every card is rendered; workers read from both replicas") as say:
             began = time.monotonic()
             for example, generation in generations.items():
                 self._until(partial(self._ready, example, generation), 60, f"{example} ready")
@@ -318,8 +318,8 @@ class Show:
 
 
 def _figures(sites: list[str]) -> tuple[int, int, int]:
-    """Counts the cards of the sites' last jobs. Returns how many were rendered, carried over, and
-    had errors."""
+    """Returns the numbers of rendered cards, carried-over cards and errors in the sites' last
+    jobs."""
     from reindex.models import IndexHead
 
     jobs = [

@@ -86,8 +86,8 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 # Django signs sessions with a derived key, which does not reveal the seed.
 SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
-# Realms may be published at any host in the publish domains. So the registry checks hosts instead
-# of Django.
+# Realms may be published at any host in the publish domains. So Django accepts every host, and the
+# registry checks the host.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -68,8 +68,8 @@ class Presence(bootsteps.StartStopStep):
 @signals.task_prerun.connect
 def check_connection(task: Any, **_: object) -> None:
     """Closes broken database connections before a task, and makes the next query check the
-    remaining connections. Django does the same before a request. CELERY_DB_REUSE_MAX says for how
-    many tasks a connection is kept."""
+    remaining connections. Django treats its connections in the same way before a request.
+    CELERY_DB_REUSE_MAX says for how many tasks a connection is kept."""
     from django.db import close_old_connections  # needs the settings
 
     # An eager task runs in its caller's transaction, so the connection must stay open.

@@ -27,8 +27,8 @@ Count = Annotated[int, Field(ge=1)]
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
-#: The maximum of REALM_EDGE_SECONDS. Visitors may get an outdated answer for so long from a shared
-#: cache that receives no purge.
+#: The maximum of REALM_EDGE_SECONDS. If a shared cache receives no purge, visitors may get outdated
+#: answers for REALM_EDGE_SECONDS.
 MAX_EDGE_SECONDS = 3600
 
 

@@ -103,9 +103,10 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
 
-    # Makes Celery use its event loop. Without the loop, a worker's processes share a lock on the
-    # pipe with their tasks. If a process is killed while it waits for a task, the lock is never
-    # freed, and no other process gets a task.
+    # Makes Celery use its event loop. Without the event loop, a worker's processes receive their
+    # tasks through one pipe, and share a lock on the pipe. A process holds the lock while it waits
+    # for a task. If the process is killed during the wait, the lock is never freed, and no other
+    # process gets a task.
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

@@ -13,15 +13,15 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 def admin_origin(text: str, *realm_origins: str) -> str:
     """Returns the admin's own origin. Returns "" if the admin shares the public origin.
 
-    Raises ImproperlyConfigured if the text is no origin, or if its host serves realms.
+    Raises ImproperlyConfigured if the text isn't an origin, or if its host serves realms.
     """
     origin = _without_default_port(text)
     if not origin:
         return ""
     if not _ORIGIN.fullmatch(origin):
         raise ImproperlyConfigured(
-            f"REALM_ADMIN_ORIGIN is {text!r}; expected a scheme, a host and a port if it is not "
-            "the default one, as https://admin.example.com"
+            f"REALM_ADMIN_ORIGIN is {text!r}; expected a scheme and a host, and the port if it is "
+            "not the default port, such as https://admin.example.com"
         )
     taken = [urlsplit(_without_default_port(each)).netloc for each in realm_origins]
     if urlsplit(origin).netloc in taken:
@@ -71,7 +71,7 @@ def trusted_proxies(text: str) -> list[str]:
             ip_network(each)
         except ValueError as error:
             raise ImproperlyConfigured(
-                f"REALM_TRUSTED_PROXIES names {each!r}; expected an address or a network, as "
+                f"REALM_TRUSTED_PROXIES names {each!r}; expected an address or a network, such as "
                 "10.0.0.0/8"
             ) from error
     return proxies

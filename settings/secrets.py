@@ -18,7 +18,8 @@ def secret_seed(data_dir: Path) -> str:
     """Returns the seed in `<data_dir>/secret-seed`. The file is created on first use, and only its
     owner can read it.
 
-    Replicas on several hosts need the same seed. For these, set REALM_SECRET_SEED instead.
+    If replicas run on several hosts, set REALM_SECRET_SEED instead, because all replicas need the
+    same seed.
     """
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 
-#: The time limits for connecting to S3 and for a response, and how often a request is sent at most.
+#: The time limits for connecting to S3 and for reading a response, and the maximum number of
+#: attempts for each request.
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 10, 2
 
 

@@ -9,11 +9,11 @@ _EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 
 def traces_endpoint(url: str) -> str:
     """Checks and returns the value of REALM_TRACES_ENDPOINT. Raises ImproperlyConfigured if the
-    value is no URL, or if OpenTelemetry is not installed."""
+    value isn't a URL, or if OpenTelemetry is not installed."""
     if not url:
         return ""
     if not url.startswith(("http://", "https://")):
-        expected = "expected the URL of an OTLP collector, as http://10.0.0.5:4318/v1/traces"
+        expected = "expected the URL of an OTLP collector, such as http://10.0.0.5:4318/v1/traces"
         raise ImproperlyConfigured(f"REALM_TRACES_ENDPOINT is {url!r}; {expected}")
     if not _installed():
         raise ImproperlyConfigured(

@@ -20,9 +20,9 @@ from reindex.reading import modules
 from tests.support import make
 from tests.support.web import Web, served, vouch
 
-#: Tables that keep their rows after a test. Migrations fill the first three, and no test changes
-#: them. Transpiled JavaScript is kept because transpiling takes long. The hash of the source is its
-#: key, so it can't be outdated.
+#: Tables that keep their rows after a test. Migrations fill the first three tables, and no test
+#: changes these tables. Transpiled JavaScript is kept because transpiling takes a long time. The
+#: JavaScript of a module can't become outdated, because its key is the hash of the module's source.
 KEPT_TABLES = {
     "django_migrations",
     "django_content_type",
@@ -30,9 +30,9 @@ KEPT_TABLES = {
     "realms_transpiledmodule",
 }
 
-# By default Hypothesis tries the same examples in each run, so that only changes of the code change
-# the result. With HYPOTHESIS_PROFILE=long, Hypothesis tries more and random examples, and shrinks
-# failing ones.
+# By default Hypothesis tries the same examples in each run, so that the result changes only if the
+# code changes. With HYPOTHESIS_PROFILE=long, Hypothesis tries more examples, chooses the examples
+# at random, and shrinks failing examples.
 settings.register_profile(
     "short",
     derandomize=True,

@@ -1,9 +1,10 @@
 """Measures the cost of a replica, a write, a publish and a row, and computes the cost of a fleet.
 
-The unit costs are those of the project's own functions on a new Postgres. Processor time is that of
-the server process behind the connection, because a busy machine distorts elapsed time more. WAL is
-counted as written; a standby and an archive get the same bytes. The last table computes a fleet by
-the formulas in its first column. `script/bench fleet notify` measures the value for `--wake`.
+The unit costs are measured by calls of the project's own functions on a new Postgres. Processor
+time is that of the Postgres process that serves the connection, because a busy machine distorts
+elapsed time more. WAL is the number of bytes that Postgres writes to its log; a standby and an
+archive get the same bytes. The last table computes the cost of a fleet by the formulas in its first
+column. `script/bench fleet notify` measures the value for `--wake`.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--peak", type=float, default=10, help="times the average")
     parser.add_argument("--web-processes", type=int, default=2)
     parser.add_argument("--wake", type=float, default=20, help="µs for each wake of a listener")
-    parser.add_argument("--quick", action="store_true", help="five of each")
+    parser.add_argument("--quick", action="store_true", help="few repetitions, realms and replicas")
     options = parser.parse_args()
     if options.quick:
         options.repeat, options.realms, options.replicas = 5, 10, [10]
@@ -130,7 +131,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
             50 * options.repeat, pid=own.info.backend_pid,
         )  # fmt: skip
     table(
-        f"unit costs, of {options.repeat} each",
+        f"unit costs: {options.repeat} repetitions of each action, pings 50 times as many",
         ("", "statements", "time (ms)", "server's cpu (ms)", "WAL (bytes)"),
         [
             (what, each.statements or "-", spread(each.seconds, 1000, 1), f"{each.cpu * 1000:.2f}",
@@ -139,8 +140,8 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
         ],
     )  # fmt: skip
     say(
-        f"notifications: a write {len(written) / options.repeat:.1f} with "
-        f"{sum(written) / options.repeat:.0f} bytes, a publish "
+        f"notifications: a write sends {len(written) / options.repeat:.1f} with "
+        f"{sum(written) / options.repeat:.0f} bytes in total, a publish sends "
         f"{len(published) / options.repeat:.1f} with {sum(published) / options.repeat:.0f} bytes"
     )
     table(
@@ -266,11 +267,11 @@ def computed(
         (f"cores for pings: 2 N x N x {options.wake:g} µs", lambda n: f"{2 * n * n * wake:.2f}"),
         (f"cores for {events:.0f} notifying commits/s at the peak: N x rate x {options.wake:g} µs",
          lambda n: f"{n * events * wake:.2f}"),
-        ("cores for reports: N x a report's cpu",
+        ("cores for reports: N x processor time of a report",
          lambda n: f"{n * idle.cpu:.2f}"),
-        ("the same while realms change every second",
+        ("cores for reports while realms change every second",
          lambda n: f"{n * changed.cpu:.2f}"),
-        ("WAL of reports, GB a day: N x 86,400 x a report's",
+        ("WAL of reports, GB a day: N x 86,400 x WAL of a report",
          lambda n: f"{n * DAY * idle.wal / 1e9:,.1f}"),
         ("rows of applied generations written a second: N x changed realms/s",
          lambda n: f"{n * peak * 2:,.0f}"),
@@ -291,6 +292,6 @@ def computed(
     cpu = rate * (publish.cpu + options.writes * write.cpu)
     wal = options.publishes * (publish.wal + options.writes * write.wal)
     say(
-        f"whatever the replicas: {cpu:.3f} cores for publishes and writes on average, "
+        f"with any number of replicas: {cpu:.3f} cores for publishes and writes on average, "
         f"{cpu * options.peak:.2f} at the peak; WAL {wal / 1e9:.1f} GB a day"
     )

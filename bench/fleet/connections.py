@@ -1,10 +1,10 @@
 """Counts the connections of a replica and of a worker, with and without PgBouncer.
 
 One replica with two web processes answers many clients at once: misses, listings, writes and
-publishes. Its connections are counted on the Postgres server. Then the measurement is repeated with
-a PgBouncer in transaction mode in DATABASE_URL and a direct LISTEN_DATABASE_URL, and counts
-PgBouncer's clients and its connections to the server. Last, it measures what an idle connection
-costs the server.
+publishes. The replica's connections are counted on the Postgres server. Then the measurement is
+repeated with PgBouncer: DATABASE_URL names a PgBouncer in transaction mode, and LISTEN_DATABASE_URL
+names Postgres itself. This time PgBouncer's clients are counted, too. Finally the script measures
+what an idle connection costs the server.
 """
 
 import argparse
@@ -40,7 +40,9 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--pool", type=int, default=8, help="PgBouncer's connections to the server")
     parser.add_argument("--idle", type=int, nargs="*", default=[10, 100, 1000])
-    parser.add_argument("--quick", action="store_true", help="few of each")
+    parser.add_argument(
+        "--quick", action="store_true", help="few clients, requests and idle connections"
+    )
     options = parser.parse_args()
     if options.quick:
         options.clients, options.requests, options.idle = 8, 60, [10]
@@ -60,7 +62,7 @@ def main() -> int:
             rows.append(("PgBouncer", *replica(server, folder, bouncer, options, bouncer)))
         table(
             f"{options.clients} clients at once; missed reads p50 / p99 / highest ms",
-            ("", "at rest", "under load", "with a worker of 2", "clients of PgBouncer",
+            ("", "at rest", "under load", "with a worker of two processes", "clients of PgBouncer",
              "missed reads", "reads/s"),
             rows,
         )  # fmt: skip
@@ -211,6 +213,11 @@ def idle(server: Server, counts: list[int]) -> None:
         )  # fmt: skip
     table(
         "idle connections",
-        ("", "to open one (ms)", "its memory (MB, PSS)", "a SELECT 1 beside (p50 / p99 / highest)"),
+        (
+            "",
+            "time to open one (ms)",
+            "memory of one (MB, PSS)",
+            "a SELECT 1 on another connection (p50 / p99 / highest ms)",
+        ),
         rows,
     )

@@ -1,9 +1,9 @@
 """Simulates a network on this machine that delays all packets and loses some.
 
-The simulated network has two TUN devices, one of them in a network namespace. A process between
-them delays each packet and drops some, as `tc netem` does, which some kernels lack. TCP over the
-simulated network is the kernel's own, including retransmissions. The simulation needs root and
-/dev/net/tun.
+The simulated network has two TUN devices, one of them in a network namespace. A process forwards
+the packets between the two devices. This process delays each packet and drops some packets, because
+some kernels lack `tc netem`, which does the same. TCP over the simulated network is the kernel's
+own, including retransmissions. The simulation needs root and /dev/net/tun.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ class Link:
 
     @property
     def within(self) -> tuple[str, ...]:
-        """The words that, in front of a command, run the command at the far end."""
+        """The prefix that makes a command run at the far end."""
         return ("ip", "netns", "exec", self.space)
 
     def set(self, delay: float, loss: float) -> None:

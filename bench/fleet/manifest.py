@@ -1,10 +1,11 @@
 """Measures a manifest of millions of file versions, and the same rows partitioned by realm.
 
-The project's migrations make the tables, and its own functions are measured. Rows are inserted by
-SQL with triggers off. They are spread over all realms, as if authors had written in all realms at
-once. A fifth of the rows are closed versions. Ten rows share each small blob. Then the rows are
-copied to a table that is partitioned by a hash of the realm, has the same columns, indexes and
-triggers, and replaces the first table.
+The project's migrations make the tables, and the project's own functions are measured. SQL
+statements insert the rows, with triggers off. The rows are spread over all realms, as if authors
+had written in all realms at once. A fifth of the rows are closed versions. Ten rows share each
+small blob. Then the rows are copied to a table that is partitioned by a hash of the realm. This
+table has the same columns, indexes and triggers as the first table, except that the realm is part
+of its primary key. It replaces the first table.
 """
 
 import argparse
@@ -56,8 +57,9 @@ INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT encode(sha256(n::text::bytea), 'hex'), 300, convert_to(repeat(md5(n::text), 9), 'UTF8'),
     now() - interval '30 days' FROM generate_series(0, %(blobs)s - 1) n
 """
-#: Inserts `each` rows for every realm. The first `closed` rows are earlier versions of the paths of
-#: the next `closed` rows. Their generations lie before and between those of the publications.
+#: Inserts `each` rows for every realm. The first `closed` paths of a realm have two rows: a closed
+#: version and the current version. All other paths have one row, the current version. A closed
+#: version ends at a generation before the first kept publication, or between two publications.
 VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion (realm_id, path, sha256, size, created_at, modified_at,
     from_generation, until_generation, closed_at)
@@ -120,7 +122,7 @@ def main() -> int:
 
 def _print(found: dict[str, dict[str, str]]) -> None:
     rows = [(what, *(each[what] for each in found.values())) for what in next(iter(found.values()))]
-    table("p50 / p99 / highest ms, or as said", ("", *found), rows)
+    table("p50 / p99 / highest ms, unless a row says otherwise", ("", *found), rows)
 
 
 # --- The rows ----------------------------------------------------------------------------------
@@ -272,9 +274,9 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     seconds = _timed_once(lambda: collected.append(collect_garbage(grace=timedelta(days=1))))
     done = collected[0]
     found["collect_garbage (s)"] = f"{seconds:.1f}"
-    found["it removed"] = f"{done.publications:,} publications, {done.versions:,} versions, " \
+    found["garbage removed"] = f"{done.publications:,} publications, {done.versions:,} versions, " \
         f"{done.blobs:,} blobs"  # fmt: skip
-    found["VACUUM of the manifest after it (s)"] = f"{_vacuum():.1f}"
+    found["VACUUM of the manifest after collect_garbage (s)"] = f"{_vacuum():.1f}"
     again = [_timed_once(lambda: collect_garbage(grace=timedelta(days=1))) for _ in range(2)]
     found["collect_garbage, nothing to remove (s)"] = spread(again, digits=1)
     return found

@@ -1,12 +1,12 @@
 """Measures commits that notify, while many connections listen.
 
-Each listener is a connection like the LISTEN connection of a sidecar. It discards the notifications
-that it receives, so only the server's part is measured. One more listener reads the payloads and
-measures how long after its commit each arrives. A transaction resembles a publish: it writes a row,
-raises a counter and sends three notifications.
+Each listener is a connection like the LISTEN connection of a sidecar. The listeners discard the
+notifications that they receive, so only the server's part is measured. One more listener reads the
+payloads, and measures the time from each commit until its notification arrives. A transaction
+resembles a publish: it writes a row, raises a counter and sends three notifications.
 
-Postgres holds one lock of the whole server while it commits a transaction with notifications. So
-such commits run one after another, and each wakes all listeners.
+Postgres holds a server-wide lock while it commits a transaction with notifications. So these
+commits run one after another, and each of them wakes all listeners.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Runs a new Postgres for a measurement, with fsync on, on a free port.
 
-It uses Debian's binaries if they are installed, because host 1 of the runbook has Debian's
-Postgres. Otherwise it uses the binaries of the embedded Postgres.
+This Postgres uses Debian's binaries if they are installed, because host 1 of the runbook has
+Debian's Postgres. Otherwise it uses the binaries of the embedded Postgres.
 """
 
 import os
@@ -72,8 +72,9 @@ def _settings(port: int, more: Sequence[str]) -> list[str]:
 
 
 def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None:
-    """Runs a program of Postgres. A process of root must give another `user`, because Postgres
-    refuses to run as root. Raises subprocess.CalledProcessError."""
+    """Runs a program of Postgres as `user`, by default as the user of this process. If this process
+    runs as root, `user` must be another user, because Postgres refuses to run as root. Raises
+    subprocess.CalledProcessError."""
     done = subprocess.run(
         [binaries / program, *arguments],
         user=user,

@@ -1,9 +1,10 @@
 """Compares a worker on a RabbitMQ quorum queue with a worker on a classic queue.
 
-Each kind has a virtual host of its own, which is removed afterwards, one replica, and a worker with
-two processes. The sweeper runs once a minute, so a message started all work that began sooner. The
-figures are the time from a publish until its pages are shown, and from a write to a source realm
-until its draft pages are shown. The message for drafts is a delayed one. Needs RabbitMQ and
+Each kind of queue is measured with one replica and with a worker of two processes, on a virtual
+host of its own, which is removed afterwards. The sweeper runs only once a minute. So if a worker
+starts a job within seconds, a message has reached the worker. The script measures the time from a
+publish until its pages are shown, and the time from a write to a source realm until its draft pages
+are shown. The message for draft pages is sent with a delay. The measurement needs RabbitMQ and
 `rabbitmqctl` on this machine.
 """
 
@@ -99,9 +100,9 @@ def measure(
         fleet.start_worker(kind)
         _wait(lambda: _consumers(broker, kind) > 0)
         _publish(fleet, make, shown)
-        # The first turn isn't counted: the worker may still declare the queues of delayed messages.
-        # A message that is sent before the worker has declared them is lost, and its job waits for
-        # the sweeper.
+        # The first turn isn't counted, because the worker may not have declared the queues of
+        # delayed messages yet. A message to a queue that isn't declared is lost, and its job waits
+        # for the sweeper.
         for turn in range(options.repeat + 1):
             # The module of all cards changes, so every card is rendered.
             text = make.POST_MODULE.replace("edition one", f"edition {kind} {turn}")

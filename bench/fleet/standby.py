@@ -1,11 +1,14 @@
-"""Measures which reads a streaming standby answers rightly while its replay lags or is paused.
+"""Measures how often a streaming standby returns wrong bytes while its replay lags or is paused.
 
-The standby is made by `pg_basebackup`. The statement is the one with which a miss reads a file.
-Three rules are tried, each while the standby streams and while its replay is paused:
+`pg_basebackup` makes the standby. A read runs the SQL statement with which the server reads a file
+that isn't cached. Three rules are tried, each while the standby streams and while its replay is
+paused:
 
 - always ask the standby;
-- ask it only if it has replayed the primary's LSN of the moment when the load's stamp was taken;
-- for a pinned read, ask it, and use the answer only if it has the pinned generation.
+- ask the primary for its LSN when the load begins, and ask the standby for the file only if the
+  standby has replayed this LSN;
+- for a pinned read, ask the standby, and use the standby's answer only if the standby has the
+  pinned generation.
 
 An answer is wrong if its bytes differ from those that the primary had committed when the load
 began.
@@ -65,7 +68,8 @@ class Reads:
 
     primary: Any
     replica: Any
-    #: The pinned generation. Like the generation of a job, it is committed before the read.
+    #: The pinned generation. It is committed before the read begins, because a rendering job
+    #: also reads only at a committed generation.
     pin: int
 
     def primary_lsn(self) -> str:
@@ -138,12 +142,12 @@ def measure(server: Server, other: Server, changes: int) -> None:
         resolved = timed(lambda: reads.at(primary), 10 * changes)
     table(
         f"{changes} reads for each row, each right after a commit",
-        ("standby", "rule", "wrong bytes", "answered by it", "p50 / p99 / highest ms"),
+        ("standby", "rule", "wrong bytes", "answered by the standby", "p50 / p99 / highest ms"),
         rows,
     )
     say(
-        f"on the primary, p50 / p99 / highest ms: its LSN {shares(asked, digits=2)}; "
-        f"the whole miss {shares(resolved, digits=2)}"
+        "times on the primary, p50 / p99 / highest ms: asking for the LSN "
+        f"{shares(asked, digits=2)}; reading the file {shares(resolved, digits=2)}"
     )
 
 

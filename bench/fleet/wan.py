@@ -1,4 +1,4 @@
-"""Compares a replica behind a network with delay and loss with one next to the database.
+"""Compares a replica on a slow, lossy network with a replica next to the database.
 
 The near replica is on this machine's network. The web service and the sidecar of the far replica
 are in a namespace whose network delays all packets and loses some (`bench/fleet/link.py`). The far
@@ -33,13 +33,14 @@ SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 API = "application/vnd.api+json"
 POLL_SECONDS = 0.005
 
-#: The thread that calls functions on the database's network. A new thread is in the network
-#: namespace of the thread that starts it, so the first call must come from the database's network.
+#: The thread for functions that must run in the network namespace of the database. A new thread
+#: starts in the namespace of the thread that creates it. So a thread in the database's namespace
+#: must make the first call.
 _writer = ThreadPoolExecutor(1)
 
 
 def near(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a thread on the database's network, and returns the function's result."""
+    """Calls a function in the network namespace of the database. Returns the function's result."""
     return _writer.submit(function, *arguments).result()
 
 
@@ -50,7 +51,9 @@ def main() -> int:
     parser.add_argument("--changes", type=int, default=60)
     parser.add_argument("--publishes", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=30, help="for staleness and liveness")
-    parser.add_argument("--quick", action="store_true", help="a few of each, with 1 %% loss")
+    parser.add_argument(
+        "--quick", action="store_true", help="few changes, publishes and seconds, with 1 %% loss"
+    )
     options = parser.parse_args()
     if options.quick:
         options.losses, options.changes, options.publishes, options.seconds = [1], 3, 2, 3
@@ -72,7 +75,8 @@ class Place:
     network: Link | None
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Calls a function on the network of the replica's clients."""
+        """Calls a function in the network namespace of the replica's clients. Returns the
+        function's result."""
         return self.network.call(function) if self.network else function()
 
     def client(self) -> "Client":
@@ -112,7 +116,7 @@ def measure(database: int, folder: Path, network: Link, options: argparse.Namesp
             place = close if loss is None else far
             network.set(0 if loss is None else options.delay / 1000, (loss or 0) / 100)
             what = "near" if loss is None else f"{options.delay:g} ms, {loss:g} % loss"
-            _wait(place.board.live, f"the board of {place.name} live", 60)
+            _wait(place.board.live, f"the board of the {place.name} replica is live", 60)
             rows.append((what, *_one(place, realm, options)))
         table(
             f"one replica, p50 / p99 / highest ms; {options.changes} changes, "
@@ -124,7 +128,7 @@ def measure(database: int, folder: Path, network: Link, options: argparse.Namesp
             rows,
         )  # fmt: skip
         network.set(options.delay / 1000, 0.01)
-        _wait(far.board.live, "the far board live", 60)
+        _wait(far.board.live, "the board of the far replica is live", 60)
         code = fleet.manage("verify_coherence", "--seconds", f"{options.seconds:g}").wait()
         log = (folder / "manage-verify_coherence.log").read_text()
         say(f"verify_coherence at {options.delay:g} ms and 1 % ended with {code}:\n{log}")
@@ -200,8 +204,9 @@ def publishes(place: Place, count: int) -> list[float]:
 
 def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
     """Reads a file while a writer changes it again and again. Returns the staleness of each answer,
-    and the share of time for which the board was live. An answer's staleness is for how long its
-    bytes had been outdated when the request began; 0 if they were current. Unit: seconds."""
+    and the share of time for which the board was live. An answer's staleness is the time from the
+    commit that superseded its bytes to the start of its request, or 0 if its bytes were current.
+    Unit: seconds."""
     from tests.support import make
 
     committed: dict[int, float] = {}
@@ -266,8 +271,8 @@ def places(database: int, folder: Path, network: Link) -> Iterator[tuple[Place, 
             board = Board(Path(processes[0].environment["REALM_BOARD"]))
             found.append(Place(name, host, port, board, where))
         for place in found:
-            _wait(place.board.live, f"the board of {place.name} live", 60)
-            _wait(partial(place.call, partial(_answers, place)), "answers", 60)
+            _wait(place.board.live, f"the board of the {place.name} replica is live", 60)
+            _wait(partial(place.call, partial(_answers, place)), "the replica answers", 60)
         yield found[0], found[1], fleet
 
 

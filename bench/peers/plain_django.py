@@ -1,6 +1,7 @@
-"""A plain Django project: one view that answers 304s, no database, and no middleware.
+"""A plain Django project: one view that also sends 304s, no database, and no middleware.
 
-The view opens a file as Django's own `FileResponse` does. A module and a page come from memory.
+The view sends style sheets from the disk with Django's `FileResponse`. It sends the module and the
+page from memory.
 """
 
 import os

@@ -17,7 +17,8 @@ VARIABLE = "BENCH_ANSWERS"
 
 @dataclass(frozen=True)
 class Recorded:
-    """An answer with status 200, and the headers of the 304 to a client that has its ETag."""
+    """A recorded answer with status 200. `headers_304` are the headers of the 304 that a client
+    with the answer's ETag gets instead."""
 
     body: bytes
     headers: Headers

@@ -26,8 +26,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median, the lowest and the highest of a comparison's ratios, which has one ratio for each
-    run."""
+    """The median, the lowest and the highest of the ratios of two cases. Each run has one such
+    ratio."""
 
     median: float
     low: float
@@ -39,8 +39,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of each case, one for each run. `reference` is the case that the others are
-    compared with, by default the first. A table with two or more cases can be plotted."""
+    """The samples of each case, one for each run. `reference` is the case with which the other
+    cases are compared, by default the first case. A table with two or more cases can be plotted."""
 
     title: str
     unit: str
@@ -80,8 +80,8 @@ class Bar:
 
     @property
     def held(self) -> bool | None:
-        """Whether the figure (of a ratio, the median) is within the limits; None if the figure
-        wasn't measured."""
+        """Whether the figure is within the limits; None if the figure wasn't measured. If the
+        figure is a ratio, its median must be within the limits."""
         if self.figure is None:
             return None
         value = self.figure.median if isinstance(self.figure, Ratio) else self.figure
@@ -92,13 +92,13 @@ class Bar:
 
 @dataclass
 class Series:
-    """The samples of a second figure of the same runs, by case. Each measurement adds a sample with
-    `note`."""
+    """The samples of a second figure that is measured in the same runs, by case. Each measurement
+    adds a sample with `note`."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, case: str, value: float) -> None:
-        """Adds a case's value of one run."""
+        """Adds the value that one run has measured for a case."""
         self.samples.setdefault(case, []).append(value)
 
 

@@ -44,10 +44,10 @@ def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -
 
 
 def path_of(number: int) -> str:
-    """Returns the path of a file. File numbers start at 1."""
+    """Returns the path of the file with the given number. File numbers start at 1."""
     return f"{number // 100}/file-{number}.txt"
 
 
 def content_of(number: int) -> bytes:
-    """Returns the content of the file with a number."""
+    """Returns the content of the file with the given number."""
     return f"file {number} ".encode() + b"x" * 1024

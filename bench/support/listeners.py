@@ -185,15 +185,16 @@ class Unheard(WrongBytes):
 
 @dataclass
 class Listening:
-    """The running listeners of one way to invalidate caches. `boards` are the paths of the
-    listeners' boards."""
+    """The running listener processes. All of them invalidate caches in the same way. `boards` are
+    the paths of the listeners' boards."""
 
     way: Way
     boards: Sequence[Path]
     arrivals: Sequence[Arrivals]
     changes: Connection
     sent: list[int] = field(default_factory=list)
-    #: The actual changes a second of the last `run`, which may be fewer than its `rate`.
+    #: How many changes per second the last `run` committed. May be less than the `rate` passed to
+    #: `run`.
     rate: float = 0.0
 
     def change(self, path: str = "") -> int:
@@ -234,7 +235,7 @@ class Listening:
         a change."""
         deadline = time.monotonic() + PATIENCE
         for each in self.arrivals:
-            # Changes may be applied in another order than they were sent, so check all.
+            # A listener may apply changes out of order, so check every change.
             while not all(each[: len(self.sent)]):
                 if time.monotonic() > deadline:
                     lost = list(each[: len(self.sent)]).count(0)
@@ -280,7 +281,7 @@ def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[List
             process.start()
         for event in ready:
             if not event.wait(PATIENCE):
-                raise WrongBytes(f"a listener by {way.name} has not begun to listen")
+                raise WrongBytes(f"{way.name}: a listener has not begun to listen")
         with connect() as changing:
             changing.execute("CREATE TABLE IF NOT EXISTS bench_change (number bigint)")
             changing.execute("TRUNCATE bench_change")

@@ -89,8 +89,8 @@ def tabulated(table: Table) -> str:
 
 def plot(path: Path, tables: Sequence[Table]) -> None:
     """Draws a plot of the tables, one below the other. Each case has a bar for the median, and a
-    line from the lowest to the highest run. The reference has another colour than the other
-    cases."""
+    line from the lowest to the highest run. The bar of the reference has a different colour from
+    the other bars."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

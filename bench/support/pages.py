@@ -1,11 +1,11 @@
-"""Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. Each makes a page of each
-card.
+"""Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. Each peer makes one page for
+each card.
 
-Each peer is a context manager. Entering it prepares the peer, which isn't timed. It yields a
-function that makes the pages and returns how many pages a second the peer made. A page has a
-heading, Markdown, a list of tags, and two linked cards. The peers make only the pages. The realm
-server also makes two further formats and a search document of each card. A peer that isn't
-installed raises Missing.
+Each peer is a context manager. The context manager prepares the peer; the preparation isn't timed.
+Then the context manager yields a function that makes the pages and returns how many pages per
+second the peer made. A page has a heading, Markdown, a list of tags, and two linked cards. The
+peers make only the pages. The realm server also makes two further formats and a search document of
+each card. The context manager raises Missing if the peer isn't installed.
 """
 
 import asyncio
@@ -218,7 +218,7 @@ def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
     install = (npm, "install", "--no-audit", "--no-fund", "--no-update-notifier", *PACKAGES)
     done = subprocess.run(install, cwd=site, capture_output=True, text=True)
     if done.returncode:
-        raise Missing("Astro", f"npm can't install it: {done.stderr.strip()[-200:]}")
+        raise Missing("Astro", f"npm install failed: {done.stderr.strip()[-200:]}")
 
     def make() -> float:
         shutil.rmtree(site / "dist", ignore_errors=True)

@@ -16,7 +16,8 @@ def figure(value: float) -> str:
 
 
 def headings(table: Table) -> list[str]:
-    """The columns of a table; the ratios only if the table has two or more cases."""
+    """The column headings of a table. Only a table with a reference and two or more cases has a
+    column of ratios."""
     compared = table.reference and len(table.samples) > 1
     return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
 
@@ -50,14 +51,14 @@ def show(tables: Sequence[Table], bars: Sequence[Bar], skipped: Mapping[str, str
 
 
 def verdict(bar: Bar) -> str:
-    """Whether a bar held, coloured."""
+    """Returns a coloured text that says whether a bar's figure is within its limits."""
     return {True: "[green]held[/]", False: "[red]not held[/]", None: "[yellow]not measured[/]"}[
         bar.held
     ]
 
 
 def limits(bar: Bar) -> str:
-    """The figure of a bar and its limits, as text."""
+    """Returns the figure of a bar and its limits as text."""
     measured = "—" if bar.figure is None else str(bar.figure)
     if isinstance(bar.figure, float | int):
         measured = figure(bar.figure)

@@ -1,5 +1,6 @@
 /**
- * The chart: islands, shoal water, and a link for each light. Also functions that compute with positions.
+ * The chart: islands, shoal water, and a link for each light. Also formats positions, and the
+ * direction and distance from one light to another.
  *
  * The chart is a square of twenty sea miles at 60° N. So 50 units are one mile (one minute of latitude),
  * and 25 units are one minute of longitude.

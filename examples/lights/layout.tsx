@@ -6,7 +6,7 @@ interface PageProps {
   realm: RealmInfo;
   /** The section that the page belongs to; its entry in the navigation is marked. */
   here?: string;
-  /** Whether the page is a section itself. Its link back then goes to the front page. */
+  /** Whether the page itself is a section. The link back of a section goes to the front page. */
   index?: boolean;
   class?: string;
   children?: ComponentChildren;

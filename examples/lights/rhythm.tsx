@@ -71,7 +71,7 @@ export function Lamp({ character, cx = 0, cy = 0, r = 6, glow = 4 }: {
   cx?: number;
   cy?: number;
   r?: number;
-  /** How many times as wide as the lamp its halo is. */
+  /** The width of the halo, as a multiple of the lamp's width. */
   glow?: number;
 }) {
   const { values, keyTimes } = animationOf(character);

@@ -66,9 +66,9 @@ class Caller:
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
     """Returns a token for the server's endpoints. `lifetime` is in seconds.
 
-    A token with an account's key is valid until the account is deleted. A token without a key, as
-    clients sign it with the seed, belongs to the account that has this username. Such a token is
-    valid only if the account already had this username when the token was issued.
+    A token with an account's key is valid until the account is deleted. Clients that have the seed
+    may sign tokens without a key. A token without a key belongs to the account that has this
+    username. It is valid only if the account already had this username when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -154,7 +154,8 @@ def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
     """Returns the caller whose permissions apply to a request. With the header X-Boxel-Assume-User,
-    the operator acts as another user. The header of other callers is ignored."""
+    the operator acts as another user. The header has no effect for a caller other than the
+    operator."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -162,7 +163,7 @@ def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None
     if name is None:
         raise Malformed(
             what=f"X-Boxel-Assume-User is {wire[:80]!r}; expected a user of this server, "
-            f"as {user_id('name')}"
+            f"such as {user_id('name')}"
         )
     if name == OPERATOR:
         return caller
@@ -340,9 +341,9 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """Returns the caller for the account that a token's claims name. Claims without the account's
-    key name the account by the username. Such claims are valid only if the account had this
-    username when the token was issued. Raises Unauthorized."""
+    """Returns the caller for the account that a token's claims name. If the claims don't contain
+    the account's key, the username identifies the account. In this case, the claims are valid only
+    if the account already had this username when the token was issued. Raises Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:

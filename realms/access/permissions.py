@@ -67,7 +67,7 @@ def change_permissions(
 def readers_change(*realms: Realm) -> Iterator[None]:
     """Registers a change of permissions for each realm (`raise_change`) when the block ends. The
     change drops the definitions that were built for former readers. If everyone may now read a
-    realm, the change also renders again the pages that could not read the realm. The caller holds
+    realm, the pages that could not read the realm before are also rendered again. The caller holds
     the realms' locks."""
     before = _open_to_everyone(realms)
     yield
@@ -102,7 +102,7 @@ def _columns(wire: str) -> dict[str, Any] | None:
         return {"audience": _WORDS[wire]}
     name = username_of(wire)
     if name is None:
-        raise _refused(wire, f"expected *, users, or a user as {user_id('name')}")
+        raise _refused(wire, f"expected *, users, or a user such as {user_id('name')}")
     account = get_user_model().objects.filter(username=name).first()
     return {"account": account} if account is not None else None
 

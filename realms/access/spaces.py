@@ -18,11 +18,12 @@ from realms.models import AccountName, Realm
 
 
 def check_domain(url: str) -> None:
-    """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one, and
-    OwnHost for a URL at a host of this server.
+    """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one. Raises
+    OwnHost for a URL at a host of this server, unless the URL is at the public origin.
 
-    Browsers share cookies between the ports of a host. At the hosts of the admin and the replicas,
-    realms are therefore only allowed at the public origin, where authors' code can't run.
+    Browsers share cookies between the ports of a host. So authors' code must not run at any port of
+    this server's hosts: the hosts of the public origin, the admin and the replicas. Realms are
+    allowed at the public origin, because authors' code can't run there.
     """
     parts = urlsplit(url)
     hosts = (parts.hostname or "", parts.netloc)
@@ -37,9 +38,10 @@ def check_domain(url: str) -> None:
 
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
-    """Returns whether a free URL belongs to another account. At the public origin this is a URL
-    below another username. Elsewhere it is a URL at a host (with any port) where another account
-    has a realm. Realms of the owners in `also` are ignored."""
+    """Returns whether a free URL belongs to another account. At the public origin, a URL belongs to
+    another account if the URL is below another username. At other hosts, a URL belongs to another
+    account if that account has a realm at the same host, with any port. Realms of the owners in
+    `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):

@@ -44,7 +44,7 @@ def cleared(request: HttpRequest) -> HttpResponse:
     """Returns the page that shows each replica's answer to a clear."""
     since = parse_datetime(request.GET.get("since", "").replace(" ", "+"))
     if since is None or since.tzinfo is None:
-        raise Malformed(what="since is not the time of a clear")
+        raise Malformed(what="the parameter `since` must be the time of a clear, with a time zone")
     answers = clearing.answers(since)
     return render(
         request,

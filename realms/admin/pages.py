@@ -1,4 +1,5 @@
-"""Helps the admin's own pages with permissions, methods, errors, and the frame around a page."""
+"""Contains helpers for the admin's own pages. The helpers check permissions and methods, show
+errors as messages, and render the admin's frame around a page."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -97,7 +98,7 @@ def report(request: HttpRequest, message: str, realm: Realm | None = None) -> No
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: A record of the history needs the key of an object. This key means all realms.
+#: Each entry of the admin's history names an object by its key. This key stands for all realms.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 

@@ -1,5 +1,5 @@
-"""Serves the page *Publish timeline*. It shows for each publication how many replicas have applied
-it, and how many of its pages are rendered."""
+"""Serves the page *Publish timeline*. For each publication, the page shows how many replicas have
+applied the publication, and how many of its pages are rendered."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Entry:
 
     @property
     def locks(self) -> str:
-        """For how long the publish held its locks until its commit began, and for how long it had
-        waited for the locks."""
+        """How long the publish held its locks before its commit began, and how long it had waited
+        for these locks."""
         waited, held = self.publication.lock_waited, self.publication.lock_held
         if waited is None or held is None:
             return "not recorded"

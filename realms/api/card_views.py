@@ -44,7 +44,9 @@ def card(request: HttpRequest, url: str) -> HttpResponse:
         raise errors.MethodNotAllowed((*READING, *_WRITERS), method=method)
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
-            READING, method=f"{method} in a {realm.kind} realm", expected="its source realm"
+            READING,
+            method=f"{method} of a card in a {realm.kind} realm",
+            expected="a card in a source realm",
         )
     return writer(request, realm, path)
 

@@ -2,10 +2,10 @@
 module.
 
 If the definitions are stored in the table, the request is answered at once. Otherwise one process
-of the fleet builds them while the request waits. A build reads the realm over HTTP, from the same
-web workers. If all threads of the web workers waited for builds, no build could read files and end.
-Requests for definitions therefore have threads of their own, and only a few requests may wait.
-Further requests get 503 with Retry-After.
+of the fleet builds the definitions while the request waits. The build reads the realm's files over
+HTTP from the fleet's web workers. If all threads of the web workers waited for builds, no build
+could read files and end. Requests for definitions therefore have threads of their own, and only a
+few requests may wait. Further requests get 503 with Retry-After.
 """
 
 import logging

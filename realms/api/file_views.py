@@ -69,8 +69,8 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
             READING,
-            method=f"{request.method} in a {realm.kind} realm",
-            expected="its source realm",
+            method=f"{request.method} of a file in a {realm.kind} realm",
+            expected="a file in a source realm",
         )
     return realm, check_path(url.removeprefix(realm.url), realm.url)
 

@@ -105,7 +105,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
     """Carries out all operations. Returns the realm's generation and a result for each operation,
     in the same order. If two operations write the same file, the last operation wins.
 
-    Carries out no operation and raises Several if some operations are impossible.
+    If some operations are impossible, raises Several and carries out no operation.
     """
     with locked_realm(realm) as current:
         _check(current, operations)
@@ -130,7 +130,7 @@ def _check(realm: Realm, operations: Sequence[Operation]) -> None:
     for each in operations:
         within = next((url for url in inner if (realm.url + each.path).startswith(url)), None)
         if within is not None:
-            problems.add(Missing(href=each.href, why=f"it is in the realm {within}"))
+            problems.add(Missing(href=each.href, why=f"its URL belongs to the realm {within}"))
         elif each.op == "add" and each.path in existing:
             problems.add(AlreadyThere(href=each.href))
         elif each.op == "update" and each.path not in existing:

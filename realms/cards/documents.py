@@ -229,7 +229,7 @@ def _data(version: FileVersion) -> bytes:
 
 
 def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) -> Card:
-    """Creates a card in a subfolder of `folder` that is named after the card's type.
+    """Creates a card below `folder`, in a subfolder that has the name of the card's type.
 
     `folder` ends in `/`, or is empty for the realm's root. References in the body are relative to
     `folder`. Raises Malformed, InvalidPath, Conflict, TooLarge.
@@ -256,8 +256,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
 
 
 def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
-    """Changes the fields of a card that are in the body. Concurrent changes to other fields are
-    kept.
+    """Merges the fields in `body` into a card. Keeps concurrent changes to other fields.
 
     Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
     """

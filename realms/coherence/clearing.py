@@ -34,7 +34,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if bool(self.realm_url) + bool(self.module_url) + self.definitions > 1:
-            raise Malformed(what="name only one of a realm, a module and all definitions")
+            raise Malformed(what="choose only one target: a realm, a module, or all definitions")
 
     def __str__(self) -> str:
         if self.module_url:
@@ -130,7 +130,8 @@ def answers(since: datetime) -> list[ReplicaAnswer]:
 
 
 def complete(answers: Iterable[ReplicaAnswer]) -> bool:
-    """Returns whether no replica's report may still arrive."""
+    """Returns whether the answers are final: every replica either has applied the clear or has
+    stopped reporting."""
     return all(each.applied is not None for each in answers)
 
 

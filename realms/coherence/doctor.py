@@ -173,8 +173,8 @@ def _broker() -> Iterator[Finding]:
         yield _problem(
             "broker",
             f"{where} does not answer: {error}",
-            "Start the broker, or correct CELERY_BROKER_URL. Until then jobs start late, because "
-            "only the sweeper finds them, every few seconds.",
+            "Start the broker, or correct CELERY_BROKER_URL. Without the broker, this host can't "
+            "send messages for its jobs, so each job waits until a worker's sweeper sends one.",
         )
     else:
         yield _fine("broker", f"{where} answers")
@@ -198,7 +198,7 @@ def _database() -> Generator[Finding, None, bool]:
         yield _problem(
             "database",
             f"no answer: {str(error).splitlines()[0]}",
-            "Start Postgres, or correct DATABASE_URL. Until then every request gets 503.",
+            "Start Postgres, or correct DATABASE_URL. Without a database, every request gets 503.",
         )
         return False
     assert row is not None
@@ -329,7 +329,7 @@ def _workers() -> Iterator[Finding]:
         yield _problem(
             "workers",
             "no worker is running",
-            "Start a worker: celery -A settings.celery:app worker. Until then pages stay old.",
+            "Start a worker: celery -A settings.celery:app worker. Without one, pages stay old.",
         )
 
 

@@ -1,5 +1,5 @@
-"""Computes the table on the coherence page and of `manage.py generations`. The table has a row for
-each realm and a column for each replica, with the worst realms first.
+"""Computes the table that the coherence page and `manage.py generations` show. The table has a row
+for each realm and a column for each replica, with the worst realms first.
 
 Only people read this table; no answer to a visitor depends on it. The number of queries doesn't
 depend on the number of realms or replicas.
@@ -220,8 +220,8 @@ def _changed_at(
     applied: Mapping[tuple[str, str], ReplicaGeneration],
 ) -> dict[tuple[UUID, int], datetime]:
     """Returns the times of the first changes that replicas have not reported. Each key is a realm's
-    id and the last generation that a replica has reported. The value is the time of the realm's
-    next change."""
+    id and the last generation that a replica has reported for this realm. The value is the time of
+    the change that made the following generation."""
     committed = {realm.pk: realm.generation for realm in realms}
     urls = {realm.pk: realm.url for realm in realms}
     missing: set[tuple[UUID, int]] = set()

@@ -111,7 +111,7 @@ def _report() -> Iterator[Metric]:
     yield _gauge("coherence_unreachable", f"Replicas that {run} didn't reach", last.unreachable)
     yield _gauge("coherence_changes", f"Changes that {run} followed", last.changes)
     if last.changes:
-        text = f"Share of changes that all replicas served within these seconds, in {run}"
+        text = f"Share of changes in {run} that all replicas served within `within` seconds"
         shares = GaugeMetricFamily("realm_coherence_share", text, labels=["within"])
         for limit, seen in (
             ("1", last.within_1s),

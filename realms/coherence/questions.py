@@ -58,7 +58,7 @@ class WatchedChange:
 
 @dataclass
 class Arrival(Asking):
-    """A repeated request to one replica until the replica serves a change."""
+    """A request that the verifier repeats to one replica until the replica serves a change."""
 
     change: WatchedChange = field(default_factory=lambda: WatchedChange(0, 0, None, 0))
     late: bool = False

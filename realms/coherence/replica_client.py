@@ -24,7 +24,7 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 #: The maximum number of concurrent requests to one replica.
 AT_ONCE = 4
-#: The lifetime of the token that each run signs. It must be longer than any run.
+#: The lifetime of the token that each run of the verifier signs. No run may take longer.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}
@@ -107,7 +107,7 @@ class Connection:
         worker = received.get("x-realm-replica", "")
         if worker.partition("/")[0] != self._client.name:
             who = f"replica {worker.partition('/')[0]}" if worker else "something else"
-            raise NoAnswer(f"{who} answers at its address")
+            raise NoAnswer(f"the replica's address leads to {who}")
         generation = received.get("x-realm-generation")
         if generation is None and answer.status >= 500:
             raise NoAnswer(f"it answered {answer.status}")

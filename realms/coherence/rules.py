@@ -1,5 +1,5 @@
-"""Defines the rules of coherence as pure functions. They decide whether an answer is right and when
-a wrong answer is a violation. They also compute how many nines a share of changes has.
+"""Defines the rules of coherence as pure functions. The functions decide whether an answer is right
+and when a wrong answer is a violation. They also compute how many nines a share of changes has.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
 answer. An observation is right if it has the state's bytes and a generation in which the URL had
@@ -14,8 +14,8 @@ from hashlib import sha256
 
 from realms.serving.compact import Answer
 
-#: The time limits of the report, in seconds. A change counts as seen within a limit if all replicas
-#: serve the change that soon after its commit.
+#: The time limits of the report, in seconds. A change counts as seen within a limit if every
+#: replica serves the change before this much time has passed since the change's commit.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
@@ -117,8 +117,8 @@ def judge(
 
 
 def _same(one: State, other: State) -> bool:
-    """Returns whether two states are equal except for `high`. If they are, no change between them
-    touched the bytes."""
+    """Returns whether two states are equal except for `high`. If two states are equal, no change
+    between the two states touched the bytes."""
     return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
         other.realm_url, other.status, other.digest, other.location, other.public, other.low,
     )  # fmt: skip
@@ -147,5 +147,5 @@ def share_text(seen: int, total: int) -> str:
     percent = f"{floor // 10**digits}.{floor % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
     words = _WORDS[count] if count < len(_WORDS) else f"{count} nines"
     if seen == total:
-        words += f" ({total} {'change' if total == 1 else 'changes'} can't show more)"
+        words += f" ({total} {'change' if total == 1 else 'changes'} can't show more nines)"
     return f"{percent} %, {words}"

@@ -4,11 +4,11 @@ database.
 One loop in one thread does both of the following tasks. Only the requests run in other threads.
 
 - *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
-  After a wrong answer it asks the same web worker again until the grace period is over.
+  After a wrong answer the loop asks the same web worker again until the grace period is over.
 - *Changes.* The loop polls the registry's generations and follows each new generation until every
-  replica serves it. It doesn't use notifications, because it must find a change whose notification
-  was lost. A change's latency is counted from the last poll before the change, so it is at most
-  one poll too long.
+  replica serves it. The loop doesn't use notifications, because it must find a change whose
+  notification was lost. A change's latency is counted from the last poll before the change, so it
+  is at most one poll too long.
 """
 
 import random
@@ -102,7 +102,7 @@ class Verification:
         self._poll_seconds = POLL_SECONDS
         #: Replicas that give no answers.
         self._down: set[str] = set()
-        #: The replicas in `_down` that get one request of the current sample.
+        #: Replicas in `_down` that have not yet got their one request of the current sample.
         self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
@@ -297,7 +297,7 @@ class Verification:
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
         """Returns whether to give up a question that got no answer. Gives up if the replica is
-        known as silent, or was silent for the grace period."""
+        already in `_down`, or has been silent for the grace period."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -331,9 +331,10 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Handles an answer from a web worker that did not give the wrong answer. This happens
-        after the old connection was lost. Tries new connections until the suspected worker answers.
-        Gives up after two grace periods and a second, because the worker has probably ended."""
+        """Handles an answer from a web worker other than the one that gave the wrong answer.
+        Another worker answers if the old connection was lost. Tries new connections until the
+        suspected worker answers. Gives up after two grace periods and a second, because the worker
+        has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

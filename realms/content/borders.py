@@ -25,9 +25,9 @@ def outer_urls(url: str) -> list[str]:
 
 def move_border(url: str, by: str) -> None:
     """Raises the generation of the realm around `url`, because a realm at `url` is created or
-    removed. Creating the inner realm hides the outer realm's files below `url`; removing it shows
-    them again. Runs in the caller's transaction. `by` says in words for people why the inner realm
-    is created or removed."""
+    removed. Creating the inner realm hides the outer realm's files below `url`. Removing the inner
+    realm shows these files again. Runs in the caller's transaction. `by` says in words for people
+    why the inner realm is created or removed."""
     # The caller holds this lock already, unless the outer realm was created after the caller had
     # computed its locks.
     lock_realms(outer_urls(url))
@@ -35,7 +35,7 @@ def move_border(url: str, by: str) -> None:
     if outer is None:
         return
     shown = outer.publications.at(outer.generation).first()
-    by = f"{by} at {url.removeprefix(outer.url)} within it"
+    by = f"{by} of the inner realm {url.removeprefix(outer.url)}"
     generation = advance(outer, by)
     RealmBorder.objects.update_or_create(
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}

@@ -2,8 +2,8 @@
 
 Code that changes a realm passes a `Change` to `raise_change` and doesn't know who receives the
 `Change`. Pure functions compute from a `Change` which caches, definitions and jobs are affected.
-`publishing/effects.py` updates them at the end of the transaction, once for all changes. So rows
-are always locked in the same order.
+`publishing/effects.py` updates the affected caches, definitions and jobs at the end of the
+transaction, once for all changes. So rows are always locked in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -80,9 +80,10 @@ def keys_moved_here(change: Change) -> set[str]:
 
 
 def notifications_of(change: Change) -> list[Notification]:
-    """Returns the notifications about the change that no database trigger sends. One notification
-    says that all files of the realm have changed. The other notifications name source realms whose
-    published URL changes, because links to a source realm resolve to its published URL."""
+    """Returns those notifications about the change that the database triggers don't send. If all
+    files of the realm may have changed, one notification says so. For each source realm whose
+    published URL changes, one notification names that realm, because links to a source realm
+    resolve to its published URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 

@@ -197,8 +197,8 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
 def _open(
     realm: Realm, files: Mapping[str, Stored], before: Mapping[str, FileVersion], now: datetime
 ) -> None:
-    """Adds a version of each file that begins at the realm's generation. A file that has a version
-    in `before` keeps its time of creation."""
+    """Adds a version of each file. The versions begin at the realm's generation. A file that has a
+    version in `before` keeps its time of creation."""
     opened: dict[str, Any] = {
         "realm": realm.pk,
         "generation": realm.generation,

@@ -32,7 +32,8 @@ def first_row(statement: LiteralString, parameters: Mapping[str, Any]) -> Row | 
     """Returns the first row of a statement's result, or None if the result is empty. `parameters`
     are named. The statement must cast each parameter whose type Postgres can't infer.
 
-    Uses no kept plan within a transaction, because an invalid plan would abort the transaction.
+    Within a transaction, this function doesn't use a kept plan, because an invalid plan would abort
+    the transaction.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     # Django does the same before it makes a cursor.
@@ -42,7 +43,8 @@ def first_row(statement: LiteralString, parameters: Mapping[str, Any]) -> Row | 
     watched = connection.execute_wrappers or connection.queries_logged
     if not connection.in_atomic_block and not watched and _keeps_plans(session):
         try:
-            # After an error, this makes Django check the connection before it uses it again.
+            # If an error occurs, `wrap_database_errors` makes Django check the connection before
+            # its next use.
             with connection.wrap_database_errors:
                 return psycopg.Cursor(session).execute(statement, parameters).fetchone()
         except (ProgrammingError, NotSupportedError) as error:

@@ -84,11 +84,12 @@ class Totals:
 
     def __init__(self, board: Path) -> None:
         self._folder = folder_of(board)
-        #: Each process's counters at the first reading, which the sums exclude.
+        #: Each process's counters at the first reading. The sums exclude these counts.
         self._before: dict[str, Figures] = {}
-        #: Each process's counters at the last reading, in the order of these readings.
+        #: Each process's counters at the last reading. The process that was read last is at the
+        #: end.
         self._last: dict[str, Figures] = {}
-        #: The sums of the counters of processes that are no longer kept separately.
+        #: The sums of the counters of processes that are no longer in `_last`.
         self._ended: Figures = {}
         self._began = False
 

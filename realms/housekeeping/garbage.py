@@ -32,7 +32,7 @@ from reindex.reading.pins import PIN_SECONDS
 
 #: How many publications of each published realm the collector keeps for rollbacks.
 KEPT_PUBLICATIONS = 10
-#: The default time for which content is kept that no file version refers to.
+#: The default grace period: how long the collector keeps content without a file version.
 GRACE_HOURS = 24
 #: How many blobs one transaction removes. Writers of the same content wait for the transaction.
 BATCH = 100
@@ -69,8 +69,9 @@ class Collected:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a collection: the times after which content is kept, and the generations that
-    jobs still read."""
+    """The limits of a collection. Publications, file versions and finished work may be removed if
+    they ended before `before`. Blobs and stray objects may be removed if they were stored before
+    `young`. `pins` lists the generations that jobs still read."""
 
     before: datetime
     young: datetime
@@ -94,7 +95,8 @@ def collect_garbage(
     """Removes unreachable content. `grace` is the time for which to keep content that no file
     version refers to. Calls `progress` with the name of each step.
 
-    A dry run only counts removable content. It takes no locks and changes nothing.
+    A dry run only counts the content that could be removed. The dry run takes no locks and changes
+    nothing.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
@@ -160,11 +162,10 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """Deletes old file versions of a source realm, and records the first generation from which its
-    history is complete.
+    """Deletes old file versions of a source realm, and records the first generation from which the
+    realm's history is complete.
 
-    The caller holds the realm's lock, so no write or publish runs at the same time. A rollback may
-    run, because it copies a kept publication, whose versions are kept too.
+    The caller holds the realm's lock, so no write, publish or rollback runs at the same time.
     """
     with connection.cursor() as cursor:
         cursor.execute(sql.DELETE_OLD_VERSIONS, limits.parameters(realms=[realm.pk], dropped=[]))
@@ -249,8 +250,8 @@ def _stray(storage: Storage, name: str) -> _Stray | None:
 
 def _adopted(stray: _Stray) -> int:
     """Creates a row for a stray object, so that `_drop_blobs` removes the object under the row's
-    lock. Deletes a partly written draft at once, because no other writer uses its name. Returns 1,
-    the number of strays."""
+    lock. Deletes a partly written draft at once, because no other writer uses its name. Always
+    returns 1, so that the caller can count the strays with `sum`."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
         with storage_errors():

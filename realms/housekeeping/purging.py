@@ -60,8 +60,8 @@ def purge_function() -> Purge:
 
 def purge_now(realm_url: str) -> dict[str, str]:
     """Purges a realm from each shared cache, without retries. An empty URL means all realms.
-    Returns the error text by the cache's address. An empty text means that the cache has confirmed
-    the purge."""
+    Returns a dictionary that maps each cache's address to an error text. The text is empty if the
+    cache has confirmed the purge."""
     purge, key = purge_function(), surrogate_key(realm_url) if realm_url else EVERY_REALM
     said: dict[str, str] = {}
     for address in settings.REALM_EDGE_PURGE:
@@ -89,11 +89,12 @@ def ban(address: str, keys: Collection[str]) -> None:
     except urllib3.exceptions.HTTPError as error:
         raise PurgeFailed(f"no answer: {error}") from error
     if answer.status != 200 or answer.headers.get("X-Purged") != number:
-        raise PurgeFailed(f"it answers {answer.status} {answer.reason}, without a receipt")
+        raise PurgeFailed(f"the cache answered {answer.status} {answer.reason}, without a receipt")
 
 
 def keys_of(url: str) -> dict[str, str]:
-    """Returns the URLs of all possible realms at or around `url`, by their surrogate keys."""
+    """Returns a dictionary with the URLs of all possible realms at or around `url`. The keys of the
+    dictionary are the realms' surrogate keys."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
@@ -199,8 +200,8 @@ class Purger:
 
 
 class ToPurge:
-    """A replacement for the board of a listener that purges caches. It has the methods of a board,
-    but it purges a key's realms instead of changing the key's slot."""
+    """A replacement for a listener's board. It has the methods of a board, but instead of changing
+    a key's slot, it purges the key's realms from the shared caches."""
 
     file = None
 
@@ -218,8 +219,8 @@ class ToPurge:
             each.owe(owed)
 
     def bump_epoch(self) -> None:
-        """Enqueues a purge of all realms. A listener calls this method when it connects, because it
-        may have missed any change."""
+        """Enqueues a purge of all realms. A listener calls this method when it connects, because
+        the listener may have missed any number of changes."""
         for each in self._purgers:
             each.owe({EVERY_REALM: "every realm"})
 

@@ -8,7 +8,7 @@ from realms.errors import Malformed, TooLarge, UnsupportedCoding
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
 ACCEPTED = "gzip, deflate, identity"
-#: The maximum number of codings of a body. More than one has no use.
+#: The maximum number of codings of a body. A client has no reason to apply more than one coding.
 _MAX_CODINGS = 2
 #: The size of the pieces in which a body is decoded. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
@@ -19,7 +19,7 @@ def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
     quote `name`.
 
     Raises UnsupportedCoding, TooLarge, or Malformed if the body doesn't have the coding that
-    `content_encoding` says.
+    `content_encoding` names.
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):
@@ -53,7 +53,9 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
                 piece = unpacker.unconsumed_tail
             start -= len(unpacker.unused_data)
     except zlib.error as error:
-        raise Malformed(what=f"{name} is not {coding}, as its Content-Encoding says") from error
+        raise Malformed(
+            what=f"{name} is not {coding} data, although its Content-Encoding says it is"
+        ) from error
     if not unpacker.eof:
         raise Malformed(what=f"{name} ends in the middle of its {coding} data")
     return b"".join(pieces)

@@ -14,8 +14,9 @@ from realms.http.accept import elements
 
 
 class Coding(StrEnum):
-    """A content coding, by its name in headers. The server prefers the first coding, which makes
-    texts of usual size the shortest."""
+    """A content coding, by its name in headers. If a client accepts several codings equally well,
+    the server uses the first of them in this order. Brotli is first, because it makes texts of
+    usual size shorter than the other codings do."""
 
     BROTLI = "br"
     ZSTD = "zstd"

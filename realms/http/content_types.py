@@ -145,8 +145,9 @@ def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, st
     """Returns the headers that describe a file's content.
 
     Only text in UTF-8 gets a charset, because a charset would override the encoding that other text
-    may declare. A gzipped picture (`.svgz`) gets the type of gzip if `as_stored` is set. Otherwise
-    it gets the type of a picture and the content coding gzip.
+    may declare. A gzipped SVG picture (`.svgz`) gets the content type of gzip data if `as_stored`
+    is set. Otherwise the picture gets the content type of an SVG picture, and gzip as its content
+    coding.
     """
     kind = media_type(path)
     if kind == "image/svg+xml" and data.startswith(_GZIP_MAGIC):

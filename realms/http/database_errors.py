@@ -1,6 +1,6 @@
 """Classifies database errors: an unavailable database, a violated constraint, or a bug.
 
-The class and the code of an error decide, never its message.
+The classification uses the class and the code of an error, but never the error's message.
 """
 
 import logging
@@ -58,7 +58,7 @@ class OneLineASecond(logging.Filter):
             return False
         self._printed = now
         lines = record.getMessage().splitlines() or [""]
-        record.msg, record.args = f"the database is away: {lines[0]}", None
+        record.msg, record.args = f"the database is unavailable: {lines[0]}", None
         record.exc_info = record.exc_text = None
         return True
 
@@ -70,7 +70,8 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops log records of 5xx responses that have no traceback. Another record has the cause."""
+    """Drops a log record without a traceback if it only reports a 5xx response. Another log record
+    contains the error that caused the response."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether to print a record."""

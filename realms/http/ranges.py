@@ -13,8 +13,9 @@ def wanted(header: str | None, size: int) -> range | None:
     """Returns the positions of the bytes that a Range header selects from `size` bytes; None for
     the whole content.
 
-    An invalid header also selects the whole content, and so does a header with several ranges. The
-    standard allows both. Raises Unsatisfiable if the range begins after the content's end.
+    An invalid header also selects the whole content, and so does a header with several ranges,
+    because the standard allows servers to ignore such headers. Raises Unsatisfiable if the range
+    begins after the content's end.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match[1] == match[2] == "":

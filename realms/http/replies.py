@@ -39,8 +39,8 @@ class Reply:
 
 
 class Finished(Reply):
-    """A reply that a cache keeps for all requests with the same form. The form is the policy
-    headers, the content coding, and the outcome of the request's conditions."""
+    """A reply that a cache keeps for later requests. The reply answers every request that has the
+    same policy headers, the same content coding, and the same outcome of its conditions."""
 
     __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
@@ -48,8 +48,9 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: The last request's Host header with this `policy`. The front may replace it by another
-        #: host with the same policy. All other attributes are immutable.
+        #: The Host header of the last request with this `policy`. If a request with another Host
+        #: header has the same policy, the front stores that header here. All other attributes are
+        #: immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]

@@ -6,7 +6,7 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-#: The command that runs until it is stopped. Operators follow it by its log.
+#: The command that runs until it is stopped. Operators read its log to see what it does.
 SIDECAR = "listen_file_changes"
 
 

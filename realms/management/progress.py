@@ -31,8 +31,9 @@ def follow(
     job: int | None = None,
     allow_errors: bool = False,
 ) -> None:
-    """Shows a progress bar until the realm has an index of `generation` or later that `job` or a
-    later job made. Then prints the result of that job.
+    """Shows a progress bar until the realm has the awaited index. `job` or a later job must have
+    made this index, and the index must be of `generation` or a later generation. Then prints the
+    result of the job that made the index.
 
     Raises CommandError when the rendering fails or is cancelled, when cards have errors (unless
     `allow_errors`), and on Ctrl-C.

@@ -43,8 +43,8 @@ def carry_out(changes: Sequence[Change]) -> None:
 
 
 def notify_replicas(changes: Sequence[Change]) -> None:
-    """Notifies all replicas of those consequences of the changes that no database trigger
-    announces."""
+    """Sends the notifications about the changes to all replicas. Leaves out the notifications that
+    database triggers send."""
     distinct = dict.fromkeys(each for change in changes for each in notifications_of(change))
     span = spans.current()
     if span:
@@ -56,8 +56,8 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 def drop_definitions(changes: Sequence[Change]) -> None:
     """Drops the definitions that were built from changed files: from changed, new or deleted
     modules, or from changed data that a module imports. Drops all definitions that were built from
-    a realm if its permissions or all its files may have changed. A new module counts because an
-    earlier build may have looked for it and failed."""
+    a realm if its permissions or all its files may have changed. Definitions can depend on a new
+    module, because an earlier build may have looked for the module and failed."""
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []
@@ -82,8 +82,8 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Enqueues jobs that render the changed realms and the realms that read files of them. Removes
-    the pages of deleted realms."""
+    """Enqueues jobs that render each changed realm and every realm that reads files of a changed
+    realm. Removes the pages of deleted realms."""
     works: dict[str, queue.Work] = {}
     for change in changes:
         if not change.exists_after:

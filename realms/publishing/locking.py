@@ -1,6 +1,6 @@
 """Runs an operation while it holds the write locks of the realms that it changes. The set of locks
-that an operation needs may change while it waits for them. If the set changes, the operation starts
-over with the new set."""
+that an operation needs may change while the operation waits for the locks. If the set changes, the
+operation starts over with the new set."""
 
 from collections.abc import Callable, Set
 from contextlib import ExitStack
@@ -39,16 +39,18 @@ class Locks:
 
 @dataclass(frozen=True)
 class Held:
-    """The seconds that an operation waited for its locks, and the time at which it got the locks.
-    `since` is a time of `perf_counter`."""
+    """Tells how an operation got its locks. `waited` is the number of seconds that the operation
+    waited for its locks. `since` is the time of `perf_counter` at which the operation got the
+    locks."""
 
     waited: float
     since: float
 
     @property
     def since_on_database(self) -> Combinable:
-        """The time `since` on the database's clock, as an SQL expression: the database's time now
-        minus the seconds since then. A difference between the clocks of the hosts has no effect."""
+        """The time at which the operation got its locks, on the database's clock. The SQL
+        expression subtracts the seconds that have passed since that time from the database's
+        current time. A difference between the clocks of the hosts has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
@@ -62,8 +64,8 @@ class ClockTimestamp(Func):
 
 def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]) -> R:
     """Calls `required` for the locks, and then `act` in a transaction that holds these locks. Calls
-    `required` again under the locks, and starts over if it now returns a lock that the transaction
-    doesn't hold. Raises Busy if the locks change TRIES times."""
+    `required` again under the locks, and starts over if the second call returns a lock that the
+    transaction doesn't hold. Raises Busy if the locks change TRIES times."""
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
@@ -77,17 +79,18 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
 
 
 def with_outer_urls(*urls: str) -> list[str]:
-    """Returns the URLs to lock for creating or removing realms at `urls`. They are the URLs
-    themselves and the URLs of the realms around them, whose content the operation changes (see
-    `borders`)."""
+    """Returns the URLs to lock for creating or removing realms at `urls`: the URLs themselves, and
+    the URLs of the realms around them. The operation also changes the content of the realms around
+    them (see `borders`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """The address locks of all source realms that the realm at `url` shows, has shown or will show
-    (`source_urls`), because the operation may change where these are published. If these are all
-    one realm, its published URL stays and no lock is needed, unless the operation removes the realm
-    at `url` (`gone`)."""
+    """Returns the address locks of all source realms that the realm at `url` shows, has shown or
+    will show (`source_urls`). The operation may change the URLs at which these source realms are
+    published. If there is only one such source realm, its published URL stays the same, so no lock
+    is needed. But if the operation removes the realm at `url` (`gone`), the locks are always
+    needed."""
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})
         shown = {source_url for (source_url,) in cursor.fetchall()}

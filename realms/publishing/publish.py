@@ -89,9 +89,9 @@ def _insert_realm(
     """Inserts a realm into the registry of realms. The caller holds the lock of the realm's URL,
     and announces the change.
 
-    All permissions go to the account `by`, by default the owner. `how` says what made the realm, in
-    words for people. If a realm at this URL was deleted, the new realm continues with the next
-    generation. Raises AlreadyExists, Reserved.
+    All permissions go to the account `by`, by default the owner. `how` is a human-readable
+    description of what made the realm. If a realm at this URL was deleted, the new realm continues
+    with the next generation. Raises AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
@@ -147,7 +147,7 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
     """Makes a published realm show the content of an earlier publication again. By default this is
-    the previous publication; `publication` chooses another publication by the generation of the
+    the previous publication. `publication` chooses another publication by the generation of the
     published realm. The rollback creates a new publication."""
     url = canonical_realm_url(published_url)
 
@@ -181,11 +181,11 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
     """Returns the publication whose content a rollback would show. By default this is the previous
-    publication; `publication` chooses another publication by its generation. A second rollback goes
+    publication. `publication` chooses another publication by its generation. A second rollback goes
     back one more publication and doesn't undo the first rollback.
 
-    Raises Unprocessable if the publication doesn't exist, or if the realm shows its content
-    already.
+    Raises Unprocessable if the publication doesn't exist, or if the realm already shows the
+    publication's content.
     """
     publications = realm.publications.select_related("source")
     publications = publications.filter(generation__lte=realm.generation)
@@ -204,7 +204,8 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # The first publication that showed the current content. Publications after it were rolled back.
+    # The first publication that showed the current content. If later publications showed other
+    # content, they were rolled back.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -219,8 +220,8 @@ def _show(
     held: Held, by: str = "publish",
 ) -> Published:  # fmt: skip
     """Makes the published realm show `source_generation` of `source`, and announces the change, in
-    the caller's transaction. Creates the published realm if `published` is None. `by` says in words
-    for people what caused the publication."""
+    the caller's transaction. Creates the published realm if `published` is None. `by` is a
+    human-readable description of what caused the publication."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
@@ -327,8 +328,8 @@ def _below_own_name(realm: Realm, caller: Caller) -> bool:
 
 
 def _tear_down(realm: Realm, by: str = "removal") -> None:
-    """Removes a realm, in the caller's transaction. `by` says in words for people why the realm is
-    removed."""
+    """Removes a realm, in the caller's transaction. `by` is a human-readable description of why the
+    realm is removed."""
     source = realm.source.url if realm.source is not None else None
     _log("removed the %s realm", realm.kind, realm=realm)
     move_border(realm.url, by)

@@ -129,24 +129,25 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     try:
         return _shared(variant, url, lambda: _from_database(variant, url))
     except Unfinished:
-        # This call shared a load that `load_public` started, which raises Unfinished for private
-        # realms.
+        # This call joined a load that `load_public` had started. Such a load raises Unfinished if
+        # the realm is private.
         return _from_database(variant, url)
     except _FailedForAll as failure:
         raise failure.error from failure
 
 
 def load_public(variant: Variant, url: str) -> Answer:
-    """Loads an answer for an unauthorized caller. The database connection may be broken.
+    """Loads an answer for an unauthorized caller. If the database connection is broken, the load
+    raises Unfinished.
 
-    Raises Unfinished if the realm is private; then the file is not transpiled or rendered. Raises
+    Raises Unfinished if the realm is private, before the file is transpiled or rendered. Raises
     RealmError or TranspilerFailed if the load of a public file fails with that error, and
     Unfinished for every other failure.
 
     One SQL statement reads both the file and its permissions, so they can't differ in age. Callers
     must check `answer.public`: a call that shares the load of an authorized caller may return a
-    private answer. If the shared load fails, the call raises Unfinished, because the error text may
-    quote a private file.
+    private answer. If that shared load fails, the call raises Unfinished, because the error text
+    may quote a private file.
     """
 
     def from_database() -> Answer:
@@ -228,8 +229,9 @@ def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> 
     # If the stale answer has the same bytes, the statement doesn't fetch the bytes again.
     found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
     if _same_bytes(found, made_from) and not _reused(found, before):
-        # The bytes are the same, but the name or the times differ, so the stale content can't be
-        # reused. The new content needs the bytes.
+        # The file has the same bytes as the stale answer's file, but another name or other times,
+        # so the stale content can't be reused. The first statement didn't fetch the bytes, so fetch
+        # them now for the new content.
         found = resolve(url, extensions)
     if public_only and found is not None and not found.public:
         raise Unfinished
@@ -260,9 +262,10 @@ def _watched(variant: Variant, url: str) -> Slots:
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """Returns the slots that an answer made from a file depends on. They are the slots of the
-    realms at or above the URL, of the file, and of the paths that take precedence over the file.
-    Returns None for an answer without a file, which depends on all slots of `_watched`."""
+    """Returns the slots that can affect an answer that was made from a file. They are the slots of
+    the realms at or above the URL, of the file, and of the paths that take precedence over the
+    file. Returns None for an answer without a file, because every slot of `_watched` can affect
+    such an answer."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None

@@ -29,7 +29,8 @@ class Asked:
     #: The least generation that the client accepts.
     at_least: int
     conditions: Conditions
-    #: The Host header and the preferred content coding. The finished reply depends on both.
+    #: The Host header and the preferred content coding. The finished reply depends on these two
+    #: values.
     form: tuple[str, Coding | None]
 
 

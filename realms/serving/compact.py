@@ -35,8 +35,9 @@ _LENGTH = struct.Struct("<I")
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-#: A header in a frame: its name, a text, and the kind of its value. With kind None, the text is
-#: the value; with other kinds, `Answer._unpacked` computes the value.
+#: A header in a frame. The three values are the header's name, a text, and a kind. If the kind is
+#: None, the text is the header's value. For any other kind, `Answer._unpacked` computes the
+#: header's value.
 _Item: TypeAlias = tuple[str, str, str | None]
 _Template: TypeAlias = tuple[_Item, ...]
 _OF_GENERATION = {"x-realm-generation", "surrogate-key", "cache-tag"}
@@ -198,8 +199,8 @@ def _time(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-#: For each kind, the function that computes a header value from the file or the generation and the
-#: item's text.
+#: For each kind, the function that computes a header's value. The function gets the answer's
+#: `_Derived` values and the item's text.
 _KINDS: dict[str, Callable[[Any, str], str]] = {
     "sha256": lambda it, text: f'"{it.file.sha256}{text}',
     "modified": lambda it, text: _time(it.file.modified_at),

@@ -1,13 +1,14 @@
 """Decides which host serves which paths, and sets the security policy headers of every answer.
 
-An author's scripts run only at their realm's own host. The request's Host header decides, because
-it names the origin at which a browser runs the answer. At every other host (the public origin, a
-replica's address, another realm's host) every answer is sandboxed. A sandbox has no effect on the
-images, style sheets and scripts that a page loads, so answers of every type can have it.
+An author's scripts run only at their realm's own host. The server uses the request's Host header to
+check this, because the header names the origin at which a browser runs the answer. At every other
+host (the public origin, a replica's address, another realm's host) every answer is sandboxed. A
+sandbox has no effect on the images, style sheets and scripts that a page loads, so answers of every
+type can have it.
 
-Two callers use `policy`: the front for its cache hits, and `OriginMiddleware` for every answer of
-Django. A view sets a policy only if its answer needs more than the sandbox, for example `preview`
-in `drafts.py`.
+Two callers use `policy`: the front for the answers that it sends, and `OriginMiddleware` for every
+answer of Django. A view sets a policy only if its answer needs more than the sandbox, for example
+`preview` in `drafts.py`.
 """
 
 from collections.abc import Callable
@@ -108,8 +109,9 @@ class OriginMiddleware:
     """Sets the security policy of every answer of Django. As the first middleware, it sees every
     answer.
 
-    The admin's origin serves the admin and its static files only, and no other host serves them.
-    Without REALM_ADMIN_ORIGIN, the public origin and this replica's own address serve them.
+    The origin REALM_ADMIN_ORIGIN serves only the admin and its static files. No other host serves
+    the admin or its static files. Without REALM_ADMIN_ORIGIN, the public origin and this replica's
+    own address serve the admin and its static files.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

@@ -77,7 +77,7 @@ def source_realm(realm_url: str) -> str:
     """Returns the notice for a source realm that is not published."""
     return _notice(
         "This site is not published yet",
-        f"It is being written at {escape(realm_url)}. Logged in, its owner sees the draft here.",
+        f"The site's source is at {escape(realm_url)}. Its owner can log in to see the draft here.",
     )
 
 

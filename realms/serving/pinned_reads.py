@@ -120,7 +120,9 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
     else:
         earlier = whole_number(since)
         if earlier is None:
-            raise errors.Malformed(what=f"since is {since[:40]!r}; expected a generation")
+            raise errors.Malformed(
+                what=f"the parameter 'since' is {since[:40]!r}; expected a generation"
+            )
         changed = history.difference(realm, earlier, pin.generation)
         if changed is None:
             raise errors.HistoryEnds(url=realm.url, generation=since)

@@ -88,8 +88,8 @@ def is_made(answer: Answer, coding: Coding | None) -> bool:
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
-    """Evaluates the conditions of a read request. Returns 200 if the client gets the answer, whose
-    own status may differ."""
+    """Evaluates the conditions of a read request. Returns 304 or 412 if the conditions require this
+    status. Otherwise returns 200: the client gets the answer, with the answer's own status."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
@@ -165,8 +165,8 @@ class PackedResponse(StreamingHttpResponse):
 def packed_response(
     request: HttpRequest, packed: Packed, content_type: str, generation: int
 ) -> HttpResponseBase:
-    """Returns a response with a large text. It has the stored gzip bytes if the client accepts
-    gzip; else it is a `PackedResponse`."""
+    """Returns a response with a large text. If the client accepts gzip, the response has the stored
+    gzip bytes. Otherwise the response is a `PackedResponse`."""
     etag = f'W/"{packed.sha256}"'
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response: HttpResponseBase

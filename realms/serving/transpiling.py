@@ -125,7 +125,9 @@ def _run_deno(source: bytes, path: str) -> str:
             return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
             # The source overflows the transpiler's stack, and would overflow it again at a retry.
-            raise TranspileError("{path} nests too deeply, or ends the transpiler in another way")
+            raise TranspileError(
+                "{path} nests too deeply, or crashes the transpiler for another reason"
+            )
         message = _ANSI.sub("", done.stderr.decode(errors="replace"))
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
         if "SyntaxError" not in message and file.as_uri() not in message:

@@ -1,4 +1,5 @@
-"""Defines the ASGI application that the web server runs. It receives requests and sends answers.
+"""Defines the ASGI application that the web server runs. The application receives requests and
+sends answers.
 
 The event loop answers cache hits itself, so a cached read waits for no thread. For any other
 request, the event loop first receives the whole body. Then a thread of the request's lane calls the
@@ -6,7 +7,8 @@ WSGI application. The event loop sends the answer as fast as the client reads it
 therefore occupies some memory but never a thread. A request whose body is too large or of unknown
 length is refused, and its body is not read.
 
-A lane is a group of threads for one kind of work. Only these threads use the database.
+A lane is a group of threads for one kind of work. Only threads that belong to a lane use the
+database.
 """
 
 import logging
@@ -58,7 +60,8 @@ _MAX_KEPT_BYTES = 2048
 _READS = ("GET", "HEAD")
 _SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
-#: The minimum of the size limit for bodies with files or lists of paths. Unit: bytes.
+#: Request bodies up to this size are received even if FILE_SIZE_LIMIT_BYTES is smaller, because a
+#: list of paths may be this long. Unit: bytes.
 _LEAST_LARGEST = 4 * 1024 * 1024
 
 
@@ -86,8 +89,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # `Outbox.send` does the same. Calling that coroutine would slow a cache hit down by
-            # some percent.
+            # `Outbox.send` would send the same messages. Calling that coroutine would make a cache
+            # hit a few percent slower.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -98,8 +101,8 @@ class RealmServer:
         await self._outbox.send(send, reply, head=head)
 
     def _hit(self, scope: Scope) -> Reply | None:
-        """Returns the reply from the caches; None if they don't have it. Doesn't answer pinned
-        reads, because checking a pin may need the database."""
+        """Returns the reply from the caches; None if the caches don't have the reply. Doesn't
+        answer pinned reads, because checking a pin may need the database."""
         raw: bytes = scope["raw_path"]
         if scope["method"] not in _READS or scope["query_string"]:
             return None
@@ -173,8 +176,9 @@ class _Asked:
         """Returns the parsed headers, and the value of If-None-Match. The parsed headers are None
         if only Django can handle the request.
 
-        The second value is None if the request has other conditions that count besides
-        If-None-Match. In this case, the parsed headers include all conditions.
+        The second value is None if the request has no If-None-Match, or has other conditions
+        besides it. In this case, the parsed headers include all conditions. If-Modified-Since
+        doesn't count as a condition if the request also has If-None-Match.
         """
         key = tuple(headers)
         found = self._known.get(key)
@@ -191,8 +195,8 @@ class _Asked:
                 conditions.append(each)
         if len(others) == len(key):
             return self._new(key), None
-        # Each client has its own cached copy and therefore its own conditions, so don't cache
-        # these.
+        # Each client has its own cached copy and therefore sends its own conditions, so conditions
+        # aren't cached.
         found = self._known.get(tuple(others)) or self._new(tuple(others))
         if copy is not None and not conditions:
             return (found, copy) if len(copy) <= MANY else (None, None)
@@ -211,14 +215,14 @@ class _Asked:
 
 
 def _may_be_kept(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
-    """Returns whether a set of headers may be cached. It must be short and have no credentials."""
+    """Returns whether a set of headers is short enough to be cached and has no credentials."""
     if any(name in _SECRET for name, _ in headers):
         return False
     return sum(len(name) + len(value) for name, value in headers) <= _MAX_KEPT_BYTES
 
 
 def _call(front: Front, environ: Environ) -> Reply:
-    """Returns the answer of the front. If the front has none, returns the answer of Django."""
+    """Returns the front's answer, or Django's answer if the front has no answer."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     try:
         reply = front.read(environ)
@@ -275,7 +279,7 @@ def _size(environ: Environ) -> int | None:
 
 
 def _largest(path: str) -> int:
-    """Returns the maximum size of a request body for a path. Unit: bytes. Unit: bytes."""
+    """Returns the maximum size of a request body for a path. Unit: bytes."""
     usual = max(settings.FILE_SIZE_LIMIT_BYTES, _LEAST_LARGEST)
     return max(settings.ATOMIC_SIZE_LIMIT_BYTES, usual) if path.endswith("/_atomic") else usual
 

@@ -1,5 +1,5 @@
-"""Runs requests that this process's caches can't answer in threads. Each kind of work has a fixed
-number of threads.
+"""Uses threads to run the requests that this process's caches can't answer. Each kind of work has
+a fixed number of threads.
 
 Many requests of one kind don't delay requests of another kind. For example, uploads don't wait for
 listings, and visitors don't wait for uploads or listings. A request is refused if no thread becomes
@@ -21,7 +21,7 @@ from reindex.reading.media_types import ANY, API
 T = TypeVar("T")
 
 #: The maximum number of requests that wait for a thread of one lane, and the maximum time that each
-#: waits. Further requests are refused.
+#: of these requests waits, in seconds. Further requests are refused.
 MAX_WAITING = 200
 WAIT_SECONDS = 10
 
@@ -43,7 +43,8 @@ class Lane(StrEnum):
     DEFINITION = "definition"
     #: All other requests that aren't reads.
     WRITE = "write"
-    #: Publishes, unpublishes and deletions of realms. Many of them must not delay small writes.
+    #: Publishes, unpublishes and deletions of realms. These requests have a lane of their own, so
+    #: that they don't delay small writes.
     PUBLISH = "publish"
     #: Password checks, one at a time, because each takes much processor time.
     LOGIN = "login"
@@ -78,8 +79,8 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", ANY)) == API or environ["QUERY_STRING"]
     ):
-        # A request for a folder's listing. With a query string, it may be one, because
-        # `acceptHeader` can ask for a listing.
+        # A request for a folder's listing. A request with a query string counts as such a request,
+        # because the parameter `acceptHeader` can ask for a listing.
         return Lane.READ if path.startswith("/_") else Lane.LARGE
     return Lane.READ
 
@@ -92,8 +93,8 @@ class Lanes:
     """The threads of this process, grouped by lane. Only one event loop may use an instance."""
 
     def __init__(self, threads: int) -> None:
-        """Creates `threads` threads for reads and as many for pinned reads. Large reads, writes and
-        publishes have half as many each."""
+        """Creates `threads` threads for reads and as many for pinned reads. Creates half as many
+        threads for large reads, half as many for writes, and half as many for publishes."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,
@@ -101,8 +102,8 @@ class Lanes:
             Lane.READINESS: 1,
             Lane.PINNED: threads,
             Lane.LARGE: half,
-            # One thread more than the maximum that may wait for builds. The additional thread
-            # refuses further requests.
+            # One thread more than the number of requests that may wait for builds. The additional
+            # thread refuses further requests.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
             Lane.PUBLISH: half,
@@ -149,7 +150,8 @@ class _Threads:
             self._free.release()
 
     async def _turn(self, disconnected: Callable[[], Awaitable[object]]) -> None:
-        """Waits for a free thread, for at most WAIT_SECONDS and until the client disconnects."""
+        """Waits for a free thread. Raises Busy after WAIT_SECONDS, and Disconnected as soon as the
+        client disconnects."""
         leaving = asyncio.ensure_future(disconnected())
         taking = asyncio.create_task(self._free.acquire())
         leaving.add_done_callback(lambda _: taking.cancel())

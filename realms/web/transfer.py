@@ -214,8 +214,8 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces, the deadline is over and can't be changed. `_in_pieces`
-                    # checks `cut` before the next piece.
+                    # Between two pieces, no deadline is running, and the last deadline can't be
+                    # rescheduled. `_in_pieces` checks `cut` before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)

@@ -15,7 +15,8 @@ import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./pro
 const MAX_ATTEMPTS = 100;
 
 /**
- * The maximum number of warnings per card. Further warnings appear when the author has fixed these.
+ * The maximum number of warnings per card. When the author has fixed these warnings, further
+ * warnings appear.
  */
 const MAX_WARNINGS = 20;
 
@@ -75,7 +76,8 @@ export class Cards {
         const rendered = this.#render(url, doc, cardClass, types, missing);
         if (!missing.any) return rendered;
       } catch (error) {
-        // If parts are missing, the error is only a consequence.
+        // If documents or modules are missing, they may have caused the error, so the card is
+        // rendered again.
         if (!missing.any) throw error;
       }
       if (attempts === MAX_ATTEMPTS) {
@@ -97,8 +99,8 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets its own instances of linked cards, so that `used` has exactly the cards that
-    // it requested.
+    // Every card gets its own instances of linked cards. So `used` has exactly the linked cards
+    // that this card requested.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -153,7 +155,10 @@ export class Cards {
     }
   }
 
-  /** The documents and types of the cards that a card links to, which most renders need first. */
+  /**
+   * The documents and types of linked cards that are not loaded yet. `render` fetches them before
+   * its first attempt, because most cards need them.
+   */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
     for (const linked of this.#base.allLinkedURLs(doc.data.relationships, url)) {
@@ -194,7 +199,8 @@ export class Cards {
         try {
           refs.register(imported, this.#modules.exports(imported));
         } catch {
-          // The module works without this import, so none of its types come from there.
+          // The importing module works although this import failed, so none of its types come from
+          // this import.
         }
       }
       refs.register(module, this.#modules.exports(module));

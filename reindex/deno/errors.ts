@@ -23,7 +23,7 @@ export class CardProblem extends Error {
 /** The descriptions of import errors that were passed to card code. */
 const described = new WeakMap<Error, ErrorDocument>();
 
-/** Replaces an error object of the prerenderer by an error that card code may see. */
+/** Replaces an error object of the prerenderer with an error that card code may see. */
 export function problemOf(error: unknown): unknown {
   if (!(error instanceof CardProblem)) return error;
   const shown = new TypeError(error.document.message);
@@ -57,7 +57,7 @@ export function timeLimitError(limitMs: number, module: string | null): ErrorDoc
   return module === null ? document : { ...document, module };
 }
 
-/** Describes an error. Card code can throw anything, also objects that throw when they are read. */
+/** Describes an error. Card code can throw anything, even objects that throw when they are read. */
 export function errorDocument(error: unknown, title: string): ErrorDocument {
   try {
     if (error instanceof CardProblem) return error.document;

@@ -11,7 +11,10 @@ import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/** The maximum number of a card's `needs`, and of the cards and modules that they request. */
+/**
+ * How many `needs` messages the host passes on before one result, and how many documents and
+ * modules these messages may request in total.
+ */
 const MAX_QUESTIONS = 200;
 const MAX_ASKED_FOR = 20_000;
 
@@ -80,9 +83,10 @@ class Run {
   ) {}
 
   /**
-   * Renders the cards one after another, until one hangs: Deno can't end a Worker in an endless
-   * loop, only the whole process. If a card hangs, it returns the modules that hung, because every
-   * card that needs them would hang as well. Returns null when all cards are done.
+   * Renders the cards one after another. Returns null when all cards are done. If a card hangs or
+   * ends its sandbox, the method returns the modules that have hung so far, because every card that
+   * needs one of these modules would hang as well. The remaining cards need a new process: Deno
+   * can't end a Worker in an endless loop, only the whole process.
    */
   async renderCards(
     cards: string[],
@@ -121,7 +125,7 @@ class Run {
   }
 
   /**
-   * The sandbox's next result. Waiting for documents and modules doesn't count towards its time
+   * The sandbox's next result. Waiting for documents and modules doesn't count towards the time
    * limit.
    */
   async #outcome(): Promise<Outcome> {

@@ -1,10 +1,10 @@
 /**
  * Loads modules in the sandbox, in place of Deno's own loader.
  *
- * It compiles every module of a realm from a text that the host supplies, and handles all its imports,
- * static or dynamic. So the process that supplies the texts decides what may be imported; `node:`,
- * `npm:`, `data:`, `file:` and other hosts can't be requested at all. Modules are identified by their
- * public URLs.
+ * The loader compiles every module of a realm from a text that the host supplies, and handles all
+ * imports of the module, static or dynamic. So the process that supplies the texts decides what may
+ * be imported; `node:`, `npm:`, `data:`, `file:` and other hosts can't be requested at all. Modules
+ * are identified by their public URLs.
  */
 // @ts-types="./vm.d.ts"
 import { type Module, SourceTextModule, SyntheticModule } from "node:vm";
@@ -110,7 +110,8 @@ export class Loader {
         return imported;
       });
     } catch (error) {
-      // Partly linked modules can't be linked again. None of them has run, so they are removed.
+      // Partly linked modules can't be linked again. Removing them is safe, because they have not
+      // run.
       const graph = this.#graph(module);
       for (const [key, each] of this.#modules) {
         const whole = each.status === "linked" || this.#entered.has(each);
@@ -240,7 +241,8 @@ export class Loader {
         }
       },
     });
-    // Deno doesn't support other import phases for such modules, and would crash.
+    // For a `SourceTextModule`, Deno supports only the import phase `evaluation`, and would crash
+    // at any other phase.
     const { moduleRequests } = module as unknown as { moduleRequests: { phase: string }[] };
     const odd = moduleRequests.find(({ phase }) => phase !== "evaluation");
     if (odd) throw new SyntaxError(`import ${odd.phase} is not supported`);

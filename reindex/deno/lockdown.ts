@@ -1,10 +1,11 @@
 /**
  * Removes the globals that card code doesn't need, and freezes the objects that card modules share.
  *
- * The Worker's permissions deny access to files and the network. This module makes such attempts
- * fail early and with a clear message, and removes timers. It also keeps card modules from
- * affecting each other's pages: the language's own objects, Preact and the card library can't be
- * changed. `ses` freezes the language in such a way that ordinary assignments still work.
+ * The Worker's permissions deny access to files and the network. This module also removes the
+ * globals for such access, so that attempts fail early and with a clear message. The module removes
+ * timers, too. It also keeps card modules from affecting each other's pages: the language's own
+ * objects, Preact and the card library can't be changed. `ses` freezes the language in such a way
+ * that ordinary assignments still work.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -47,8 +48,8 @@ export function lockDown(port: MessagePort): void {
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
   const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
-  // The global scope is an event target too. Without these methods, card code can't listen to its
-  // events.
+  // The global scope is an event target too. Without these methods, card code can't listen to
+  // events of the global scope.
   for (const name of ["addEventListener", "removeEventListener"]) {
     const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
     Object.defineProperty(shared[0], name, method);

@@ -6,7 +6,9 @@ export interface Position {
   line: number;
 }
 
-/** The start column of a piece of a generated line, and the line of its source; both count from 0. */
+/**
+ * The start column of a piece of a generated line, and the line of its source; both count from 0.
+ */
 type Segment = [column: number, line: number];
 
 const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
@@ -29,12 +31,12 @@ export interface CallSite {
   getColumnNumber(): number | null;
 }
 
-/** The innermost call in a realm's module, by error. */
+/** For each error, the innermost call in a realm's module that led to the error. */
 const places = new WeakMap<Error, { module: string; line: number; column: number }>();
 
 /**
- * Stores the innermost call in a realm's module that led to an error. V8 reports the calls only
- * once.
+ * Stores the innermost call in a realm's module that led to an error. For each error, V8 reports
+ * the calls that led to it only once.
  */
 export function noteCalls(error: Error, sites: CallSite[]): void {
   for (const site of sites) {

@@ -2,12 +2,12 @@
  * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
  * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`,
- * and the `Task`, which goes to the sandbox unchanged. The host answers with lines `\n<nonce><JSON
- * of a Response>\n`. A `card` or `definitions` response is followed by another such line: the JSON
- * of a `Result`, as the sandbox wrote it. The reindex answers a `needs` response with one line, a
- * `Supply`. After `done` the reindex can keep the host: a line with a `Rest` makes the host ready
- * for another `Order` and task, in a new sandbox. The reindex ignores all other text on stdout,
- * because card code wrote it, which doesn't know the nonce.
+ * and the `Task`, which goes to the sandbox unchanged. The host answers with lines
+ * `\n<nonce><JSON of a Response>\n`. A `card` or `definitions` response is followed by another such
+ * line: the JSON of a `Result`, as the sandbox wrote it. The reindex answers a `needs` response
+ * with one line, a `Supply`. After `done` the reindex can keep the host: a line with a `Rest` makes
+ * the host ready for another `Order` and task, in a new sandbox. The reindex ignores all other text
+ * on stdout. Such text comes from card code, which doesn't know the nonce.
  *
  * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a
  * replica's address, or holds a pin.
@@ -23,8 +23,8 @@ import type {
 } from "@realm/base";
 
 /**
- * The first line on stdin. When the host has read it, it starts its sandbox and waits for an
- * `Order`.
+ * The first line on stdin. After the host has read this line, it starts its sandbox and waits for
+ * an `Order`.
  */
 export interface Request {
   nonce: string;
@@ -33,9 +33,9 @@ export interface Request {
   library: Library;
 }
 
-/** The card library. Every sandbox loads and freezes it before its task. */
+/** The card library. Every sandbox loads and freezes this library before its task. */
 export interface Library {
-  /** The public origin. Specifiers that begin with `/` are relative to it. */
+  /** The public origin. Specifiers that begin with `/` are relative to the public origin. */
   origin: string;
   /** The URL of the card library's realm, and the URL of the module that is `@realm/base`. */
   realm: string;
@@ -50,12 +50,15 @@ export type Source =
   | { redirect: string }
   | { error: ErrorDocument };
 
-/** By public URL. */
+/** Sources, keyed by public URL. */
 export type Sources = Record<string, Source>;
 
 /** The second line on stdin. */
 export interface Order {
-  /** The public URLs of the cards to render, in the order of the task. A task for definitions has none. */
+  /**
+   * The public URLs of the cards to render, in the order of the task. Absent if the task is for
+   * definitions.
+   */
   cards?: string[];
   /** Modules that hung in an earlier host, from its `stopped` response. */
   unavailable?: Record<string, ErrorDocument>;
@@ -67,10 +70,10 @@ export type Rest = Record<string, never>;
 /** The third line on stdin, for the sandbox. */
 export type Task = CardsTask | DefinitionsTask;
 
-/** Card documents by public URL; null where there is no card. */
+/** Card documents, keyed by public URL. A document is null if there is no card. */
 export type Documents = Record<string, CardDocument | null>;
 
-/** The answer to `needs`. It may contain more than the host requested. */
+/** The answer to `needs`. The answer may contain more than the host requested. */
 export interface Supply {
   documents: Documents;
   sources: Sources;
@@ -80,13 +83,21 @@ export interface CardsTask {
   type: "cards";
   realm: RealmInfo;
   cards: CardToRender[];
-  /** Documents that these cards may show. Others are requested when a render needs them. */
+  /**
+   * Documents that these cards may show. Other documents are requested when a render needs them.
+   */
   linked?: Documents;
-  /** For each card's module, the public URLs of everything that it imports, dependencies first. */
+  /**
+   * For each card's module, the public URLs of everything that the module imports, dependencies
+   * first.
+   */
   imports?: Record<string, string[]>;
-  /** The addresses of realms that are published at another URL than their own. */
+  /**
+   * The addresses of realms that are published at a URL other than their own, keyed by the realms'
+   * own URLs.
+   */
   addresses?: Record<string, string>;
-  /** Modules that these cards will import. Others are requested when they are imported. */
+  /** Modules that these cards will import. Other modules are requested when they are imported. */
   sources?: Sources;
 }
 
@@ -100,25 +111,26 @@ export interface DefinitionsTask {
   type: "definitions";
   /** Public canonical URL. */
   module: string;
-  /** Public URLs of everything that it imports, dependencies first. */
+  /** Public URLs of everything that `module` imports, dependencies first. */
   modules: string[];
   sources?: Sources;
 }
 
 export type Response =
-  /** Followed by its `Result`. */
+  /** The next line is the card's `Result`. */
   | { type: "card"; url: string; ms: number }
-  /** Followed by its `Result`. */
+  /** The next line is the `Result` of the definitions. */
   | { type: "definitions" }
   /**
-   * The documents and modules that the sandbox needs to continue; `dynamic` if card code imports the
-   * modules dynamically and could continue without them.
+   * The documents and modules that the sandbox needs to continue; `dynamic` if card code imports
+   * the modules dynamically and could continue without them.
    */
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { type: "error"; error: ErrorDocument }
   /**
-   * The last line, unless a card hung. Then the last line is `stopped`: the host has answered the
-   * card with its error. The other cards need a new process, with `unavailable` in its order.
+   * The last line, unless a card hung. After a hang, the last line is `stopped`. If the hang was
+   * the card's own fault, the host has already sent the card's error. The remaining cards need a
+   * new process, and its `Order` must contain this `unavailable`.
    */
   | { type: "done" }
   | { type: "ready" }
@@ -141,7 +153,7 @@ export interface RenderedCard {
   links: string[];
   /** Faults that did not prevent the rendering. */
   warnings: Warning[];
-  /** The files that the card names. The prerenderer doesn't know whether they exist. */
+  /** The files that the card names. The prerenderer doesn't know whether these files exist. */
   references: Reference[];
 }
 
@@ -162,9 +174,12 @@ export interface ErrorDocument {
   field?: string;
   /** The module that the error is about, if any. */
   module?: string;
-  /** The line of that module's source, from 1. */
+  /** The line of that module's source, counted from 1. */
   line?: number;
-  /** Errors of the modules that a module imports. Causes of other errors come first. */
+  /**
+   * Errors of the modules that a module imports. If one of these errors caused another, the cause
+   * comes first.
+   */
   dependencies?: ErrorDocument[];
 }
 
@@ -174,7 +189,9 @@ export type Ask =
   | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
-  /** Answers `needs`. The sandbox handles it at once; other requests wait for their turn. */
+  /**
+   * Answers `needs`. The sandbox handles this request at once; other requests wait for their turn.
+   */
   | { ask: "supply"; supply: string };
 
 /**
@@ -183,10 +200,10 @@ export type Ask =
  */
 export type Tell =
   | { tell: "started" }
-  /** The start has failed. This message replaces its `result`. */
+  /** The start has failed. The sandbox sends this message instead of the `result` of the start. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
   | { tell: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
-  /** `json` is a `Result`; undefined for requests without one. */
+  /** `json` is a `Result`; undefined for requests that have no `Result`. */
   | { tell: "result"; ms: number; json?: string };

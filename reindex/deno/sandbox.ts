@@ -1,8 +1,8 @@
 /**
- * One Worker that runs card code, as its host sees it. It handles one request at a time, under a
- * time limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop running,
- * and keeps the connections of the process open. So the host ends the whole process if a card
- * hangs.
+ * One Worker that runs card code, as its host sees it. The Worker handles one request at a time,
+ * under a time limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop
+ * running, and keeps the connections of the process open. So the host ends the whole process if a
+ * card hangs.
  *
  * The permissions in this module protect the server. The globals that `worker.ts` removes are only
  * the second line of defence.
@@ -67,8 +67,8 @@ export class Sandbox {
   }
 
   /**
-   * Ends an idle Worker. Returns false if the Worker is busy or doesn't answer: then only the end
-   * of the process ends it.
+   * Ends an idle Worker. Returns false if the Worker is busy or doesn't answer. The Worker then
+   * runs until the process ends.
    */
   async end(): Promise<boolean> {
     this.ask({ ask: "rest" });
@@ -82,7 +82,10 @@ export class Sandbox {
     this.#port.postMessage(ask);
   }
 
-  /** The next outcome of the requests. Never rejects: a failure of card code is an outcome too. */
+  /**
+   * Waits for the Worker's next outcome, for at most `limitMs`. The promise never rejects, because
+   * a failure of card code is an outcome too.
+   */
   outcome(limitMs: number): Promise<Outcome> {
     const heard = this.#heard.shift();
     if (heard) return Promise.resolve(heard);

@@ -316,7 +316,8 @@ export const TEMPLATES: Record<string, string> = {
 };
 
 /**
- * A function for the attempts that tries to change every object that is reachable from an object.
+ * The source of the function `spoil`, which the attempts call. `spoil` tries to change its argument
+ * and every object that the argument refers to, directly or indirectly.
  */
 export const SPOIL = `
   function spoil(root, seen = new Set(), depth = 0) {

@@ -60,8 +60,9 @@ const later = doc("./later", "Later", {
 const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
 /**
- * Renders cards of modules that make attempts, and then a later card. Returns the outcomes and the
- * later page.
+ * Renders a card of each module in `modules`, and then a later card. The code of these modules
+ * tries to leave the sandbox or to change the later card's page. Returns the outcomes of the
+ * modules' cards, and the later page.
  */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };

@@ -11,8 +11,8 @@ Fields: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class CardType:
-    """A card type in an index, and its fields. `keys` begins with the type's own key. The keys of
-    the types that the type adopts from follow."""
+    """A card type in an index, and its fields. `keys` has the type's own key first, and then the
+    key of each type from which the type adopts."""
 
     keys: tuple[str, ...]
     fields: Fields

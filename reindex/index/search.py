@@ -48,9 +48,9 @@ def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
     """Returns the cards of a realm that match a query; None if the realm has no index. If `text` is
-    true, all values of the query are text, as in a URL. `known` returns the definition of a card
-    type that no card of the realm has. Raises InvalidQuery, SearchTimeout.
-    """
+    true, all values of the query are text, as in a URL. A query may name a card type without any
+    cards in the realm. Then the search calls `known` for the type's definition. Raises
+    InvalidQuery, SearchTimeout."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIME_LIMIT_MS)))

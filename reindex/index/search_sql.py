@@ -172,7 +172,8 @@ class Compiler:
     # --- sorting ---
 
     def order(self, query: Query) -> sql.Composable:
-        """Returns the SQL sort keys, separated by commas. There is always at least one."""
+        """Returns the SQL sort keys, separated by commas. The last sort key is a constant, so the
+        SQL is never empty."""
         keys = [
             self._sort_key(sort.by, sort.on, sort.direction, ("sort", number))
             for number, sort in enumerate(query.sort)

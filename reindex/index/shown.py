@@ -16,10 +16,10 @@ TEXT_CONFIG = "simple"
 
 @dataclass(frozen=True)
 class Page:
-    """A card's page in the index: HTML by format, or an error document. Both are None if the index
-    has no such card. If the last rendering failed, `html` is the last good HTML. `generation` is
-    the realm's generation that the index shows; None if the realm has no index yet.
-    """
+    """A card's page in the index. `html` has the HTML by format, and `error` is an error document.
+    `html` and `error` are both None if the index has no such card. If the last rendering failed,
+    `html` is the last good HTML. `generation` is the realm's generation that the index shows; None
+    if the realm has no index yet."""
 
     generation: int | None
     html: Mapping[str, str] | None = None

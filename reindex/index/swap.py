@@ -3,8 +3,8 @@ transaction.
 
 Visitors don't see a job's rows until the job's last batch is stored. Then one transaction shows
 these rows and deletes the old rows that they replace. Rows that the job carries over stay in place.
-The index is not swapped if the job was superseded, or if visitors see a newer index. A job that
-carries rows over also needs that visitors still see the index of its base.
+The index is not swapped if the job was superseded, or if visitors see a newer index. If the job
+carries over rows of an earlier index, visitors must also still see that earlier index.
 """
 
 import json
@@ -81,7 +81,7 @@ def _json(value: Any) -> str | None:
 
 
 def swap(job: ReindexJob) -> None:
-    """Shows a job's index to visitors, in place of the index before. The caller has locked the
+    """Shows a job's index to visitors in place of the previous index. The caller has locked the
     job's row and has checked that the job is live."""
     with spans.span("swap index"):
         _swap(job)
@@ -152,8 +152,7 @@ def _overtaken(job: ReindexJob) -> bool:
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
-    """Returns the summary of a job that operators read. Cards with the same error share one
-    entry."""
+    """Returns a job's summary for operators. Cards with the same error share one entry."""
     kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
         cursor.execute(sql.REPLICAS_READ, {"job": job.pk})

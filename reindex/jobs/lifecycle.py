@@ -40,16 +40,18 @@ from reindex.reading.pins import UNREADABLE_GENERATION
 MAX_SOUGHT = 500
 #: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
-#: Starting a process for fewer cards than this costs more time than rendering them.
+#: The smallest number of cards for which starting a process is worthwhile. Starting a process takes
+#: longer than rendering fewer cards.
 WORTH_A_PROCESS = 250
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's work: the files to render, the generations to read, and the cards to carry over.
+    """A job's work: the files to render, the generations to read, and the number of cards to carry
+    over.
 
-    `base` is the job that rendered the last index, which keeps the unchanged cards. If `base` is
-    None, the job renders every card.
+    `base` is the id of the job that rendered the last index. Unchanged cards are carried over from
+    that index. If `base` is None, the job renders every card.
     """
 
     paths: list[str]

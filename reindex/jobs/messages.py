@@ -19,7 +19,8 @@ WORK_TASK = "reindex.tasks.work"
 
 
 def send_when_due() -> None:
-    """Sends delayed messages for the jobs whose last message was delivered before they were due."""
+    """Sends a delayed message for each job whose last message was delivered before the job was
+    due."""
     now = timezone.now()
     with connection.cursor() as cursor:
         # The update makes sure that only one of several workers sends each message.

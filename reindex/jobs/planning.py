@@ -3,8 +3,9 @@ index.
 
 A card is carried over from the last index only if all files that it was made from are unchanged.
 The planner asks each realm over HTTP which of its files changed between two generations: the
-generation of the last index and the generation that the job reads. If a realm doesn't know or can't
-be read, all its files count as changed.
+generation that the job of the last index read, and the generation that the new job reads. If a
+realm's history doesn't reach back that far, or if a realm can't be read, all files of the realm
+count as changed.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def _incremental(
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # A second thread requests this realm's changes, while this thread asks about the other realms.
+    # A second thread requests this realm's changes. This thread asks about the other realms.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
@@ -68,8 +69,7 @@ def _incremental(
     if own is None:
         return None
     if own:
-        # The job will probably render a few cards for an author who waits, so a prerenderer starts
-        # early.
+        # The job probably renders a few cards for an author who waits: a prerenderer starts early.
         renderers.prewarm(library(Reader(dict(read), access=access)))
     pins = {job.realm_url: job.generation}
     places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}
@@ -80,9 +80,11 @@ def _incremental(
             # Links to the realm now lead to another address, where the job may read other files.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The job doesn't read this realm, or pins it later, when a card refers to the realm.
+            # If `away` is true, the job reads the realm at `address` instead. Otherwise the job
+            # pins the realm later, when a card refers to the realm.
             continue
-        # If a missing or private realm becomes readable, its pin makes another job follow.
+        # A missing or private realm gets a pin too, so that another job follows if the realm
+        # becomes readable.
         pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], generation, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere

@@ -112,9 +112,9 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """Returns two dictionaries of the realms that depend on a change, by URL. The first has the
-    unfinished job of each realm with such a job, which the caller has locked. The second has the
-    index of each realm that has only an index."""
+    """Returns the realms that depend on a change, in two dictionaries by URL. The first dictionary
+    maps a realm to its unfinished job, which the caller has locked. The second dictionary maps each
+    remaining realm to its index."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}

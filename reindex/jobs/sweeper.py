@@ -1,8 +1,8 @@
 """Runs the sweeper: sends messages for waiting work, fails jobs during which workers keep dying,
 and retries failed jobs.
 
-Work may wait because a message or a worker was lost. It also waits after a worker has given the
-work back: `release`, `postpone` and `record_failure` send no message.
+Work may wait because a message or a worker was lost. Work also waits after a worker has given it
+back by `release`, `postpone` or `record_failure`, because these functions send no message.
 """
 
 from contextlib import suppress

@@ -2,8 +2,8 @@
 
 Owners of realms take turns. The owner for whom the fewest workers work at present comes first.
 Among owners with equally few workers, published realms come before drafts and definitions. Drafts
-and definitions that have waited for PATIENCE are no longer put behind. Next comes the owner who has
-used the least worker time lately, and then the oldest piece.
+and definitions that have waited for PATIENCE rank equal with published realms. Next comes the owner
+who has used the least worker time lately, and then the oldest piece.
 
 So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
 Leased pieces end soon: when an owner with fewer workers waits, the worker of a batch gives back the
@@ -39,7 +39,7 @@ LOOK_SECONDS = 0.5
 MANY = 16
 
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
-#: The kinds of pieces of work.
+#: The kinds of work.
 KINDS = ("plan", "batch", "definitions")
 
 
@@ -69,8 +69,8 @@ class Turn:
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work and returns it; None if no work waits. Also sends delayed
-    messages for the jobs whose last message was delivered before they were due."""
+    """Leases the next piece of work and returns it; None if no work waits. Also sends a delayed
+    message for each job whose last message was delivered before the job was due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
@@ -85,8 +85,9 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Returns whether work waits whose owner has fewer workers than `owner`. Drafts and definitions
-    count only after PATIENCE, or if the caller's own work is `later` too."""
+    """Returns whether another owner's work waits and that owner has fewer workers than `owner`.
+    Drafts and definitions that have waited for less than PATIENCE are ignored, unless `later` is
+    true. `later` says that the caller's own work is a draft or definitions."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
@@ -95,7 +96,7 @@ def others_wait(owner: str, *, later: bool) -> bool:
 
 
 def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
-    """Returns for each kind of work how many pieces wait for a worker, and since when the oldest
+    """Returns, for each kind of work, how many pieces wait for a worker, and since when the oldest
     piece has been due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WAITING_PIECES, {"now": now})

@@ -33,7 +33,8 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
         if wanted is None:
             return None
         if wanted.attempts >= MAX_ATTEMPTS:
-            # Workers give up: the first request for the definitions builds them.
+            # MAX_ATTEMPTS workers have tried in vain. The first request for the definitions builds
+            # them.
             wanted.delete()
             return None
         wanted.attempts += 1
@@ -52,7 +53,7 @@ def remove_wanted(wanted: WantedDefinitions) -> None:
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
     """Queues the modules whose definitions aren't cached. Workers render pages before they build
-    definitions. If `anew` is true, the row of a module that is queued already is reset. So the
+    definitions. If a module is already queued and `anew` is true, the module's row is reset. So the
     definitions are built again even if a worker has begun to build them from older files."""
     if not module_urls:
         return

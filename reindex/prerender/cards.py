@@ -27,8 +27,8 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM
 #: the start, and one more each time that a card needs more documents. Deeper links are read only
 #: for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: A card gets an error after this many processes in a row have ended without answering any card,
-#: each because of another hanging module.
+#: The maximum number of processes in a row that end without answering a card, each because of a
+#: different hanging module. If this maximum is reached, the next card gets an error.
 MAX_FRUITLESS = 5
 
 #: The other realms whose code a card loads.
@@ -187,8 +187,8 @@ class _Group:
 
     batch: _Batch
     strangers: Strangers
-    #: Cards that turned out to need code of further realms, each with all other realms that it
-    #: needs. Another group renders these cards.
+    #: Cards that turned out to need code of realms outside `strangers`. The value of a card has
+    #: `strangers` and the further realms. Another group renders the card.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
     #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the
@@ -201,8 +201,8 @@ class _Group:
         try:
             self._render(urls, dict(self.batch.lost.modules))
         finally:
-            # If the turn ends early, the results so far are passed on too. They depend on the
-            # modules that the group was given so far.
+            # If the turn ends early, the results so far are passed on too. These results depend on
+            # the modules in `_given`.
             for result, doubtful in self._answers:
                 self.batch.answer(result, doubtful, self.strangers, self._given)
 
@@ -214,7 +214,8 @@ class _Group:
         unavailable: Message | None = hung
         lost = self.batch.lost
 
-        # Each process except the last answers a hanging card or reports a hanging module.
+        # Each process except the last returns the error of a hanging card or reports a hanging
+        # module.
         fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
@@ -259,8 +260,8 @@ class _Group:
 
     def _answer(self, result: Message, doubtful: bool) -> None:
         """Passes a card's result on, unless the card was moved to another group. If the group loads
-        other realms' code, results are passed on only when the group is done. Each of them depends
-        on all modules that the group was given."""
+        other realms' code, results are passed on only when the group is done, because each result
+        depends on all modules that the group was given."""
         if result["url"] in self.moved:
             return
         if self.strangers:

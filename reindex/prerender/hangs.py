@@ -32,8 +32,8 @@ from reindex.reading.reader import Reader
 
 #: For how long jobs skip a card or module that is stored as hanging.
 REMEMBERED = timedelta(days=1)
-#: The number of signs that prove a hang. A hang in a busy process counts as this many signs,
-#: another hang as one sign.
+#: The number of signs that prove a hang. A hang in a busy process counts as this many signs, any
+#: other hang as one sign.
 PROOF = 2
 #: A process is busy if it used a processor for more than this fraction of the time.
 BUSY = 0.5
@@ -85,8 +85,8 @@ class Stopwatch:
 
 
 def signs_of(wall: float, busy: float) -> int:
-    """Returns as how many signs of a hang an exceeded time limit counts. `wall` is the real time
-    and `busy` the processor time."""
+    """Returns how many signs of a hang are counted for one exceeded time limit. `wall` is the real
+    time and `busy` the processor time."""
     return PROOF if busy > BUSY * wall else 1
 
 
@@ -152,8 +152,9 @@ class LostTime:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
-        """Adds the time lost to modules that hung. If no module hung, adds the time lost to the
-        card that was answered last. A process that ended for another reason lost no time."""
+        """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
+        has all modules that are known to hang. If none of these modules is new, the card that was
+        answered last has hung. Does nothing if the process ended for another reason."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -170,8 +171,9 @@ class LostTime:
         self._lose(wall, {**new, **({} if new or url is None else self._suspect(url))})
 
     def died(self, urls: list[str]) -> None:
-        """Adds the time lost to a process that died before it answered the cards `urls`. Divides
-        these cards into halves, which are rendered separately."""
+        """Records that a process died before it returned results for the cards `urls`, and adds the
+        lost time to the job's row. Divides these cards into halves, which are rendered
+        separately."""
         half, number = len(urls) // 2, max(self._parts.values(), default=0)
         self._parts |= dict.fromkeys(urls[:half], number + 1)
         self._parts |= dict.fromkeys(urls[half:], number + 2)
@@ -291,7 +293,7 @@ def _as_known(hang: Hang) -> Document:
 def _module_key(reader: Reader, url: str) -> str:
     """Returns the hash of a module and of all its imports. The hash doesn't depend on the URL of
     the module's realm."""
-    # `modules` lists the canonical URL of the module last.
+    # The last URL that `modules` returns is the module's canonical URL.
     *_, url = [url, *reader.modules([url])]
     reached, complete = reader.reached(url)
     pin = reader.locate(url)

@@ -25,7 +25,8 @@ _building = threading.Lock()
 
 class ModuleBuilder:
     """Builds the definitions of modules in public realms (a `definitions.entries.Builder`). With an
-    `authority`, also builds those of modules in realms that the authority's user may read.
+    `authority`, also builds the definitions of modules in realms that the authority's user may
+    read.
 
     A build reads the *current* generations of realms, never a job's pins. Otherwise a late build
     for a superseded job would store outdated definitions as the newest.
@@ -98,8 +99,8 @@ def _spelt(reader: Reader, urls: list[str]) -> list[str]:
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
-    """Runs a module in a sandbox and returns its definitions or an error. Adds the imports that
-    become known only during the build to `late`."""
+    """Runs a module in a sandbox and returns its definitions or an error. Adds to `late` the
+    imports that become known only during the build."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}

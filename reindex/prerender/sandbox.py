@@ -44,12 +44,14 @@ def run(
 ) -> Message | None:
     """Runs one task in a process and calls `receive` with every result. Calls `supply` with the
     URLs of further `documents` and `modules` that a render needs; `supply` returns a `Supply`. The
-    third key `dynamic` is True if card code waits for the modules and would continue without them.
+    third key of the argument, `dynamic`, is True if card code waits for the modules and would
+    continue without them.
 
     Returns None when the task is done: then the caller may keep the process. If a card hangs, the
-    card's result is an error, and the process is killed. Then `run` returns the hanging modules.
-    The caller passes them as `unavailable` when it runs the rest of the task. Raises SandboxDied if
-    the process dies; the results received until then are valid.
+    card's result is an error, and the process is killed. Then `run` returns the hanging modules. To
+    render the remaining cards, the caller runs another task and passes the hanging modules as
+    `unavailable`. Raises SandboxDied if the process dies; the results received until then are
+    valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -91,8 +93,8 @@ class _Talk:
                         needs = {key: _texts(message[key]) for key in ("documents", "modules")}
                         self.host.say(self.supply({**needs, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
-                        # The result follows on a line of its own. Card code can manipulate it, so
-                        # the message before it decides which card or module it belongs to.
+                        # The result is the next line. Card code can manipulate the result, so this
+                        # message decides to which card or module the result belongs.
                         result, size = next(lines, (b"", 0))
                         if size == 0:
                             break

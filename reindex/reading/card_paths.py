@@ -23,6 +23,6 @@ def file_of(card: str) -> str:
 
 
 def named_card(path: str) -> str:
-    """Returns the path of the card that visitors see at `path`. At a folder's path they see the
-    folder's `index`."""
+    """Returns the path of the card that visitors see at `path`. At a folder's path, visitors see
+    the card `index` of the folder."""
     return f"{path}index" if path.endswith("/") or not path else path

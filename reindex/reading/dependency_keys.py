@@ -1,5 +1,5 @@
-"""Computes dependency keys. Each is a 64-bit hash that names a file or a realm from which a card in
-the index was made.
+"""Computes dependency keys. Each key is a 64-bit hash that names a file or a realm from which a
+card in the index was made.
 
 A card is carried over to the next generation only if all files from which it was made are
 unchanged. If two files happen to have the same key, a card may be rendered unnecessarily, but no
@@ -41,8 +41,8 @@ class DependencyTracker:
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
         """Returns the dependency keys of everything from which a card was made. Also returns
-        whether nothing else can change the card. `links` has the linked cards that the rendering
-        requested."""
+        whether the keys are complete: then only changes of these files and realms can change the
+        card. `links` has the linked cards that the rendering requested."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         cacheable = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
@@ -61,8 +61,8 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
-        """Returns the dependency keys of a card's own file, whether nothing else can change the
-        card, and the URL of the card's module."""
+        """Returns the dependency keys of a card's own file, whether the keys and the module's URL
+        are certain, and the URL of the card's module."""
         known = self._cards.get(url)
         if known is not None:
             return known

@@ -1,7 +1,7 @@
 """Parses cards from the content of files, and resolves their references.
 
-Pages, the JSON API, the search and the check before a publish all use this parser. So they agree on
-which files are cards, and report the same errors.
+Pages, the JSON API, the search and the check before a publish all use this parser, so that they
+agree on which files are cards and report the same errors.
 """
 
 import json
@@ -41,8 +41,8 @@ def no_longer_a_card(path: str) -> BrokenDocument:
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
     """Returns a copy of a card in which references that begin with `/` are absolute URLs on this
-    server. So they mean the same wherever the card is published. The copy's references are in
-    Unicode NFC. `moved` returns the URL to read in place of a URL."""
+    server. So these references mean the same wherever the card is published. The copy's references
+    are in Unicode NFC. `moved` returns the URL to read in place of a URL."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))

@@ -18,8 +18,8 @@ from reindex.reading.replicas import (
 
 #: White space in JavaScript: Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
-#: Static imports, and dynamic imports of a literal, in transpiled code. Matches that are no imports
-#: do no harm.
+#: Static imports, and dynamic imports of a literal, in transpiled code. A match that isn't an
+#: import does no harm.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
 #: Anything that could be an import. If only this pattern matches and `_IMPORT` doesn't, the import

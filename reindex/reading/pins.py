@@ -27,8 +27,8 @@ PIN_STEP_SECONDS = 600
 UNREADABLE_GENERATION = 0
 #: The reader in a pin that may open public realms only. No user's key has this value.
 EVERYONE = "*"
-#: The reader in a pin of the realm whose pages a job renders. Such a pin needs no user's rights: it
-#: is valid while the realm exists.
+#: The reader in a pin with which a job reads the realm that it renders. Such a pin needs no user's
+#: rights: it is valid while the realm exists.
 ITSELF = ""
 
 _SALT = "realms.pin"
@@ -42,7 +42,7 @@ class Pin:
     generation: int
 
     def path_of(self, url: str) -> str:
-        """Returns the unescaped path in the realm to which a public URL leads."""
+        """Returns the unescaped path of a public URL within the realm."""
         return unquote(url.removeprefix(self.realm_url))
 
 

@@ -86,7 +86,7 @@ class Reader:
     def place(self, url: str) -> Place | None:
         """Returns where a public URL is read; None if no readable realm contains the URL.
 
-        A URL in a source realm of `shown_at` is read in the published realm.
+        A URL in a source realm that `shown_at` contains is read in the published realm.
         """
         if folder_of(url) in self._strangers:
             return None
@@ -109,15 +109,15 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns whether a URL of a source realm may lie in an unknown inner realm. The published
-        realm doesn't report such realms. Returns True only for the first URL of each folder."""
+        """Returns whether a URL of a source realm may lie in an inner realm, which the published
+        realm wouldn't report. Returns True only for the first URL of each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
-        """Asks the registry which realm contains a URL, and pins that realm. It may be an inner
-        realm of a known realm. Returns None if no readable realm contains the URL."""
+        """Asks the registry which realm contains a URL, and pins that realm. The realm may be an
+        inner realm of a known realm. Returns None if no readable realm contains the URL."""
         realm_url, generation = standing_at(url)
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
@@ -165,8 +165,8 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """Returns the addresses of those known realms that are published at another URL, and of
-        known realms inside them. Inner realms come before outer realms."""
+        """Returns the addresses of the known realms that are published at another URL, and of the
+        known realms inside such realms. Inner realms come before outer realms."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -195,7 +195,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards, and returns those that turn out to lie in an inner realm unknown before."""
+        """Reads cards. Returns the URLs in inner realms that became known by the read."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -377,7 +377,7 @@ class Reader:
         code, a `redirect` to another URL, or an `error`."""
         module = self._module(url)
         if self.locate(url) is None:
-            message = f"{url} is not in a realm of this server that everyone may read"
+            message = f"{url} is not in a public realm of this server"
             return import_error(url, 403, "Import refused", message)
         if module.file is None:
             return import_error(url, 404, "Module not found", f"There is no module {url}")

@@ -55,8 +55,8 @@ def resolve_module(specifier: str, base: str) -> str | None:
 
 
 def is_plain(specifier: str) -> bool:
-    """Returns whether `resolve_module` certainly finds the same URL for a specifier as JavaScript
-    does."""
+    """Returns whether `resolve_module` and JavaScript are certain to resolve a specifier to the
+    same URL."""
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
@@ -102,7 +102,8 @@ def joined(base: str, reference: str) -> str | None:
     Returns None if no realm can have such a URL."""
     if not reference.startswith(("./", "../")):
         return _joined_once(base, reference)
-    # Only the folder of the reference is joined, so that one cache entry serves all files in it.
+    # Only the folder part of the reference is joined with `base`. So one cache entry serves all
+    # references to files in that folder.
     base = f"{base.rpartition('/')[0]}/"
     plain = _PLAIN.fullmatch(reference)
     if plain is None:

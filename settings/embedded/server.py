@@ -106,7 +106,7 @@ def _start(pgdata: Path) -> PostmasterInfo:
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
     # The library's start() is not used, because it records the server's users by their process ids.
-    # This module uses a lock for that.
+    # In this module, every user holds a lock on a file instead.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()

@@ -163,8 +163,9 @@ class Author(Client):
         self.create()
 
     def rollback(self) -> None:
-        """Rolls the published realm back to an earlier publication. Does this in the campaign's
-        process, as an operator does on a host without a replica."""
+        """Rolls the published realm back to an earlier publication. The rollback runs in the
+        campaign's process. In the same way, an operator can roll back on a host without a
+        replica."""
         operation = Operation(time.time(), "rollback", self.site.published)
         try:
             done = rollback_realm(self.site.published, Caller(self.site.user))

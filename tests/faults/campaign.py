@@ -207,9 +207,9 @@ def _campaign(
 
 
 def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postgres) -> float | str:
-    """Waits until every web worker answers the newest content from its cache, and every page is
-    rendered. Returns the seconds that the wait took, or after `QUIET_SECONDS` a text that says what
-    is still missing."""
+    """Waits until every web worker serves the newest content from its cache, and every page is
+    rendered. Returns the number of seconds that the wait took. If something is still missing after
+    `QUIET_SECONDS`, returns a text that says what is missing."""
     began, missing = time.monotonic(), "nothing was checked"
     while time.monotonic() < began + QUIET_SECONDS:
         try:

@@ -36,7 +36,8 @@ export class Note extends Card {
 CARDS = {"index": "a", "a": None, "b": None}
 #: The files that authors rewrite.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
-#: A file of the outer realm. The inner realm's text.md has the same URL, and hides it.
+#: A file of the outer realm that the inner realm hides, because the inner realm's text.md has the
+#: same URL as this file.
 HIDDEN = "deep/text.md"
 #: A file that authors delete and create again.
 FLEETING = "extra.md"

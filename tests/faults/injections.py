@@ -74,7 +74,8 @@ class Injections:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[bool]:
-        """Locks the thing named `what` for a fault. Yields False if another fault has locked it."""
+        """Reserves the target `what` for one fault, for example `postgres` or `celery`. Yields
+        False if another fault has reserved the same target."""
         lock = self._busy.setdefault(what, threading.Lock())
         free = lock.acquire(blocking=False)
         try:
@@ -145,8 +146,8 @@ class Injections:
         self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
 
     def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
-        """Returns a list with one random running prerenderer. Waits up to 5 s until one runs; then
-        returns an empty list."""
+        """Waits up to 5 s for a prerenderer, and returns a list with one random running
+        prerenderer. The list is empty if no prerenderer has run in that time."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]

@@ -1,10 +1,11 @@
 """Measures the time from a commit until all replicas are fresh, and compares it with bare
 listeners.
 
-A bare listener is a process with one psycopg connection that only executes LISTEN, so no replica
-can be faster. Bare listeners receive the same notifications as the sidecars, so one run measures
-both. A replica is fresh when its board has moved. From then on none of its web workers answers the
-old bytes.
+A bare listener is a process that only executes LISTEN on one psycopg connection, so no replica can
+be faster than a bare listener. Bare listeners receive the same notifications as the sidecars, so
+one run measures bare listeners and replicas. A replica is fresh when its sidecar has changed the
+written file's slot on the replica's board. From that moment, none of the replica's web workers
+serves the old content.
 """
 
 import mmap
@@ -100,9 +101,10 @@ def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
 def _samples(
     running: Cluster, realm: Realm, heard: memoryview, seconds: float, console: Console
 ) -> Iterator[tuple[float, float, float]]:
-    """Yields three times for each write, in seconds from just before the COMMIT. The first ends
-    when the last bare listener was notified, the second when the last board moved. The third ends
-    when the last replica served the new bytes."""
+    """Yields three durations in seconds for each write. Each duration begins just before the
+    COMMIT. The first duration ends when the last bare listener has been notified. The second
+    duration ends when the file's slot has changed on the last board. The third duration ends when
+    the last replica has served the new bytes."""
     slots = Slots([path_key(realm.url + PATH)])
     boards = [each.board for each in running.replicas]
     rounds = range(int(seconds / 0.12))

@@ -1,7 +1,8 @@
-"""Runs the campaign's Postgres, which records every commit. A fault can stop it abruptly.
+"""Runs the campaign's Postgres, which records every commit. A fault can stop Postgres abruptly.
 
 Triggers insert every change into the table `faults_account`. With `track_commit_timestamp`,
-Postgres keeps the commit time of each row of this table. The clients use the same clock.
+Postgres keeps the commit time of each row of this table. Postgres and the campaign's clients run on
+the same machine, so the commit times and the clients' times come from the same clock.
 """
 
 import contextlib

@@ -104,8 +104,8 @@ class Database:
 
 @dataclass(eq=False)
 class FakeLine:
-    """A fake connection of a listener. Before each statement it runs the next action of
-    `meanwhile`. The actions are changes and reads by other processes."""
+    """A fake connection of a listener. `meanwhile` contains changes and reads by other processes.
+    Before each statement, the connection runs the next of these changes and reads."""
 
     database: Database
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
@@ -114,7 +114,7 @@ class FakeLine:
     taken: Announced | None = None
 
     def execute(self, statement: Any, parameters: tuple[str, str] | None = None) -> None:
-        """Executes a LISTEN or a pg_notify. A listener sends no other statements."""
+        """Executes a LISTEN or a pg_notify, the only statements that a listener sends."""
         if self.meanwhile:
             self.meanwhile.pop(0)()
         if parameters is None:
@@ -131,8 +131,8 @@ class FakeLine:
 
 
 class WatchedBoard(Board):
-    """A board that records in `floor` the newest generation of the page that was applied to the
-    board. Reads must not return older content."""
+    """A board that records changes of the page. `floor` is the generation of the newest change that
+    was applied to the board. Reads must not return the content of an older generation."""
 
     database: Database
     floor = 1
@@ -142,7 +142,7 @@ class WatchedBoard(Board):
         self.floor = self.database.generation
 
     def apply(self, told: Announced) -> None:
-        """Moves the board as a replica does when it commits its own change."""
+        """Changes the slots on the board, as a replica does when it commits its own change."""
         self.bump(board_keys(told.channel, told.payload) or ())
         self.floor = max(self.floor, told.generation)
 
@@ -174,7 +174,8 @@ class Replica:
 
     def start_sidecar(self) -> None:
         """Starts a new listener. All replicas have the same name, so that a listener also receives
-        pings of another replica. Those pings must not make the listener's board live."""
+        the pings of another replica's listener. The other listener's pings must not make this
+        listener's board live."""
         self.listener = Listener("twin", self.board, _nobody_connects, BOUND / SECOND)
 
     def connect(self, line: FakeLine) -> None:
@@ -259,7 +260,8 @@ class StandingRequest(Request):
         self._wait()
 
     def pause(self) -> None:
-        """Stops the request's thread until `go_on` is called. Must be called in that thread."""
+        """Stops the request's thread until `go_on` is called. Only the request's own thread may
+        call `pause`."""
         self._stood.release()
         assert self._go.acquire(timeout=PATIENCE), "nobody told it to go on"
 

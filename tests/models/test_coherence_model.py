@@ -1,4 +1,4 @@
-"""Tests promises P2, P3 and P4 under random faults, by a Hypothesis state machine.
+"""Uses a Hypothesis state machine to test promises P2, P3 and P4 under random faults.
 
 Three web processes read one page through the views, with real caches, boards and listeners. Two of
 the processes share a board. The state machine controls the rest, one step at a time: commits, the
@@ -203,8 +203,9 @@ class Coherence(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < 3)
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
-        """Begins a request that can be stopped. `back` sets the request's minimum generation: so
-        many generations before the newest one."""
+        """Begins a request that can be stopped. The request's minimum generation is `back`
+        generations before the newest generation. If `back` is None, the request names no minimum
+        generation."""
         self._begin(self._web(place), back, fresh and back is None)
 
     @precondition(lambda self: 0 < len(self.requests) < 3)

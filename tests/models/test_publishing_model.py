@@ -1,4 +1,4 @@
-"""Tests promises P1 and P6 while publishers are killed, by a Hypothesis state machine.
+"""Uses a Hypothesis state machine to test promises P1 and P6 while publishers are killed.
 
 The test uses the real database and a real LISTEN connection. The state machine changes realms and
 records the expected content of each generation. Before any statement of a change, the process may

@@ -88,7 +88,8 @@ def site(web: Web, owner: Any) -> Realm:
 
 
 def pages() -> dict[str, str]:
-    """Returns the HTML, search data and error of each page in the index, as one text by path."""
+    """Returns one text for each page in the index, by path. The text contains the page's HTML,
+    search data and error."""
     return {
         path: json.dumps([row.html, row.search, row.error], sort_keys=True)
         for path, row in index_of(SITE).items()

@@ -72,14 +72,14 @@ SITE = {
 
 @dataclass(frozen=True)
 class Place:
-    """A place where the worker runs. `address` is the address at which the worker reaches this
-    host. `within` has the words to put before a command so that the command runs at this place."""
+    """An environment in which the worker runs. `address` is the address at which the worker reaches
+    this host. `within` has the words that precede a command to run it in this environment."""
 
     address: str
     within: tuple[str, ...]
 
     def can(self, *command: str) -> bool:
-        """Returns whether a command succeeds at this place."""
+        """Runs a command in the worker's environment, and returns whether the command succeeds."""
         done = subprocess.run([*self.within, *command], capture_output=True, check=False)
         return done.returncode == 0
 
@@ -99,15 +99,15 @@ POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-priv
 
 @contextmanager
 def folder() -> Iterator[Place]:
-    """Yields a place on this host where commands have no capabilities."""
+    """Yields a `Place` on this host. Commands run there without capabilities."""
     _need("setpriv")
     yield Place("127.0.0.1", POWERLESS)
 
 
 @contextmanager
 def namespace() -> Iterator[Place]:
-    """Yields a place in a new network namespace. Its only link goes to this host's network
-    namespace."""
+    """Makes a network namespace, and yields a `Place` whose commands run in the new namespace. The
+    namespace has only one link, to this host's network namespace."""
     _need("setpriv", "ip")
     name = f"realm{uuid.uuid4().hex[:8]}"
     block = uuid.uuid4().int % 2**15 * 4
@@ -249,8 +249,8 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
 
 
 def _road(replica: Any, there: Place) -> Any:
-    """Returns a context manager that runs a proxy before a replica. The replica reports the proxy's
-    address as its own."""
+    """Returns a context manager that runs a proxy in front of a replica. The replica reports the
+    proxy's address as its own."""
 
     @contextmanager
     def opened() -> Iterator[Proxy]:

@@ -1,4 +1,4 @@
-"""Fixes the order of threads by gates. A gate stops a thread until the test opens the gate."""
+"""Controls the order in which threads run. A gate stops a thread until the test opens the gate."""
 
 import threading
 from collections.abc import Callable

@@ -35,15 +35,16 @@ def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> l
 def outcomes_at_once(
     prepare: Callable[[], tuple[Run, Run]], picture: Run
 ) -> Iterator[tuple[int, Outcome]]:
-    """Yields n and the outcome for each n. The first function stops before its n-th statement or
-    commit. The first function goes on when the second has ended or waits for a lock."""
+    """Runs the two functions repeatedly, and yields the number and the outcome of each run. In run
+    n, the first function stops after n statements and commits. The second function then runs. The
+    first function continues when the second function has ended or waits for a lock."""
     with _thread() as (one_thread, _), _thread() as (two_thread, pid):
         for stop in count():
             one, two = prepare()
             gate = Gate()
             first = one_thread.submit(_stopped, one, stop, gate)
             if not _comes_to(first, gate.somebody_waits):
-                # The first function has ended, because it executes fewer than n statements.
+                # The first function has ended without a stop, so all stops have been tried.
                 first.result(PATIENCE)
                 return
             second = two_thread.submit(two)
@@ -80,7 +81,7 @@ def _waits(pid: int) -> bool:
 
 
 def _stopped(function: Run, stop: int, gate: Gate) -> Any:
-    """Calls a function, and stops it at the gate before its `stop`-th statement or commit."""
+    """Calls a function, and stops it at the gate after `stop` statements and commits."""
     passed = 0
 
     def step() -> None:

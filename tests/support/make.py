@@ -118,8 +118,8 @@ def publish(realm: Realm, url: str) -> Published:
 
 
 def login(name: str) -> dict[str, str]:
-    """Returns the Authorization header with a server token like those that a client with the
-    server's seed signs itself."""
+    """Returns the Authorization header with a server token of the user. A client that has the
+    server's seed signs the same kind of token."""
     return {"Authorization": server_token(name)}
 
 

@@ -52,7 +52,7 @@ class Command(BaseCommand):
             by = caller(options)
             self.stdout.write(f"Clears {target}: {clearing.impact(target)}")
             # Only a clear of all realms asks for confirmation, because loading everything again
-            # takes long.
+            # takes a long time.
             if options["dry_run"] or (options["all"] and not confirmed(options, "Clear all?")):
                 self.stdout.write("Nothing was cleared.")
                 return
@@ -65,8 +65,8 @@ class Command(BaseCommand):
                 raise CommandError("not every shared cache has confirmed the purge")
 
     def _purged(self, realm: str) -> dict[str, str]:
-        """Purges the shared caches. Returns an error by the address of each cache. The error is
-        empty if the cache has confirmed the purge."""
+        """Purges the shared caches. Returns a dictionary that maps the address of each cache to an
+        error text. The text is empty if the cache has confirmed the purge."""
         try:
             edge = purge_now(realm) if settings.REALM_EDGE_PURGE else {}
         except ImproperlyConfigured as error:

@@ -31,7 +31,9 @@ class Command(BaseCommand):
             "text", nargs="?", default="", help="only realms whose URL contains this text"
         )
         parser.add_argument("--problems", action="store_true", help="only realms with a problem")
-        parser.add_argument("--page", help=f"which {REALMS_PER_PAGE} of them (default: 1)")
+        parser.add_argument(
+            "--page", help=f"the page to show, at {REALMS_PER_PAGE} realms a page (default: 1)"
+        )
         parser.add_argument(
             "--counters",
             action="store_true",

@@ -81,8 +81,8 @@ class Command(BaseCommand):
 
     def _listen(self, board: Board, give_up_after: float) -> None:
         # Two sidecars of one board do no harm, because each keeps the board live only by its own
-        # pings. But they are a configuration error, so the second sidecar reports it. The kernel
-        # frees the lock of a killed sidecar.
+        # pings. But a second sidecar is a configuration error, so it ends with an error message.
+        # The kernel frees the lock of a killed sidecar.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,9 +17,9 @@ from reindex.models import IndexHead
 
 class Command(BaseCommand):
     help = (
-        "Lists all realms, published realms below their sources, with the number of files (or the "
-        "published generation of the source), the realm's generation, the generation of its pages, "
-        "and the generation that each replica has applied."
+        "Lists all realms. Published realms follow their source realm. Each row shows the number "
+        "of files (for a published realm, the published generation of its source), the realm's "
+        "generation, the generation of its pages, and the generation that each replica has applied."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

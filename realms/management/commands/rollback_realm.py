@@ -1,4 +1,4 @@
-"""`manage.py rollback_realm URL`: makes a published realm show an earlier publication again."""
+"""`manage.py rollback_realm URL`: rolls a published realm back to an earlier publication."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -15,7 +15,7 @@ from realms.publishing.publish import rollback_realm, rollback_target
 
 
 class Command(BaseCommand):
-    help = "Shows an earlier publication of a published realm again."
+    help = "Rolls a published realm back to the content of an earlier publication."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")
@@ -23,7 +23,7 @@ class Command(BaseCommand):
             "--to",
             type=int,
             metavar="GENERATION",
-            help="the generation to show again (default: that of the previous publication)",
+            help="the generation to roll back to (default: that of the previous publication)",
         )
         parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
         add_allow_errors(parser)
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             if not confirmed(options, "Roll back?"):
                 return
             done = rollback_realm(url, caller(options), target.generation)
-        self.stdout.write(f"{done.url} generation {done.generation} shows it again")
+        self.stdout.write(f"{done.url} generation {done.generation} shows the earlier content")
         if not options["no_wait"]:
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 

@@ -49,8 +49,9 @@ class Command(BaseCommand):
             type=_positive,
             default=grace,
             metavar="SECONDS",
-            help="how long a wrong answer may persist before it is a violation, and how long "
-            f"a replica may not answer (default: staleness bound + 1 = {grace:g})",
+            help="how long a wrong answer may persist before it counts as a violation, and how "
+            "long a replica may stay silent before it counts as unreachable "
+            f"(default: staleness bound + 1 = {grace:g})",
         )
         parser.add_argument(
             "--samples",
@@ -107,12 +108,12 @@ def _positive(text: str) -> float:
     except ValueError as error:
         raise ArgumentTypeError(f"{text!r} is not a number of seconds") from error
     if not 0 < number < float("inf"):
-        raise ArgumentTypeError(f"{text} is not more than 0 seconds")
+        raise ArgumentTypeError(f"{text} is not a positive, finite number of seconds")
     return number
 
 
 def _count(text: str) -> int:
     count = whole_number(text)
     if not count:
-        raise ArgumentTypeError(f"{text!r} is not a number of files above 0")
+        raise ArgumentTypeError(f"{text!r} is not a positive number of files")
     return count

@@ -1,5 +1,5 @@
-// Fetches the changing parts of a page every two seconds. It pauses while the page is hidden, and
-// doesn't replace a part in which the user works.
+// Fetches the changing part of a page every two seconds. Fetches nothing while the page is hidden,
+// and doesn't replace the part while the user is working in it.
 addEventListener("DOMContentLoaded", () => {
   const part = document.querySelector("[data-refresh]");
   if (!part) return;

@@ -119,7 +119,8 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         for process in running:
-            # One by one, a web service could start a worker anew before it is killed itself.
+            # Kills the whole process group at once. Otherwise a web service could restart a killed
+            # worker before the service itself is killed.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

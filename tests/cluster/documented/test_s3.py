@@ -81,8 +81,8 @@ def fleet(source: Realm, tmp_path: Path) -> Iterator[Fleet]:
             **KEYS,
         }
         assert set(re.findall(r"^    ([A-Z_0-9]+)=", PAGE, re.MULTILINE)) == set(environment)
-        # No worker runs here. A waiting job of the source realm would keep the files that it reads
-        # from being collected.
+        # No worker runs here, so a job for the source realm would wait. Garbage collection keeps
+        # the files that a waiting job reads.
         with cluster(tmp_path, 2, REALM_INDEX_SOURCES="0", **environment) as running:
             yield Fleet(running, server, network, source)
 

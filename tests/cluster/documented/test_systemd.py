@@ -2,10 +2,10 @@
 journalctl command.
 
 The tests boot a new Debian (`tests/support/runbooks/machine.py`) and follow
-docs/operations/three-hosts.md on it. `one_machine.py` in the same folder has the steps that differ
-from the page. Then the tests run the commands of the other pages. They take three minutes on two
-quiet cores; installing Debian's packages takes half of this time. They need root, the network and 4
-GiB of memory. Without `mmdebstrap` they are skipped.
+docs/operations/three-hosts.md on it. `tests/support/runbooks/one_machine.py` has the steps that
+differ from the page. Then the tests run the commands of the other pages. All tests take three
+minutes on two quiet cores; installing Debian's packages takes half of this time. The tests need
+root, the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
 """
 
 import json
@@ -53,7 +53,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
 
 @pytest.fixture(autouse=True)
 def all_works(machine: OneMachine) -> None:
-    """Waits before each test until the services that the previous test restarted work again."""
+    """Waits before each test until all services work, because the previous test may have restarted
+    some of the services."""
     works(machine)
 
 

@@ -1,9 +1,10 @@
 """Follows docs/operations/three-hosts.md, with a network namespace for each host.
 
-The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx, which they start
-on host 1. Without these the tests are skipped. All tests take three minutes on two quiet cores.
-Half of this time goes to the runbook, which is followed once for each broker. Setting up RabbitMQ
-takes 20 s, and each of about fifteen management commands takes several seconds.
+The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx. The tests start
+these services on host 1. If one of these requirements is missing, the tests are skipped. All tests
+take three minutes on two quiet cores. Half of this time goes to the runbook, which is followed once
+for each broker. Setting up RabbitMQ takes 20 s, and each of about fifteen management commands takes
+several seconds.
 """
 
 import hashlib

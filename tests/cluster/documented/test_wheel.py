@@ -34,7 +34,8 @@ from tests.support.web import ask
 # a worker, because each of these processes may miss a file.
 pytestmark = pytest.mark.cluster
 
-#: Libraries that start the services. Their installed scripts name another Python.
+#: Libraries whose scripts start the services. The scripts in the tests' environment name another
+#: Python, so `bin_folder` writes new scripts.
 SCRIPTS = ("celery", "granian")
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
 #: Folders that must not be in the wheel.

@@ -79,8 +79,7 @@ class Witness:
 
     @property
     def builders(self) -> list[int]:
-        """The process ids of the web workers that started the recorded prerenderers, in the same
-        order."""
+        """For each process in `prerenderers`, the process id of the web worker that started it."""
         return list(self._seen.values())
 
     def _watch(self) -> None:
@@ -155,7 +154,7 @@ def check(clients: list["Future[Told]"], module: str) -> list[Told]:
 
 @contextmanager
 def suspended(process: psutil.Process) -> Iterator[None]:
-    """Suspends a process during the block, which may end the process."""
+    """Suspends a process during the `with` block. The code in the block may end the process."""
     process.suspend()
     try:
         yield

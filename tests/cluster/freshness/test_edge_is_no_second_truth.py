@@ -143,8 +143,9 @@ ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
 
 
 def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
-    """Compares bodies and all headers except those that name the request, without and with the
-    edge's cache."""
+    """Compares the edge's answers with the server's answers: the bodies, and all headers except
+    those that differ for each request. If the edge may keep an answer, also compares the kept
+    answer."""
     kept = 0
     for url in table():
         for method, accept, headers in ASKED if url.startswith(IN_FULL) else ASKED[:4]:

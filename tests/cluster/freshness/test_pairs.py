@@ -159,7 +159,8 @@ class Look:
                 yield f"{url}: {answer.status} {answer.text[-300:]}, not {text!r}"
 
     def definition(self, realm_url: str, held: Held | None) -> Iterator[str]:
-        # Only published realms are asked for definitions, because these have been built already.
+        # Definitions are requested only from published realms, whose definitions have already been
+        # built.
         if held is None or held.url != realm_url or not held.published:
             return
         url = f"{realm_url}_definition?module=note&name=Note"

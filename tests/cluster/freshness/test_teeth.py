@@ -1,7 +1,7 @@
 """Switches each safety mechanism off in turn, and checks that the test of the mechanism then fails.
 
-`script/faults --break NAME` switches the same mechanism off in a whole fleet;
-docs/how-to/break-it.md lists which test catches which break.
+`script/faults --break NAME` switches one of these mechanisms off in a whole fleet.
+docs/how-to/break-it.md lists the test that fails without each mechanism.
 """
 
 import os

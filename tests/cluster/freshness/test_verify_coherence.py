@@ -106,7 +106,7 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         assert report["unchecked"] == {}
         assert CoherenceReport.objects.get().details == report
 
-        # The verifier follows changes to both replicas while they happen.
+        # While files change, the verifier follows each change until both replicas serve it.
         verification = Verification(grace=3, samples=10, realms=[source.url, PUBLISHED, secret.url])
         watching = in_thread(verification.run, 1.5)
         wait_until(lambda: verification._generations, "the first poll")

@@ -35,8 +35,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path) -> None:
-    """Web workers of the old release still map the old file. They could misread a slot of the new
-    layout as the time until which the board is live."""
+    """Web workers of the old release still map the old file. If the new release rewrote that file,
+    these web workers could misread a slot of the new layout as the time until which the board is
+    live."""
     path = tmp_path / "board"
     old = Board(path)
     old.go_live(now_ns() + MINUTE)

@@ -15,7 +15,8 @@ from settings.secrets import secret_seed
 # Takes 8 s, because each process must import the settings anew.
 pytestmark = pytest.mark.cluster
 
-#: Makes every kind of signature of the server, or verifies signatures of another process.
+#: A program that makes one signature of each kind that the server uses. With arguments, the program
+#: verifies the signatures that another process made.
 SIGNING = """
 import sys, django
 django.setup()

@@ -163,8 +163,8 @@ def test_a_slow_but_steady_reader_gets_the_whole_answer(replica: Replica) -> Non
                        b"Connection: close\r\n\r\n")  # fmt: skip
         client.settimeout(SECONDS)
         size, began = 0, time.monotonic()
-        # The reader takes longer than the deadline of one piece for the whole, but less for each
-        # piece.
+        # The deadline applies to each piece of the answer. The client reads each piece within the
+        # deadline, but takes longer than the deadline to read the whole answer.
         while piece := client.recv(65536):
             size += len(piece)
             if time.monotonic() - began < 4:
@@ -191,7 +191,8 @@ def _workers(replica: Replica) -> list[psutil.Process]:
 
 
 def _established(replica: Replica) -> int:
-    """Counts the connections of the replica's web workers, except those of its sidecar."""
+    """Counts the clients' connections to the replica's web workers. The connections that the
+    replica's sidecar has opened aren't counted."""
     sidecar = psutil.Process(replica.running["sidecar"].pid)
     its = {each.laddr.port for each in sidecar.net_connections("tcp")}
     return sum(

@@ -120,7 +120,8 @@ def test_looping_cards_of_one_user_do_not_delay_another_users_publish(
     assert seconds < 10
 
 
-#: Modules whose cards exhaust the memory, or link to a long row of further cards.
+#: The cards of the module FILLING exhaust the memory. The cards of the module CHAIN link to one
+#: another in a long chain.
 FILLING = LOOPING.replace(
     b'while (card.title === "loop")', b"const all = []; for (;;) all.push(Array(1e6).fill(1))"
 )
@@ -154,8 +155,8 @@ def tiny_realms() -> list[dict[str, bytes]]:
 
 
 def chain() -> list[dict[str, bytes]]:
-    """Returns a realm with a long chain of cards. Each card links to the next and shows the
-    last."""
+    """Returns a realm with a long chain of cards. Each card links to the next card. Each card's
+    page shows the title of the card at the end of the chain."""
     cards = {
         f"c{i:03}.json": make.card("./looping", "Looping", {"next": f"./c{i + 1:03}"}, title="x")
         for i in range(400)

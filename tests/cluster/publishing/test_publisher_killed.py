@@ -98,8 +98,8 @@ def test_an_unreachable_broker_does_not_delay_a_publish(notes: Realm, tmp_path: 
         nowhere = "amqp://guest:guest@127.0.0.1:1//"
         publisher = publishing(here, notes, CELERY_BROKER_URL=nowhere)
         wait_until(lambda: standing()[0] == 1, "published")
-        # The limit includes the end of the interpreter. By default a connection to the broker is
-        # tried for four seconds.
+        # The process must end within 3 s, including the shutdown of the interpreter. By default,
+        # Celery tries for four seconds to connect to the broker.
         assert publisher.wait(3) == 0
         assert "no message was sent" in (tmp_path / "manage-publish_realm.log").read_text()
 
@@ -130,8 +130,8 @@ def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> Non
 
 @contextmanager
 def before_anything() -> Iterator[Callable[[], bool]]:
-    """Stops publishers before their first read of the realm registry. Yields a function that says
-    whether one has stopped there."""
+    """Stops publishers before their first read of the realm registry. Yields a function that
+    returns whether a publisher has stopped at this point."""
     with holding("SELECT pg_advisory_lock(%s)", lock_key(URL)):
         yield lambda: waiting("advisory") == [False]
 
@@ -139,7 +139,7 @@ def before_anything() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def after_the_swap() -> Iterator[Callable[[], bool]]:
     """Stops publishers after they have written the publication and before they commit. Yields a
-    function that says whether one has stopped there."""
+    function that returns whether a publisher has stopped at this point."""
     with holding("LOCK TABLE reindex_reindexjob IN EXCLUSIVE MODE"):
         yield lambda: waiting("relation") == [True]
 

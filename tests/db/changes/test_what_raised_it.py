@@ -34,8 +34,8 @@ def by(scope: str, key: str) -> str:
 
 
 def told(url: str) -> str:
-    """Returns the cause of the last raise of a realm's generation. Asserts that the realm also has
-    the time of the raise."""
+    """Returns the recorded cause of the last raise of a realm's generation. Asserts that the time
+    of this raise is recorded."""
     realm = Realm.objects.get(url=url)
     assert realm.bumped_at is not None
     return realm.bumped_by
@@ -73,7 +73,7 @@ def test_a_new_inner_realm_is_named_as_the_cause_at_the_outer_realm(
     source: Realm, owner: Any
 ) -> None:
     assert told(make.source(f"{source.url}in/", owner, {}).url) == "creation"
-    assert told(source.url) == by("realm", source.url) == "creation at in/ within it"
+    assert told(source.url) == by("realm", source.url) == "creation of the inner realm in/"
 
 
 def test_the_cause_of_many_changes_names_three_and_counts_the_others(

@@ -43,8 +43,8 @@ def published(source: Realm) -> Realm:
 
 
 def replica(name: str, generation: int, **more: Any) -> Replica:
-    """Makes a replica's row and reports. The replica has applied `generation` of the published
-    realm and the current generation of each other realm."""
+    """Creates a `Replica` and its `ReplicaGeneration` rows. The replica has applied `generation` of
+    the published realm, and the current generation of each other realm."""
     now = timezone.now()
     given = {"state": "live", "watermark_at": now, "reported_at": now, **more}
     made = Replica.objects.create(name=name, address="http://127.0.0.1:1", sidecar_pid=1, **given)

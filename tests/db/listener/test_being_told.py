@@ -25,7 +25,8 @@ from tests.support.listening.overheard import (
     wait_live,
 )
 
-# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
+# All tests share one database. Tests that write rows use the fixture `source`, which empties the
+# database after the test.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 REALM = "http://localhost:4201/ada/site/"

@@ -24,7 +24,8 @@ from tests.support.listening.hearing import connect
 from tests.support.listening.overheard import Lines, terminate, wait_applied, wait_live
 from tests.support.web import Web
 
-# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
+# All tests share one database. Tests that write rows use the fixture `source`, which empties the
+# database after the test.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 

@@ -12,7 +12,8 @@ from tests.support.gates import PATIENCE, in_thread
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_live
 from tests.support.servers.proxy import proxy
 
-# All tests share one database. Only the fixture `source`, which writes rows, empties it afterwards.
+# All tests share one database. Tests that write rows use the fixture `source`, which empties the
+# database after the test.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 

@@ -41,8 +41,8 @@ def key_of(name: str) -> str:
 
 
 def wanted(name: str) -> "Future[str]":
-    """Requests the JavaScript of a source in a thread without shared caches, which acts like
-    another process."""
+    """Requests the JavaScript of a source in a new thread. The thread shares no caches with other
+    threads, so it acts like another process."""
     return in_thread(transpiling.javascript, name, b"source", "a.ts")
 
 
@@ -83,7 +83,8 @@ def elect(*keys: int) -> None:
 
 
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Stops the first transpile before it starts. Returns the gate at which it waits."""
+    """Stops the first transpile before it starts. Returns the gate at which the transpile
+    waits."""
     gate = Gate()
     monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate

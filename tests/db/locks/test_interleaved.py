@@ -34,7 +34,7 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 @contextmanager
 def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
     """Stops this thread at the gate after its `number`-th statement that locks rows. Yields a list
-    with the number of such statements so far."""
+    whose only element counts the statements that have locked rows so far."""
     seen = [0]
 
     def step(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -129,7 +129,8 @@ def test_two_operations_end_at_whichever_step_the_second_starts(source: Realm, p
         )
 
     while True:
-        # These pairs take long to set up, so only every third step is tried.
+        # Nested unpublishes and deletes take a long time to set up, so the test tries only every
+        # third step.
         count += 3 if pair in ("nested unpublishes", "deletes") else 1
         first, second = acts()
         if pair == "publishes" and count == 1:

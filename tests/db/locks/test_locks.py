@@ -1,5 +1,5 @@
-"""Tests the realm write lock: one writer per realm, several shared holders, and no lock that is
-never released."""
+"""Tests the realm write lock: a realm has one writer at a time, several readers can share the lock,
+and every lock is released."""
 
 import threading
 from collections.abc import Iterator

@@ -56,7 +56,7 @@ def test_a_start_of_the_same_release_changes_and_announces_nothing(release: Path
 def test_a_new_releases_library_replaces_the_old_one_and_is_announced(
     release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The new release is in another folder than the old release."""
+    """The two releases are in different folders."""
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     (moved / "mod.ts").write_text("export const edition = 2;")

@@ -218,8 +218,8 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
 def test_a_publish_that_waited_locks_the_addresses_that_now_change(
     source: Realm, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """A publish also locks the source's address if the publish changes that address. A publish can
-    tell whether that address changes only while it holds the URL's lock."""
+    """A publish also locks the source's address if the publish changes that address. To know
+    whether the address changes, the publish must hold the lock of the published URL."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     make.publish(source, PAGE)

@@ -22,8 +22,8 @@ PAST = timedelta(hours=1)
 
 
 def picture() -> dict[str, Any]:
-    """Returns all values that the two operations can change. Each time is replaced with a fixed
-    text."""
+    """Returns all values that the two operations can change. A fixed text replaces every
+    timestamp."""
     listed = {
         "jobs": ReindexJob.objects.order_by("pk").values_list(
             "generation", "status", "next_generation", "total", "seen", "rendered", "errors",

@@ -14,8 +14,8 @@ from tests.support.web import ORIGIN, Web
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[Web]:
-    """Yields one server with an index for all tests of this folder, since no search changes
-    them."""
+    """Yields a server with an index. All tests of a module share the server and the index, because
+    a search changes neither."""
     from django.core.management import call_command
 
     from tests.support.web import served

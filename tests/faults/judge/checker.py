@@ -39,9 +39,12 @@ class Verdict:
 
 def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verdict:
     """Checks every read and every operation. `bound` is the replicas' staleness bound in seconds.
-    `edge` is for how many seconds the edge may cache an answer. An answer through the edge may be
-    outdated for the sum of both. Its Date header may only be as old as `edge`, because replicas
-    seldom use up their bound."""
+    The edge may cache an answer for `edge` seconds, so an answer through the edge may be outdated
+    for `bound + edge` seconds.
+
+    The Date header of an answer through the edge must not be older than `edge` seconds. Replicas
+    are seldom outdated for as long as `bound` allows. So the Date header may reveal that the edge
+    caches for too long, even if the content isn't outdated for more than `bound + edge` seconds."""
     verdict = Verdict()
     faults = _merged(history.faults)
     for read in history.reads:
@@ -129,7 +132,8 @@ class _Judged:
         self._verdict.violations.append(Violation(promise, what, self._read))
 
     def _was_gone(self) -> bool:
-        """Returns true if at some moment that the read could see the pinned realm didn't exist."""
+        """Returns true if the pinned realm didn't exist at some moment between the commit of the
+        pinned generation and the end of the read."""
         read = self._read
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)

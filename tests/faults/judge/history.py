@@ -30,8 +30,8 @@ class Read(NamedTuple):
     worker: str
     realm: str
     path: str
-    #: `source`, `module` or `html`; or `where` for a request of a source realm's page, which is
-    #: answered with the published URL.
+    #: `source`, `module`, `html` or `where`. A `where` read requests a source realm's page. The
+    #: answer redirects to the published realm, if there is one.
     variant: str
     #: "" for a read without a pin, `min` for a minimum generation, `at` for an exact generation.
     pin: str

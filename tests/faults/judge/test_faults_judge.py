@@ -109,8 +109,9 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
 
 
 def where(at: float, location: str = "", **other: Any) -> Read:
-    """Returns a read that requests the source realm's page, which is answered with the published
-    URL."""
+    """Returns a read of the source realm's page. The answer redirects to `location`, which should
+    be the URL of a published realm. If `location` is empty, the answer says that the source realm
+    isn't published."""
     status = 302 if location else 200
     return read(
         at, "", 1, realm=SOURCE, path="", variant="where", status=status, location=location, **other

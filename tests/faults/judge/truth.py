@@ -227,9 +227,9 @@ class Truth:
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """Returns for how many seconds the content had been outdated when a read began; 0 if it was
-    current. `periods` are the periods in which the content was current. Returns None if all of them
-    began after the read's end."""
+    """Returns for how many seconds the content had been outdated when a read began; 0 if the
+    content was current. `periods` are the periods in which the content was current. Returns None if
+    every period began after the read's end."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

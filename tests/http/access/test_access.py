@@ -69,8 +69,8 @@ def test_an_operator_who_assumes_a_user_acts_as_that_user_at_the_server(
 
 
 def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -> None:
-    """The token also doesn't return definitions of a module in its realm that imports from another
-    private realm."""
+    """A token also gives no access to the definitions of a module in its own realm if this module
+    imports from another private realm."""
     sync_base_realm()
     module = b'import { Card, string } from "@realm/base";\n' \
         b"export class Secret extends Card { static fields = { word: string() }; }\n"  # fmt: skip

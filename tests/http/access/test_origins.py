@@ -267,8 +267,8 @@ def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
 
 
 def sandboxed(answer: Answer) -> bool:
-    """Returns whether the answer's Content-Security-Policy denies both scripts and an origin in the
-    browser."""
+    """Returns whether the answer's Content-Security-Policy has the directive `sandbox`, without
+    `allow-scripts` and without `allow-same-origin`."""
     for policy in answer.headers.get("content-security-policy", "").split(","):
         words = policy.partition(";")[0].split()
         if words[:1] == ["sandbox"] and not {"allow-scripts", "allow-same-origin"} & set(words):
@@ -276,7 +276,8 @@ def sandboxed(answer: Answer) -> bool:
     return False
 
 
-#: Hosts that belong to one owner, with their realms and the script of the other owner.
+#: The hosts that belong to a single owner. For each host: the realms at this host, and the script
+#: of a different owner, which no answer at this host may contain.
 OWN = {
     "ada.localhost:4201": ((SHOWN, BLOG), BOBS_SCRIPT),
     "new.localhost:4201": ((NEW,), BOBS_SCRIPT),
@@ -285,8 +286,8 @@ OWN = {
 
 
 def at_own_host(answer: Answer, host: str) -> bool:
-    """Returns whether the requested host belongs to the answer's realm, and the body has no other
-    owner's script."""
+    """Returns true if the requested host belongs to the answer's realm, and the body doesn't
+    contain a different owner's script."""
     # A final dot, which names the DNS root, doesn't change the host.
     realms, foreign = OWN.get(host.lower().replace(".:", ":"), ((), b""))
     return answer.headers.get("x-boxel-realm-url") in realms and foreign not in answer.body

@@ -50,7 +50,7 @@ def test_a_clear_that_names_two_subjects_is_refused(root: Client, published: Rea
     before = definitions_counter()
     both = {"realm": PUBLISHED, "definitions": "on"}
     said = words_of(root.post(CLEAR, both, follow=True))
-    assert "Not done: name only one of a realm, a module and all definitions" in said
+    assert "Not done: choose only one target: a realm, a module, or all definitions" in said
     assert definitions_counter() == before
     assert not LogEntry.objects.exists()
 

@@ -145,8 +145,8 @@ def _get(browser: Client, address: str) -> Answer:
 
 
 def _pages(browser: Client) -> dict[str, Answer]:
-    """Follows all links from the admin's front page. Returns the answers by address. Of several
-    pages of one view that differ only in their query's values, only one is requested."""
+    """Follows all links from the admin's front page. Returns the answers by address. Requests only
+    one admin page for each view and set of query parameter names."""
     answers: dict[str, Answer] = {}
     waiting = deque([f"{HOST}/_admin/"])
     seen: set[tuple[str, ...]] = set()

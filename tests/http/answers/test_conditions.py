@@ -40,8 +40,8 @@ NEW = {
 def write(
     web: Web, kind: tuple[str, str, str, bytes], ada: dict[str, str], **conditions: str
 ) -> Answer:
-    """Sends a write request with the headers in `conditions`. Their names have `_` instead of
-    `-`."""
+    """Sends a write request with the headers in `conditions`. A key of `conditions` is a header's
+    name with `_` in place of `-`."""
     method, path, accept, body = kind
     headers = {**ada, "Content-Type": accept}
     headers |= {name.replace("_", "-"): value for name, value in conditions.items()}

@@ -110,7 +110,6 @@ def test_a_failed_build_names_the_reason_and_the_failing_import(
 def test_an_unreachable_replica_is_a_503_and_no_stored_error(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error because no replica can be reached isn't stored."""
     told(ask(web, "thing"))
 
     def away(builder: ModuleBuilder, module_url: str) -> None:

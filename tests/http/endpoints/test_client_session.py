@@ -186,8 +186,8 @@ def test_a_client_publishes_polls_and_unpublishes(client: Client) -> None:
     assert published.status == 202
     assert json.loads(published.text)["data"]["attributes"]["publishedRealmURL"] == PAGE
 
-    # The client polls until any 2xx, with a token for a realm that doesn't exist, since the check
-    # is public.
+    # The client polls the readiness check until the status is 2xx. The client sends a token for a
+    # realm that doesn't exist. The check is public, so the token doesn't matter.
     nonsense = realm_token(OPERATOR, f"{PAGE}_readiness-check/", [], 60)
     waiting = client.ask("GET", READY, nonsense)
     assert (waiting.status, waiting.headers["retry-after"]) == (503, "1")

@@ -142,7 +142,9 @@ def test_while_the_database_is_away_a_replica_is_alive(
 
 def is_other(record: logging.LogRecord) -> bool:
     """Returns whether a log record reports anything other than an unreachable database."""
-    return OneLineASecond().filter(record) and "the database is away" not in record.getMessage()
+    return (
+        OneLineASecond().filter(record) and "the database is unavailable" not in record.getMessage()
+    )
 
 
 def _elsewhere(kind: Any) -> Any:
@@ -181,7 +183,7 @@ def test_an_unreachable_database_is_logged_once_a_second(monkeypatch: pytest.Mon
         printed = [record for record in records(away, away.__cause__) if once.filter(record)]
         assert len(printed) == 1
         line = logging.Formatter("{message}", style="{").format(printed[0])
-        assert line.startswith("the database is away: ")
+        assert line.startswith("the database is unavailable: ")
         assert "\n" not in line
         moment += 1
     other = psycopg.errors.UniqueViolation("twice")

@@ -47,7 +47,8 @@ needs_promtool = pytest.mark.skipif(
 
 @pytest.fixture
 def fleet(source: Realm, web: Web) -> Iterator[Web]:
-    """Yields a server with the rows of a fleet that has no faults and a value for every metric."""
+    """Yields a server with the database rows of a fleet. The fleet has no faults, and every metric
+    has a value."""
     now = timezone.now()
     counts = Counts()
     counts.slow_request(0.3)

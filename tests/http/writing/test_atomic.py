@@ -99,7 +99,10 @@ def test_every_impossible_operation_is_named_and_nothing_is_written(
     assert problems(answer) == [
         (409, "Resource index.json already exists"),
         (404, "Resource none.md does not exist: there is no such file"),
-        (404, f"Resource inner/x.md does not exist: it is in the realm {source.url}inner/"),
+        (
+            404,
+            f"Resource inner/x.md does not exist: its URL belongs to the realm {source.url}inner/",
+        ),
     ]
     assert send(web, source, text("add", "index.json", "{}")).status == 409
     answer = send(web, source, text("add", outside, "x"), text("add", "fine.md", "x"))

@@ -46,7 +46,7 @@ def test_cards_to_render_are_found_through_indexes(
     named: dict[str, Any] = {"url": site.url, "keys": [1, 2], "own": ["a"]}
     meant = ("card_by_origin", "card_not_settled")
     with transaction.atomic(), connection.cursor() as cursor:
-        # The test has few rows, which any index or none would find as fast.
+        # The table has only a few rows, so Postgres might use a different index, or no index.
         others = [index.name for index in IndexedCard._meta.indexes if index.name not in meant]
         cursor.execute(f"DROP INDEX {', '.join(others)}, one_current_row_per_card")
         cursor.execute("SET LOCAL enable_seqscan = off")

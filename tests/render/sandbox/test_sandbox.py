@@ -169,7 +169,7 @@ def test_text_that_databases_or_parsers_refuse_fails_only_its_own_card(
         "module-url": (raw("{}", module="http://["), "is not a module"),
         "module-host": (
             raw("{}", module="http://127.0.0.1:1/x.tsx"),
-            "http://127.0.0.1:1/x.tsx is not in a realm of this server",
+            "http://127.0.0.1:1/x.tsx is not in a public realm of this server",
         ),
         "zzzz": (
             make.card("./forge", "Try", title="forged"),

@@ -54,9 +54,9 @@ def definitions_counter() -> int:
 
 
 def heard_by(ear: Heard) -> set[tuple[str, str]]:
-    """Returns the notifications since the last call. Sends a notification and reads until that one
-    arrives. Postgres delivers in commit order, so all earlier notifications have arrived by
-    then."""
+    """Returns the notifications since the last call. Sends a final notification, and reads until
+    the final notification arrives. Postgres delivers notifications in commit order, so all earlier
+    notifications arrive before the final notification."""
     connection.cursor().execute("SELECT pg_notify(%s, 'over')", [REALM_REGISTRY])
     heard: set[tuple[str, str]] = set()
     for notification in ear.notifies(timeout=10):

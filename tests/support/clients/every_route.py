@@ -121,8 +121,8 @@ FILES = {
     ("application/json", "GET"): Route(
         "GET", "ada.json", "read", 200, 200, 200, "application/json"
     ),
-    # Only owners see a source realm's pages, as drafts. Others are redirected to the published
-    # realm.
+    # Only owners and operators see a source realm's pages, as drafts. All other readers of the
+    # source realm are redirected to the published realm, if there is one.
     ("text/html", "GET"): Route("GET", "", "read", 200, 302, 503, "text/html", but=DRAFT),
     (API, "GET"): Route("GET", "folder/", "read", 200, 200, 200, API),
     (SOURCE, "POST"): Route("POST", "new.md", "write", 204, 204, 405, SOURCE, b"new"),
@@ -150,7 +150,8 @@ PLACES = (
     Route("DELETE", "none", "write", 404, 404, 405, CARD),
 )
 
-#: The server's endpoints: a request whose body names the realm, and the row of each kind of realm.
+#: The server's endpoints. Each endpoint has a request, and for each kind of realm a row of expected
+#: statuses. In the request, `{realm}` stands for the realm's URL.
 SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_server-session": (
         Route("POST", "_server-session", "", 400, 400, 400, body={}),

@@ -54,7 +54,7 @@ MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
     """Puts a gate at the function `name` of a module. The function's first caller waits at the gate
-    after the call, or with `before` before the call."""
+    after the call. If `before` is true, the caller waits before the call."""
     gate = Gate()
     function = getattr(module, name)
     monkeypatch.setattr(module, name, gate.before(function) if before else gate.after(function))

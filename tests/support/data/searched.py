@@ -90,7 +90,7 @@ def found(answer: Answer) -> list[str]:
 
 
 def told(answer: Answer) -> dict[str, Any]:
-    """Returns the error of an answer, which must be the only one."""
+    """Asserts that an answer contains exactly one error, and returns the error."""
     errors = json.loads(answer.body)["errors"]
     assert len(errors) == 1
     return dict(errors[0])

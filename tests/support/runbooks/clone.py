@@ -1,4 +1,4 @@
-"""Copies this tree into a new folder, as a fresh clone has it, and runs commands there."""
+"""Makes a copy of this tree with only the files of a fresh clone, and runs commands in the copy."""
 
 import os
 import re
@@ -33,7 +33,7 @@ class Clone:
     environment: dict[str, str]
 
     def run(self, command: str, *, seconds: int = 300, answer: str = "") -> str:
-        """Runs a command line by a shell and returns its output. Raises AssertionError if the
+        """Runs a command line in a shell and returns the output. Raises AssertionError if the
         command fails. `answer` is the command's standard input."""
         done = self.attempt(command, seconds=seconds, answer=answer)
         assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}"
@@ -43,7 +43,7 @@ class Clone:
     def attempt(
         self, command: str, *, seconds: int = 300, answer: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command line by a shell. The command may fail."""
+        """Runs a command line in a shell. The command may fail."""
         return subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=self.environment, input=answer,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds,
@@ -68,8 +68,8 @@ def fresh_clone() -> Iterator[Clone]:
 
 
 def shell_lines(page: Path, heads: tuple[str, ...]) -> Iterator[str]:
-    """Yields the commands in a page's indented blocks that begin with one of `heads`. A command's
-    here document is part of the command."""
+    """Yields commands from the indented blocks of a page. A command is a line that begins with one
+    of `heads`. A command's here document is part of the command."""
     lines = iter(page.read_text().splitlines())
     for line in lines:
         command = line.removeprefix("    ")

@@ -1,9 +1,10 @@
-"""Starts the fleet of deploy/compose.yaml by the commands of the page
+"""Starts the fleet of deploy/compose.yaml with the commands of the page
 docs/operations/three-hosts.md.
 
-The test differs from the page in three points. The test runs `docker-compose` if only this older
-program is installed. It runs commands by `script`, which gives commands a terminal. It lowers
-limits of open files that exceed this machine's limit.
+The test differs from the page in three ways. If only the older program `docker-compose` is
+installed, the test uses that program. The test runs commands with the program `script`, which
+gives the commands a terminal. The test lowers limits of open files that exceed this machine's
+limit.
 """
 
 import re

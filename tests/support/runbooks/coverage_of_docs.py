@@ -3,8 +3,9 @@
 from settings.environment import BASE_DIR
 from tests.support.runbooks.documented import PAGES, commands
 
-#: The commands that `tests/cluster/documented/test_documented_commands.py` runs, in this order.
-#: Each has the form in which the test runs it: without `manage.py`, and with the test's own realms.
+#: The documented commands that `tests/cluster/documented/test_documented_commands.py` runs, in this
+#: order. The value of each documented command has the command lines that the test runs: without
+#: `manage.py`, and with the test's own realms.
 RUN: dict[str, tuple[str, ...]] = {
     "deploy/manage migrate": ("migrate",),
     "manage.py migrate": ("migrate",),
@@ -47,9 +48,9 @@ ASKED = {
     ),
 }
 
-#: The commands that `tests/cluster/documented/test_scripts.py` runs in a fresh clone, in this
-#: order. Each has the form in which the test runs it, which is shorter if the page's form takes
-#: minutes. `{place}` is an empty folder.
+#: The documented commands that `tests/cluster/documented/test_scripts.py` runs in a fresh clone, in
+#: this order. The value of each documented command is the command line that the test runs. If the
+#: documented command takes minutes, the test runs a faster variant. `{place}` is an empty folder.
 IN_CLONE = {
     "script/bootstrap": "script/bootstrap",
     "script/demo --check": "script/demo --check",

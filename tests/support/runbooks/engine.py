@@ -2,9 +2,10 @@
 registries.
 
 The engine's networks, mounts and processes end with the host, and the engine's files are in the
-test's folder. On this machine the engine makes only control groups. The test removes them at its
-end; if the test is killed, the next test removes them. The engine reaches the internet through
-slirp4netns, as a user's program does, so this machine's network isn't changed.
+test's folder. Outside the host, the engine makes only control groups on this machine. The test
+removes the control groups at its end. If the test is killed, the next test removes the control
+groups. The engine reaches the internet through slirp4netns, as a user's program does, so this
+machine's network isn't changed.
 """
 
 import os
@@ -64,8 +65,8 @@ def need_engine() -> None:
 def engine_host(
     folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
 ) -> Iterator[dict[str, Host]]:
-    """Makes hosts, and runs an engine on the first host. The engine has a stand-in for the image of
-    Python."""
+    """Makes hosts, and runs an engine on the first host. The engine already has an image named
+    `BASE`: a Debian with Python, which replaces the registry's image."""
     need_engine()
     state = folder / "engine"
     state.mkdir()

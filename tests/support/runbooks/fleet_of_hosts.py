@@ -156,8 +156,8 @@ class Fleet:
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
 
     def wait_listed(self, host: str, up: bool) -> None:
-        """Waits until nginx uses a list of replicas in which a host's replica is up, or with `up`
-        false is down."""
+        """Waits until nginx uses a list of replicas in which a host's replica is up. If `up` is
+        false, waits until the replica is down in the list."""
 
         def settled() -> bool:
             # nginx's old worker processes use the old list until they have answered their requests.
@@ -222,7 +222,8 @@ class Visits:
             self._all.append((began, status, worker))
 
     def since(self, moment: float = 0) -> list[tuple[int, str]]:
-        """Returns the status and the replica of each request that began after a moment."""
+        """Returns the status and the replica of each request that began at the time `moment` or
+        later."""
         with self._lock:
             return [(status, worker) for began, status, worker in self._all if began >= moment]
 

@@ -56,7 +56,7 @@ class Host:
     name: str
     address: str
     pid: int
-    #: The namespaces of the host that a command enters.
+    #: The host's namespaces in which commands run, as options of `nsenter`.
     spaces: tuple[str, ...] = ("--net", "--mount", "--uts", "--pid")
     #: The longest time that a script may take.
     seconds: float = 120

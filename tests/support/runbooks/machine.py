@@ -1,4 +1,4 @@
-"""Boots a Debian 12 for a test, in which a real systemd runs as on an empty host.
+"""Boots a test machine with Debian 12. The test machine runs a real systemd, as an empty host does.
 
 `mmdebstrap` makes the test machine from the packages that Debian's installer installs. The test
 machine is kept in memory, and boots in new namespaces and in a new cgroup. The test machine changes
@@ -6,7 +6,7 @@ nothing on the real machine, and ends with its first process. The test machine g
 real machine's network configuration: apt's options, pip's configuration and the trusted certificate
 authorities.
 
-The test machine differs from a real host in two points. The test machine uses the real machine's
+The test machine differs from a real host in two respects. The test machine uses the real machine's
 kernel, so it has no NFS. A unit's memory limit holds only if the real machine's cgroups (version 2)
 have the memory controller.
 """
@@ -169,8 +169,9 @@ class Machine:
         _remove(self._cgroup)
 
     def _first(self) -> int:
-        """Returns the id of the test machine's first process: the first systemd among the
-        descendants of the holder. Its ancestors up to the holder have no siblings."""
+        """Returns the id of the test machine's first process, which is a systemd. Each process
+        between the holder and this systemd has only one child, so the search follows first
+        children."""
         assert self._holder is not None
         found = children(self._holder.pid)
         with suppress(psutil.NoSuchProcess):

@@ -77,8 +77,9 @@ def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
         made.online().run(told + line, cwd=folder)
 
     def install(host: Host, line: str) -> str:
-        """Downloads packages on the real machine's network. Returns the unchanged line, which
-        installs them on the test machine's network, so that services start there."""
+        """Downloads packages on the real machine's network. Returns the line unchanged. The test
+        machine then runs the line on its own network: the line installs the downloaded packages,
+        and the packages' services start on this network."""
         online(line.replace("install ", "install --download-only ", 1))
         return line
 
@@ -108,8 +109,8 @@ def one_machine(folder: Path) -> Iterator[OneMachine]:
 
 
 def _repository(folder: Path) -> Path:
-    """Makes a git repository in which this checkout is committed on the branch main. Adds a release
-    that only a tag names."""
+    """Makes a git repository in which this checkout is committed on the branch main. Also commits a
+    release that has a tag and is on no branch."""
     repository = checkout(folder).rename(folder / Path(REPOSITORY).name)
     (repository / ".venv").unlink()
     subprocess.run(

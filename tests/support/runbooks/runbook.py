@@ -33,7 +33,8 @@ class Block:
 
     @property
     def path(self) -> str:
-        """The path of the file whose content the block is; empty if the block has commands."""
+        """The path of the file that the block's text is written to; empty if the block has
+        commands."""
         return next((word for word in self.words if word.startswith("/")), "")
 
     @property

@@ -2,8 +2,8 @@
 on local ports.
 
 The rest of the configuration is unchanged, so that tests and benchmarks run the operator's nginx.
-Each answer has the additional header `X-Edge` with nginx's cache status: `HIT` or `MISS`. It is
-empty if nginx didn't use its cache.
+If nginx used its cache for an answer, the answer has the additional header `X-Edge` with the cache
+status, for example `HIT` or `MISS`.
 """
 
 import os
@@ -26,8 +26,9 @@ from tests.support.servers.reaper import mark
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
 #: The host name at which nginx serves the admin.
 ADMIN_HOST = "admin.localhost"
-#: A replacement for `edge` that removes the second from the cache's key. nginx then keeps an answer
-#: for as long as the replica allows.
+#: An old and a new text for the argument `replace` of `edge`. The new text makes the cache's key
+#: independent of the time of the request. nginx then keeps an answer for as long as the replica
+#: allows.
 ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
 #: Headers that differ for each request or connection.
 OF_THE_REQUEST = {
@@ -102,7 +103,7 @@ def differences(got: Answer, wanted: Answer) -> list[str]:
 def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
     """Returns the text of deploy/nginx.conf, adapted to this machine."""
     text = CONFIGURATION.read_text()
-    # Without TLS, only one port and no server for names without a certificate are needed.
+    # Without TLS, one port is enough, and the server for names without a certificate isn't needed.
     text = re.sub(r"^ssl_\w+ .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(#[^\n]*\n)*server \{\n[^}]*default_server;[^}]*\}\n", "", text, flags=re.M)
     text = text.replace("server_name realms.example.com .example.net;", "server_name _;")

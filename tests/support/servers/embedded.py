@@ -1,5 +1,5 @@
-"""Starts processes that use an embedded Postgres on a test's command, and tells the state of the
-Postgres server."""
+"""Starts processes that use an embedded Postgres. A test sends commands to these processes, and can
+check whether the Postgres server runs."""
 
 import json
 import os
@@ -168,8 +168,8 @@ def ended(pid: int) -> bool:
 
 
 def end(pid: int) -> None:
-    """Kills a Postgres server and waits until it has ended. Does nothing if the process is another
-    program."""
+    """Kills a Postgres server and waits until the server has ended. Does nothing if the process id
+    belongs to a program other than Postgres."""
     with suppress(psutil.NoSuchProcess):
         if psutil.Process(pid).name() == "postgres":
             os.kill(pid, signal.SIGKILL)

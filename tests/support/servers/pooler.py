@@ -1,4 +1,5 @@
-"""Runs a connection pooler in transaction mode before the test's database, similar to PgBouncer.
+"""Runs a connection pooler in front of the test's database, similar to PgBouncer in transaction
+mode.
 
 Many clients share few connections to the server. A client has a connection for one transaction. The
 client's next transaction usually gets a different connection: the one that has been idle longest.

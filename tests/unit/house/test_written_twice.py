@@ -8,7 +8,8 @@ from realms.triggers import VERSION_IS_IMMUTABLE
 from reindex.index.search_sql import _EXPECTED
 from settings.environment import BASE_DIR, Environment
 
-#: The columns of a file version that may change: a write to them closes the version.
+#: The only columns that an update of a file version may change. An update that changes these
+#: columns closes the version.
 CLOSING = {"until_generation", "closed_at"}
 
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Makes the database when it is started for the first time, as the image of Postgres does: with a
-# server that answers at the socket only. A health check that asks there is told too early.
+# Makes the database at the first start, as the Postgres image does: with a temporary server that
+# answers only at the Unix socket. A health check that connects to the socket would succeed too
+# early, while the temporary server runs.
 set -euo pipefail
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
@@ -11,7 +12,7 @@ if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
   rm /run/postgresql/first
   echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
   as_postgres pg_ctl --pgdata "$PGDATA" --wait --options "-c listen_addresses=''" start
-  # As long as a slow disk takes: two intervals of the health check.
+  # Simulates a slow disk. The pause is longer than two intervals of the health check.
   sleep 5
   as_postgres createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
   as_postgres pg_ctl --pgdata "$PGDATA" --wait stop
