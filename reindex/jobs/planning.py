@@ -80,8 +80,7 @@ def _incremental(
             # Links to the realm now lead to another address, where the job may read other files.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # If `away` is true, the job reads the realm at `address` instead. Otherwise the job
-            # pins the realm later, when a card refers to the realm.
+            # The job reads the realm at `address`, or pins it later for a card that refers to it.
             continue
         # A missing or private realm gets a pin too, so that another job follows if the realm
         # becomes readable.

@@ -195,7 +195,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards. Returns the URLs in inner realms that became known by the read."""
+        """Reads cards. Returns the URLs to read again, from inner realms that the read found."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
