@@ -27,6 +27,7 @@ from realms import errors
 from realms.access import auth
 from realms.access.auth import Caller
 from realms.content.resolve import resolve
+from realms.http import headers
 from realms.models import Realm
 from reindex.prerender.module_builder import ModuleBuilder
 from reindex.reading.media_types import API
@@ -89,7 +90,7 @@ def get_definition(request: HttpRequest, realm: Realm) -> HttpResponse:
     ]
     document = {"data": resources if name is None else resources[0], "meta": _meta(entry)}
     response = JsonResponse(document, content_type=API)
-    response["X-Realm-Generation"] = str(realm.generation)
+    headers.add(response, headers.of_generation(realm.generation))
     return response
 
 

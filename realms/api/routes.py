@@ -61,6 +61,14 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
         return preflight()
+    answer = _routed(request, url)
+    if requested_method(request) in (*READING, "QUERY"):
+        _require_generation(request, answer)
+    return answer
+
+
+def _routed(request: HttpRequest, url: str) -> HttpResponseBase:
+    """Passes a request to the view for its URL, method and content type."""
     header = request.GET.get("acceptHeader") or request.headers.get("Accept", ANY)
     accept = accepted(header)
     method = requested_method(request)
@@ -229,6 +237,28 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
         raise errors.Busy(what=str(error)) from error
 
 
+def _require_generation(request: HttpRequest, answer: HttpResponseBase) -> None:
+    """Checks that a read's answer is as new as the request's X-Realm-Min-Generation requires. This
+    holds for every view: an answer says its generation in a header. Raises Busy if the realm is not
+    rendered at the required generation, and Conflict if the generation has not been committed."""
+    at_least = min_generation(request.META.get(MIN_GENERATION))
+    given = answer.headers.get(headers.GENERATION)
+    if given is None or int(given) >= at_least or answer.status_code >= 500:
+        return
+    answer.close()
+    realm = _realm(answer.headers[headers.REALM])
+    if realm.generation >= at_least:
+        raise errors.Busy(what=f"{realm.url} is not ready at generation {at_least}")
+    raise _uncommitted(realm.url, realm.generation, at_least)
+
+
+def _uncommitted(realm_url: str, generation: int, at_least: int) -> errors.Conflict:
+    return errors.Conflict(
+        what=f"{realm_url} is at generation {generation}; generation {at_least} "
+        "has not been committed"
+    )
+
+
 def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
     failed = dict(answer.headers).get(contents.RENDER_FAILED)
     if failed is not None and int(failed) >= at_least:
@@ -237,10 +267,7 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
         return reindex_views.unready(
             answer.realm_url or "", "prerender-html", "its pages are being rendered"
         )
-    raise errors.Conflict(
-        what=f"{answer.realm_url} is at generation {answer.high}; generation {at_least} "
-        "has not been committed"
-    )
+    raise _uncommitted(answer.realm_url or "", answer.high, at_least)
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:

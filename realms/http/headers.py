@@ -14,6 +14,8 @@ from notifications.short_cached import short_cached
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
+#: The headers that state an answer's realm and generation.
+REALM, GENERATION = "x-boxel-realm-url", "x-realm-generation"
 #: The usual values of Cache-Control.
 NO_STORE = "no-store"
 NEVER_SHARED = "private, no-store"
@@ -43,7 +45,7 @@ def of_error() -> Headers:
 
 def of_generation(generation: int) -> Headers:
     """Returns headers for an answer that was made at a generation of a realm."""
-    return (_pair("x-realm-generation", str(generation)),)
+    return (_pair(GENERATION, str(generation)),)
 
 
 def of_content(
@@ -134,6 +136,11 @@ def of_draft(realm_url: str, generation: int) -> Headers:
     )
 
 
+def of_sitemap(realm_url: str, generation: int) -> Headers:
+    """Returns headers for the sitemap of a realm's pages at a generation."""
+    return (_realm(realm_url), *of_generation(generation), ("cache-control", REVALIDATED))
+
+
 def scoped(cache_control: str, *, public: bool) -> str:
     """Returns a Cache-Control that lets shared caches store an answer only if everyone may read the
     answer."""
@@ -181,7 +188,7 @@ def _shared_time() -> str:
 
 
 def _realm(url: str) -> tuple[str, str]:
-    return _pair("x-boxel-realm-url", url)
+    return _pair(REALM, url)
 
 
 @short_cached(maxsize=4096)

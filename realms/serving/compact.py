@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from realms.content.resolve import ResolvedFile
 from realms.http.compression import Coding
-from realms.http.headers import Headers
+from realms.http.headers import GENERATION, Headers
 from realms.http.replies import OWN, Finished
 from realms.serving.contents import Content
 from reindex.reading.references import file_url
@@ -40,7 +40,7 @@ _MICROSECOND = timedelta(microseconds=1)
 #: header's value.
 _Item: TypeAlias = tuple[str, str, str | None]
 _Template: TypeAlias = tuple[_Item, ...]
-_OF_GENERATION = {"x-realm-generation", "surrogate-key", "cache-tag"}
+_OF_GENERATION = {GENERATION, "surrogate-key", "cache-tag"}
 
 
 class Frame(NamedTuple):

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from realms import errors
 from realms.access import auth
 from realms.content.history import versions_at
-from realms.http.headers import REVALIDATED
+from realms.http import headers
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
 from reindex.reading.card_paths import file_of
@@ -34,9 +34,7 @@ def generated(request: HttpRequest, url: str) -> HttpResponse:
     """Generates the `robots.txt` or `sitemap.xml` at a URL. Raises NotFound if a sitemap is
     requested and no published realm has this URL."""
     base, _, name = url.rpartition("/")
-    response = robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
-    response["Cache-Control"] = REVALIDATED
-    return response
+    return robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
 
 
 def robots(base: str) -> HttpResponse:
@@ -56,7 +54,11 @@ def robots(base: str) -> HttpResponse:
         lines += [f"Allow: {urlsplit(url).path}" for url in published]
         lines.append("Disallow: /")
     lines += [f"Sitemap: {url}{SITEMAP}" for url in published]
-    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
+    return HttpResponse(
+        "\n".join(lines) + "\n",
+        content_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": headers.REVALIDATED},
+    )
 
 
 def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
@@ -74,14 +76,19 @@ def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
     parts = max(1, -(-len(paths) // MAX_URLS))
     wanted = request.GET.get("part")
     if wanted is None and parts > 1:
-        return _xml("sitemapindex", (
+        return _xml(realm.url, generation, "sitemapindex", (
             f"<sitemap><loc>{escape(f'{realm.url}{SITEMAP}?part={part}')}</loc></sitemap>"
             for part in range(1, parts + 1)
         ))  # fmt: skip
     if wanted is not None and wanted not in map(str, range(1, parts + 1)):
         raise errors.Malformed(what=f"part is {wanted[:40]!r}; expected a number from 1 to {parts}")
     start = (int(wanted or 1) - 1) * MAX_URLS
-    return _xml("urlset", _entries(realm, generation, paths[start : start + MAX_URLS]))
+    return _xml(
+        realm.url,
+        generation,
+        "urlset",
+        _entries(realm, generation, paths[start : start + MAX_URLS]),
+    )
 
 
 def _entries(realm: Realm, generation: int, paths: list[str]) -> Iterator[str]:
@@ -94,8 +101,10 @@ def _entries(realm: Realm, generation: int, paths: list[str]) -> Iterator[str]:
         yield f"<url><loc>{escape(file_url(realm.url, folder))}</loc>{lastmod}</url>"
 
 
-def _xml(root: str, entries: Iterator[str]) -> HttpResponse:
+def _xml(realm_url: str, generation: int, root: str, entries: Iterator[str]) -> HttpResponse:
     body = "\n".join(
         ['<?xml version="1.0" encoding="UTF-8"?>', f"<{root} {_XMLNS}>", *entries, f"</{root}>", ""]
     )
-    return HttpResponse(body, content_type="application/xml; charset=utf-8")
+    response = HttpResponse(body, content_type="application/xml; charset=utf-8")
+    headers.add(response, headers.of_sitemap(realm_url, generation))
+    return response

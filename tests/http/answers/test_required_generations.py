@@ -1,0 +1,97 @@
+"""Every read with `X-Realm-Min-Generation: G` is answered at generation G or later, or refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from realms.models import Realm
+from reindex.reading.media_types import CARD, SOURCE
+from tests.support import make
+from tests.support.data.indexed import put_index
+from tests.support.web import API, Answer, Web
+
+SITE = "http://ada.localhost:4201/"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A read request."""
+
+    path: str
+    accept: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    realm: str = SITE
+
+    def send(self, web: Web, at_least: int) -> Answer:
+        headers = {**self.headers, "X-Realm-Min-Generation": str(at_least)}
+        if self.method == "GET":
+            return web.get(self.realm + self.path, self.accept, **headers)
+        override = {"X-HTTP-Method-Override": self.method, "Accept": self.accept}
+        return web.post(self.realm + self.path, {}, headers | override)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} as {self.accept}"
+
+
+#: These reads are answered from the newest committed generation.
+OF_FILES = [
+    Asked("index.json", SOURCE),
+    Asked("person", "*/*"),
+    Asked("", API),
+    Asked("_info", API),
+    Asked("_info", API, "QUERY"),
+    Asked("_mtimes", API),
+    Asked("_publishability", API),
+]
+#: These reads get a 503 until the realm is rendered, whatever generation they require.
+WAITING = [Asked("", "text/html"), Asked("index", CARD)]
+#: These reads are answered from the newest rendered generation.
+OF_INDEX = [
+    *WAITING,
+    Asked("_search", "*/*"),
+    Asked("_search", "*/*", "QUERY"),
+    Asked("sitemap.xml", "*/*"),
+]
+
+
+@pytest.fixture
+def site(web: Web, source: Realm) -> Realm:
+    """Returns a published realm whose index is one generation older than its files."""
+    make.publish(source, SITE)
+    make.write(source, more__md=b"x")
+    published = make.publish(source, SITE)
+    put_index(SITE, published.generation - 1, {"index": {}})
+    return published
+
+
+@pytest.mark.parametrize("asked", [*OF_FILES, *OF_INDEX], ids=str)
+def test_a_read_has_the_required_generation_or_is_refused(
+    web: Web, site: Realm, asked: Asked
+) -> None:
+    shown = site.generation - (asked in OF_INDEX)
+    answer = asked.send(web, shown)
+    assert (answer.status, answer.headers["x-realm-generation"]) == (200, str(shown))
+    beyond = asked.send(web, site.generation + 1)
+    assert beyond.status == (503 if asked in WAITING else 409), beyond.text
+    if asked in OF_INDEX:
+        assert asked.send(web, site.generation).status == 503
+
+
+def test_a_preview_has_the_required_generation_or_is_refused(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
+    put_index(source.url, source.generation, {"index": {}})
+    asked = Asked("", "text/html", headers=ada, realm=source.url)
+    assert asked.send(web, source.generation).status == 200
+    make.write(source, more__md=b"x")
+    assert asked.send(web, source.generation).status == 503
+    assert asked.send(web, source.generation + 1).status == 409
+
+
+def test_a_write_does_not_look_at_the_required_generation(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
+    headers = {**ada, "X-Realm-Min-Generation": "99"}
+    assert web.upload(f"{source.url}new.md", b"x", headers).status == 204
