@@ -90,7 +90,7 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
                     raise
                 # If a peer loses a change, the peer's result is PATIENCE, and the peer isn't
                 # measured again.
-                bench.skipped[f"{way.name}, since this measurement: {title}"] = str(unheard)
+                bench.skipped[f'{way.name}, from the measurement "{title}" on'] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
                 return PATIENCE * 1000
@@ -113,7 +113,7 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
     which, judged = ("p99", table) if rate * seconds >= 100 else ("median", middle)
     bench.judge(
         Bar(
-            f"the sidecar's {which} is at most twice that of bare LISTEN: {title}",
+            f"{which} of the {title}; the sidecar's {which} is at most twice that of bare LISTEN",
             judged.ratio("sidecar", "bare LISTEN"),
             at_most=2,
         )
@@ -176,8 +176,8 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
         least, most = cases[0].name, cases[-1].name
         bench.judge(
             Bar(
-                f"a cache of {most} refuses {what} "
-                f"after at most 1.5 times the delay of a cache of {least}",
+                f"delay until a cache refuses {what}: "
+                f"at most 1.5 times as long with {most} as with {least}",
                 table.ratio(most, least),
                 at_most=1.5,
             )

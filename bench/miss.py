@@ -112,8 +112,8 @@ def measure(
     bodies: Mapping[str, bytes],
     more: Mapping[str, Callable[[Mapping[str, bytes]], float]],
 ) -> None:
-    """Compares the replica with the peers, and adds the table and its bars to the result. `more`
-    are further cases of the replica."""
+    """Compares the replica with the peers, and adds the table and its bars to the result. The
+    replica is measured in the cases FIRST and AGAIN, and in the cases that `more` adds."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
     # The check also opens the peers' database connections, because the replica's are open, too.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}

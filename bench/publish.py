@@ -148,7 +148,7 @@ def _copy(source: Path, count: int) -> float:
     draft.rename(shown)
     taken = (time.perf_counter() - at) * 1000
     if (shown / path_of(count)).read_bytes() != content_of(count):
-        raise WrongBytes("the copy has other bytes")
+        raise WrongBytes("a copied file differs from its original")
     shutil.rmtree(shown)
     return taken
 

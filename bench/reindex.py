@@ -5,11 +5,11 @@ Publishes a realm through one replica, and measures the time until the other rep
 the pages are ready. There are three cases: all cards are rendered, one card has changed, or one
 module that several cards use has changed.
 
-The peers make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium,
-which opens 200 of the cards in tabs, one tab for each processor at a time. Unlike the peers, the
-realm server also makes two further formats, a search document and a database row for each card.
-With --large the benchmark also renders a larger realm once, and compares the time for each card in
-the two realms.
+The peers make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium.
+Chromium opens 200 of the cards in tabs, one tab for each processor at a time. A peer makes only
+the page of a card. The realm server also renders the card's other formats, and makes a search
+document and a database row for the card. With --large the benchmark also renders a larger realm
+once, and compares the time for each card in the two realms.
 """
 
 import json
@@ -116,7 +116,11 @@ def run(bench: Bench) -> None:
     bench.add(speeds)
     bench.add(replace(changes, samples={"full": full, **changes.samples}))
     bench.judge(
-        Bar("50 times Chromium", speeds.ratio("realm server", "Chromium, of 200"), at_least=50)
+        Bar(
+            "50 times as fast as Chromium",
+            speeds.ratio("realm server", "Chromium, of 200"),
+            at_least=50,
+        )
     )
     bench.judge(Bar("faster than Astro", speeds.ratio("realm server", "Astro"), at_least=1))
     for name, each in done:
@@ -163,8 +167,8 @@ def wait_idle() -> None:
         before = sum(cpu_seconds().values())
         time.sleep(0.2)
         busy = sum(cpu_seconds().values()) - before
-        # An empty folder of messages doesn't prove that all work is done. Workers build definitions
-        # a second after the pages, and until then they hold the messages for this work.
+        # An empty folder of messages doesn't prove that all work is done. A message to build
+        # definitions is delayed by a second, and during this second a worker holds the message.
         pending = live.exists() or WantedDefinitions.objects.exists()
         return not any(messages.glob("*.msg")) and not pending and busy < 0.05
 
@@ -266,7 +270,7 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
     few, many = each
     table = Table("the time of a card", "ms", "lower", each, few)
     bench.add(table)
-    text = f"one of {many} takes at most 1.2 times as long as one of {few}"
+    text = f"a card takes at most 1.2 times as long in a realm of {many} as in a realm of {few}"
     bench.judge(Bar(text, table.ratio(many, few), at_most=1.2))
 
 

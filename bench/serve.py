@@ -4,7 +4,8 @@ Each server has one worker process and serves the same bytes. wrk requests one U
 1 connection and on 32 connections. The bare applications run under the same web server as the
 replica, and answer with the same bytes and headers from a dictionary. So they show how fast Python
 code can be under this web server. nginx and Varnish show what is possible without Python. The edge
-is nginx with the configuration of deploy/nginx.conf. Each run has another order of the servers.
+is nginx with the configuration of deploy/nginx.conf. Every second run measures the servers in
+reverse order.
 """
 
 import sys
@@ -236,7 +237,7 @@ def measure(
         p99.note(name, load.p99)
         return load.per_second
 
-    said = "304 of the " if known else ""
+    said = "304s for the " if known else ""
     title = f"{said}{what.name}, {connections} connection{'s' if connections > 1 else ''}"
     rates = compare(
         title, unit="requests/s", better="higher", runs=bench.runs, reference=HIT,
@@ -253,15 +254,16 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """Returns the text and the figure for a bar. The figure is the worst of the tables' ratios of
-    the case `case` to the case `to`. `choose` is `min` if low ratios are bad, or `max` if high
-    ratios are bad. The text is `text` with the title of the table that has the worst ratio."""
+    """Returns the text and the figure for a bar. In each table, the case `case` has a ratio to the
+    case `to`. The figure is the worst of these ratios. `choose` is `min` if low ratios are bad, or
+    `max` if high ratios are bad. The text for the bar is `text`, followed by the title of the table
+    that has the worst ratio."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:
         return text, None
     _, title, ratio = choose(found, key=lambda each: each[0])
-    return f"{text} (worst: {title})", ratio
+    return f"{text} (worst case: {title})", ratio
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/** Checks the form of a card's links and their targets. */
+/** Checks each link of a card: is it well-formed, and is its target a card of the right type? */
 import { Card, classOf, displayNameOf, stateOf } from "./card.ts";
 import { CardError } from "./errors.ts";
 import type { Field } from "./fields.ts";

@@ -254,7 +254,7 @@ function textOf(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A few short values of a card that can be understood without a label. */
+/** A card's short texts and its dates, as text. Readers understand these values without a label. */
 function shortTexts(card: Card, above: unknown[]): string[] {
   return rowsOf(card, above)
     .filter(({ field, value }) =>

@@ -1,8 +1,8 @@
 /**
  * `<Embed>`: a card inside another card's template.
  *
- * A linked card that fails is shown as a placeholder. Cards that embed each other in a circle end in a
- * short format or a plain link. So a linked card can't break the card that embeds it.
+ * A linked card that fails is shown as a placeholder. If cards embed each other in a circle, the
+ * circle ends with a short format or a plain link. So a linked card can't break the card around it.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
@@ -13,7 +13,7 @@ import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 /** Cards nested deeper than this are shown as plain links. */
 const MAX_DEPTH = 8;
 
-/** Formats that show other cards, and so can form a circle. */
+/** In these formats a card shows other cards, so cards can embed each other in a circle. */
 const OPEN_FORMATS: readonly Format[] = ["isolated", "embedded", "fitted"];
 
 export interface EmbedProps {
@@ -30,7 +30,8 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   static contextType = PlaceContext;
 
   /**
-   * Only a linked card that fails gets a placeholder. A contained card makes its container fail.
+   * A linked card that fails is replaced by a placeholder. If a contained card fails, the card that
+   * contains it fails as well.
    */
   componentDidCatch(error: unknown) {
     if (!this.props.card || stateOf(this.props.card).path !== "") throw error;
@@ -76,8 +77,9 @@ export function nested(place: Place) {
 }
 
 /**
- * The format in which a card is shown: `wanted`, or `atom` if `wanted` would form a circle. Null if
- * `atom` would form a circle, too, or if the cards are nested too deeply.
+ * The format in which a card is shown: `wanted`, or `atom` if `wanted` would show the card inside
+ * itself. The result is null if the card would be an atom inside its own atom, or if cards are
+ * nested too deeply.
  */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;

@@ -23,7 +23,7 @@ export interface FieldOptions<T = unknown> {
 /** One field of a card type. `T` is the type of its value. */
 export interface Field<T = unknown> {
   readonly kind: FieldKind;
-  /** The plain type of the value, or null if `target` is its class. */
+  /** The type of a plain value. Null if the value is a card; then `target` returns its class. */
   readonly type: ValueType | null;
   readonly target?: () => unknown;
   readonly computed: boolean;
@@ -145,9 +145,9 @@ export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}
 }
 
 /**
- * A value computed from the card's other fields. `compute` must not return a promise. The type of
- * `compute`'s parameter can name the fields, as in `computed((card: { title: string }) => ...)`.
- * Then the type check finds misspelt names.
+ * A value computed from the card's other fields. `compute` must not return a promise. If the type
+ * of `compute`'s parameter names the fields, as in `computed((card: { title: string }) => ...)`,
+ * the type check finds misspelt names in `compute`.
  */
 export function computed<T, C = AnyCard>(
   compute: (card: C) => T,

@@ -6,7 +6,10 @@ import { resolveCardURL } from "./url.ts";
 // deno-lint-ignore no-explicit-any -- used only to check whether a value has a prototype
 export type AnyClass = abstract new (...args: any[]) => unknown;
 
-/** The card at `place` of the document that `owner` is part of. */
+/**
+ * Makes the card that `owner` contains at `place`, such as `address` or `authors.0`. Both cards are
+ * in the same document.
+ */
 export function contained(
   type: unknown,
   attributes: Record<string, unknown>,

@@ -1,6 +1,6 @@
 /**
- * The TypeScript types of realms, documents and templates. They give `card` in a template the fields of
- * its class.
+ * The TypeScript types of realms, documents and templates. In a template, the type of `card` has
+ * the fields of the card's class.
  *
  * Types only: nothing here exists at run time.
  */
@@ -87,7 +87,8 @@ export interface TemplateProps<C = AnyCardClass> {
 /**
  * A template: `static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>`.
  *
- * Declared through a method so that a subclass may narrow `card`, which a function type forbids.
+ * This is the type of a method, because TypeScript lets a subclass narrow the type of a method's
+ * parameter, here `card`. TypeScript forbids this for the parameter of a function type.
  */
 export type Template<C = AnyCardClass> = {
   template(props: TemplateProps<C>): ComponentChildren;

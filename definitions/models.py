@@ -71,14 +71,16 @@ class Definition(models.Model):
     realm_url = models.TextField(db_index=True)
     scope = models.CharField(max_length=10, choices=Scope, default=Scope.PUBLIC)
     reader = models.CharField(
-        max_length=150, blank=True, help_text="the caller who may read it, in the scope realm-auth"
+        max_length=150,
+        blank=True,
+        help_text="the only caller who may read the definitions, in the scope realm-auth",
     )
     definitions = models.JSONField(
-        null=True, help_text="the definitions by the names of their exports"
+        null=True, help_text="for each export of the module, its definition"
     )
     error = models.JSONField(null=True)
     dependencies = models.JSONField(
-        default=list, help_text="the URLs of the modules from which it was built"
+        default=list, help_text="the URLs of the modules from which the definitions were built"
     )
     realm_urls = models.JSONField(
         default=list, help_text="the URLs of the realms of the module and its dependencies"

@@ -31,7 +31,7 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order, the order in which `make_counters` creates counters. `by`
+    """Raises counters in sorted order. `make_counters` creates counters in the same order. `by`
     tells people why the counters are raised."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
@@ -113,9 +113,10 @@ def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEn
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build to the table. Writes nothing if the counter of a realm or a module
-    that the build read was raised after the build began, or was not read before the build. The
-    table's trigger checks the module's own three counters again."""
+    """Writes the row of a build to the table. `counters` has the values that the counters had
+    before the build. Writes nothing if the counter of a realm or a module that the build read has
+    been raised since, or is missing from `counters`. The table's trigger checks the module's own
+    three counters again."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:

@@ -15,9 +15,9 @@ WHERE module_url = ANY(%(urls)s) AND scope = %(scope)s AND reader = %(reader)s
     AND (expires_at IS NULL OR expires_at > %(now)s)
 """
 
-#: Raises counters, given as a list of scopes and a list of keys, in that order. Creates missing
-#: counters, and stores the cause. SQL, because the ORM's upserts can't add to a value or keep an
-#: order of locks.
+#: Raises the given counters one after another, in the given order. The parameters are a list of
+#: scopes and a list of the same number of keys. Creates missing counters, and stores the cause.
+#: SQL, because the ORM's upserts can't add to a value or keep an order of locks.
 RAISE_COUNTERS: LiteralString = """
 INSERT INTO definitions_cachegeneration (scope, key, generation, bumped_at, bumped_by)
 SELECT scope, key, 1, now(), %(by)s FROM

@@ -6,9 +6,9 @@ makes both stale, which costs a reload but never serves stale bytes. Moving a sl
 new random number in it, in one aligned store. So the board needs no lock, and a process that stops
 or dies in the middle can't block others (docs/decisions/board-without-locks.md).
 
-Times are nanoseconds of a clock that all processes of a machine share (`now_ns`). Nobody can set
-this clock. The clock keeps running while the machine sleeps, so that a board expires during a long
-sleep.
+Times are nanoseconds since the machine started (`now_ns`), so all processes of a machine get the
+same times. A change of the system's date doesn't affect these times. The time during which the
+machine sleeps counts, so a board expires during a long sleep.
 
 If the file is incomplete, or from another boot or version, a starting process replaces the file by
 a new one. A process never repairs the file, because other processes may have mapped the file. An
@@ -84,8 +84,8 @@ class Slots:
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
-        # One call into C reads all slots. `itemgetter` returns a tuple only for two positions or
-        # more, and the epoch makes at least two.
+        # One call into C reads all slots. `itemgetter` returns a tuple only for two or more
+        # positions. There are always two or more: the epoch, and the slot of at least one key.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:

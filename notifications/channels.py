@@ -40,7 +40,8 @@ def realm_key(realm_url: str) -> str:
 
     - The realm is created or deleted.
     - The realm's permissions change, or its pages are published at another URL.
-    - The realm's row changes, and not only its generation, the generation's cause or its totals.
+    - A column of the realm's row changes, other than the columns for the generation, the history
+      and the totals.
     - All files of the realm count as changed, as after a publish or a write of many files.
     """
     return f"realm|{realm_url}"

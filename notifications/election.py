@@ -1,7 +1,7 @@
 """Elects one process if several processes of the fleet need the same work.
 
-The elected process holds a lease, which is a row, and renews it while it works. It holds no
-transaction and no session lock during the work, because the work may take many seconds.
+The elected process holds a lease, which is a row, and renews the lease during the work. The elected
+process holds no transaction and no session lock meanwhile, because the work may take many seconds.
 """
 
 import random
@@ -18,7 +18,8 @@ from notifications import sql
 
 T = TypeVar("T")
 
-#: How long a process waits for its election. After that, it does the work without being elected.
+#: How long a process waits to be elected. A process that isn't elected within this time does the
+#: work anyway, but stores no result.
 ELECTION_SECONDS = 30.0
 #: How long a lease lasts without renewal. If the elected process dies or freezes, its lease ends
 #: after this time.

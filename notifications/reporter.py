@@ -1,9 +1,9 @@
 """The reporter stores once a second which generations of realms this replica has provably applied.
 
-The reporter first reads the committed generations of the realms that had notifications. Every
-WHOLE_SECONDS it reads the generations of all realms instead. Then it waits for a ping that the
-listener sent *after* this read. When the ping arrives, this replica has applied everything that was
-committed before the read.
+For each report, the reporter first reads committed generations. Most reads include only the realms
+that had notifications; every WHOLE_SECONDS, one read includes all realms. Then the reporter waits
+for a ping that the listener sent *after* this read. When the ping arrives, this replica has applied
+everything that was committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
 counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If

@@ -35,8 +35,8 @@ SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE key = %(key)s AND holder = %(holder)s
 """
 
-#: Ends a holder's lease. Changes one row, or none if the holder has lost the lease. It is SQL like
-#: the other two statements about leases.
+#: Ends a holder's lease. Deletes one row, or none if the holder has lost the lease. The ORM could
+#: do this too, but TAKE_LEASE and RENEW_LEASE have to be SQL, and one function runs all three.
 END_LEASE: LiteralString = """
 DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
 """

@@ -24,7 +24,7 @@ _GONE, _LEAST_GONE = 1 / 16, 64
 
 
 class Shared(Protocol):
-    """An object that several values share. The cache counts its size once."""
+    """An object that several values share. The cache counts the object's size only once."""
 
     @property
     def size(self) -> int:
@@ -145,8 +145,8 @@ class StampedCache(Generic[V]):
         return self._size_of(value) + ENTRY_BYTES + _size(key) + len(sealed)
 
     def _new_share(self, value: V) -> int:
-        """Returns the size of the object that a value shares; 0 if another entry shares the object
-        already."""
+        """Returns how many bytes the cache needs for the object that `value` shares with other
+        values. Returns 0 if an entry with this object is cached, or if there is no such object."""
         shared = self._shared_by(value)
         return 0 if shared is None or id(shared) in self._sharing else shared.size
 

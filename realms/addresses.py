@@ -74,8 +74,8 @@ def same_name(one: str, other: str) -> str:
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """Returns the path of the file in a realm to which `href` refers, or None if `href` refers to a
-    URL outside the realm. Raises InvalidPath."""
+    """Converts `href` to a file's path within a realm. Returns None if `href` refers to a URL
+    outside the realm. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -95,11 +95,12 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """Returns the public origin that belongs to a request's Host header.
+    """Returns the public origin for which a request's Host header stands.
 
-    A client can request every realm from one particular replica at the replica's own address. So
-    for the replica's host and port, returns the public origin. For another host with the replica's
-    port, returns the public origin with that host instead of the public host.
+    A client may send requests to the address of one particular replica. A header with the replica's
+    host and port stands for REALM_PUBLIC_ORIGIN. In any other header, the replica's port stands for
+    the public port. For example, if the replica's port is 8000 and REALM_PUBLIC_ORIGIN is
+    `http://localhost:4201`, `ada.localhost:8000` stands for `http://ada.localhost:4201`.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)

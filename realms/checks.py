@@ -48,7 +48,7 @@ def public_origin(**_: Any) -> Iterator[CheckMessage]:
     elif value.startswith("http:") and not _local(_parts(value).hostname):
         yield Warning(
             f"REALM_PUBLIC_ORIGIN is {value!r}: tokens and sessions travel in plain text.",
-            hint="Serve the origin over TLS, and let it begin with https://",
+            hint="Serve the origin over TLS, and set REALM_PUBLIC_ORIGIN to an https:// origin.",
             id=_id(3),
         )
 

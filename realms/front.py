@@ -133,8 +133,8 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """Returns the answer's finished reply for a host, a content coding and an outcome of the
-    conditions. Returns None if the answer has no such reply."""
+    """Returns the finished reply that `answer` keeps for a host, a content coding and an outcome of
+    the conditions. Returns None if `answer` keeps no reply for this combination."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:

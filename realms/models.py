@@ -52,7 +52,7 @@ class Realm(models.Model):
     bumped_by = models.TextField(
         blank=True,
         db_default="",
-        help_text="the cause of that: a publish, a write, a realm within this one",
+        help_text="what last raised the generation: a publish, a write, an inner realm",
     )
     history_from = models.PositiveBigIntegerField(
         default=0, help_text="the oldest generation whose file versions are all still stored"
@@ -356,13 +356,13 @@ class CoherenceReport(models.Model):
         help_text="how many changes the run followed to every replica"
     )
     within_1s = models.PositiveIntegerField(
-        help_text="how many of these every replica served within 1 s"
+        help_text="how many changes all replicas served within 1 s"
     )
     within_10s = models.PositiveIntegerField(
-        help_text="how many of these every replica served within 10 s"
+        help_text="how many changes all replicas served within 10 s"
     )
     within_60s = models.PositiveIntegerField(
-        help_text="how many of these every replica served within 60 s"
+        help_text="how many changes all replicas served within 60 s"
     )
     violations = models.PositiveIntegerField()
     unreachable = models.PositiveIntegerField(help_text="how many replicas did not respond")

@@ -67,9 +67,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: One row if a source has been transpiled: its JavaScript, or the reason why it can't be
-#: transpiled. SQL, because each first read of a module runs this statement. A prepared statement is
-#: planned only once.
+#: The stored result of transpiling a source: the JavaScript, or the transpiler's error. No row if
+#: no result is stored. SQL, because each first read of a module runs this statement, and Postgres
+#: plans a prepared statement only once.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -96,11 +96,12 @@ WHERE r.url = %(url)s
 
 # --- Writes ------------------------------------------------------------------------------------
 
-#: Stores blobs in the order of the lists `hashes`, `sizes` and `starts`. `joined` has all contents
-#: one after another, and `starts` the place of each content's first byte, counted from 1; NULL for
-#: content that the row doesn't hold. An existing row gets a new `stored_at` and stays locked. SQL,
-#: because the ORM compiles each value of a bytes column by itself. Joined, because Postgres needs
-#: longer to read an array of contents.
+#: Stores blobs in the order of the lists `hashes`, `sizes` and `starts`. `joined` contains the
+#: bytes of all blobs, one blob after another. `starts` has the position of each blob's first byte
+#: in `joined`, counted from 1. A position is NULL if the blob's row doesn't hold the bytes. An
+#: existing row gets a new `stored_at` and stays locked. The bytes are one parameter, because
+#: Postgres takes longer to read an array of byte strings. SQL, because the ORM compiles each value
+#: of a bytes column separately.
 STORE_BLOBS: LiteralString = """
 INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT sha256, size, substr(%(joined)s::bytea, start, size), statement_timestamp()
@@ -136,9 +137,9 @@ RETURNING generation, file_count, byte_count
 """
 
 # --- Listings ----------------------------------------------------------------------------------
-# SQL, because Postgres makes the JSON, of up to a million files. Each statement is one snapshot.
-# Each row is a text with a thousand members of a JSON object. A realm without files has one row
-# with NULL. If the realm or generation doesn't exist, there is no row.
+# SQL, because Postgres makes the JSON. A listing may have a million files. Each statement is one
+# snapshot. Each row is a text with up to a thousand members of a JSON object. A realm without files
+# has one row with NULL. If the realm or generation doesn't exist, there is no row.
 
 #: Common table expressions. The last one, `files`, has the realm's files below a folder, at a
 #: generation. Files that development tools create, as in `node_modules`, are not listed. A realm
@@ -200,9 +201,9 @@ GROUP BY part ORDER BY part
 
 # --- Differences between generations -----------------------------------------------------------
 
-#: A row for each file of a source realm that differs between the generations `then` and `now`: its
-#: path, and its hash at `now`. The hash is NULL if the file doesn't exist at `now`. SQL, because
-#: the ORM can't join a table with itself.
+#: The files of a source realm that differ between the generations `then` and `now`. Columns: the
+#: file's path, and the file's hash at `now`. The hash is NULL if the file doesn't exist at `now`.
+#: SQL, because the ORM can't join a table with itself.
 DIFFERENCE: LiteralString = f"""
 WITH bounds AS (
     SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high

@@ -43,7 +43,7 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="took")
     def took(self, job: ReindexJob) -> str:
-        """Returns the job's duration. An unfinished job's duration lasts until now."""
+        """Returns the job's duration. For an unfinished job, returns the time since its start."""
         return "-" if job.seconds is None else f"{job.seconds:,.1f} s"
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:

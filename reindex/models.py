@@ -40,7 +40,7 @@ class ReindexJob(models.Model):
     addresses = models.JSONField(
         default=dict,
         db_default={},
-        help_text="the addresses of the pages of the other realms that the job reads",
+        help_text="the addresses at which the realms that the job reads show their pages",
     )
     full = models.BooleanField(default=False, help_text="renders every card and carries none over")
     draft = models.BooleanField(
@@ -94,7 +94,7 @@ class ReindexJob(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="the worker that took the last lease",
+        help_text="the worker that holds the lease",
     )
     lease_number = models.PositiveIntegerField(
         default=0,
@@ -173,7 +173,7 @@ class ReindexBatch(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="the worker that took the last lease",
+        help_text="the worker that holds the lease",
     )
     lease_number = models.PositiveIntegerField(
         default=0,
@@ -181,7 +181,9 @@ class ReindexBatch(models.Model):
         help_text="a random number, which only the holder of the lease knows",
     )
     attempts = models.PositiveIntegerField(default=0)
-    replica = models.TextField(blank=True, help_text="the replica that it was last read from")
+    replica = models.TextField(
+        blank=True, help_text="the replica from which the batch was last read"
+    )
     avoided = models.JSONField(
         default=dict, help_text="the replicas that were left out during the rendering, and why"
     )
@@ -232,13 +234,13 @@ class IndexedCard(models.Model):
         models.TextField(),
         default=list,
         db_default=[],
-        help_text="the other realms whose code made the HTML",
+        help_text="the realms whose code made the HTML, without the card's own realm",
     )
     cacheable = models.BooleanField(
         default=False,
         # The previous release uses this column name and may still run during an upgrade.
         db_column="settled",
-        help_text="whether only changes of `made_from` can change it, so jobs may carry it over",
+        help_text="whether jobs may carry the card over until a part of `made_from` changes",
     )
 
     class Meta:
@@ -329,7 +331,7 @@ class WantedDefinitions(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="the worker that took the last lease",
+        help_text="the worker that holds the lease",
     )
     attempts = models.PositiveIntegerField(default=0)
 
@@ -375,11 +377,13 @@ class OwnerUsage(models.Model):
 
 
 class Hang(models.Model):
-    """A module or card that exceeded its time limit. The key is a hash of its content and of
-    everything that it is made from."""
+    """A module or card that exceeded its time limit. A module's key is a hash of the module and of
+    its imports. A card's key is a hash of everything that the card shows."""
 
     key = models.CharField(
-        primary_key=True, max_length=64, help_text="the hash of everything that it is made from"
+        primary_key=True,
+        max_length=64,
+        help_text="the hash of everything that the module or card is made from",
     )
     digest = models.CharField(
         max_length=64, blank=True, db_index=True, help_text="the hash of the module; none for cards"

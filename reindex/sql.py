@@ -51,9 +51,10 @@ _EARLY: LiteralString = """
 """
 
 #: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
-#: whether any job's message was delivered before the job was due. An owner's n-th piece is ordered
-#: as if the owner had n - 1 more workers. So if a worker can't lease one owner's piece, the worker
-#: next tries a piece of another owner.
+#: whether any job's message was delivered before the job was due. The owner with the fewest workers
+#: comes first. For this comparison, an owner's second piece counts as if the owner had one worker
+#: more, the third piece as if the owner had two more, and so on. So if a worker can't lease one
+#: owner's piece, the worker next tries a piece of another owner.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -71,15 +72,15 @@ PIECES_IN_TURN: LiteralString = f"""
     LIMIT %(many)s
 """
 
-#: A row for each kind of piece that no worker holds. Columns: the kind, the number of pieces, and
-#: the time since which the oldest piece has been waiting.
+#: A row for each kind of work that waits for a worker: plans, batches and definitions. Columns: the
+#: kind, the number of waiting pieces, and the time since which the oldest piece has been waiting.
 WAITING_PIECES: LiteralString = f"""
     WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
 """
 
-#: Whether another owner's work waits and that owner has fewer workers than `owner`. Drafts and
-#: definitions that have waited for less than PATIENCE are ignored, unless the caller's own work is
-#: a draft or definitions (`later`).
+#: Whether another owner's work waits and that owner has fewer workers than `owner`. `later` says
+#: that the caller is working on a draft or on definitions. If `later` is false, waiting drafts and
+#: definitions count only after they have waited for PATIENCE.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
     SELECT EXISTS (
@@ -164,10 +165,11 @@ UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = 
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
 
-#: Stores a card or module that hung, with a number of signs of a hang. If a row exists, adds the
-#: number to the row's number. If the row was last written for the same job, keeps the larger number
-#: instead, because one slow replica may have delayed all batches of the job. SQL, because the ORM's
-#: upserts can't compute with the stored value.
+#: Records that a card or module hung. `signs` is the number of signs of this hang (see PROOF in
+#: `prerender/hangs.py`). If the card or module has a row, adds `signs` to the row's number. If the
+#: row was last written for the same job, keeps the larger number instead, because one slow replica
+#: may have delayed all batches of the job. SQL, because the ORM's upserts can't compute with the
+#: stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -249,8 +251,8 @@ WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
 #: A row for each replica from which a job's batches were read. Columns: the replica's address, the
-#: number of batches, and an object that maps each replica that workers left out to the reason. The
-#: last column is the same in every row.
+#: number of batches, and an object. The keys of the object are the addresses of the replicas that
+#: workers left out, and the values are the reasons. The object is the same in every row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -258,9 +260,10 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 """
 
 # --- The shown index ---------------------------------------------------------------------------
-# The statements below are SQL, because a single statement reads a single snapshot. In one snapshot,
-# the rows of the index belong to the index head. The ORM can't join the two tables by realm,
-# because no foreign key connects them that way.
+# Each statement below reads a realm's index head and the rows of the index together. With two
+# queries, a swap between the queries could combine the head of one index with the rows of another.
+# The statements are SQL, because the ORM can't join the two tables by realm: no foreign key
+# connects them that way.
 
 #: Finds a card's page in the index that visitors see. Columns: the generation of the index, the
 #: card's HTML, the card's error, the generation of the HTML, and the URLs of the realms whose code
@@ -289,9 +292,10 @@ SELECT h.generation, ARRAY(
 #: The condition that a row `c` belongs to the index that visitors of a realm see.
 IS_SHOWN: LiteralString = "c.realm_url = {realm} AND c.current AND c.search IS NOT NULL"
 
-#: The types and fields in one search document per card type. SQL, because the ORM has no recursion.
-#: Each step of the recursion finds the next card type in the database index `card_by_type`, so not
-#: every row is read.
+#: A row for each card type in a realm's index. Columns: the keys of the card type and of the types
+#: that it adopts from, and the searchable fields. Both columns come from the search document of one
+#: card of the type. SQL, because the ORM has no recursion. Each step of the recursion finds the
+#: next card type in the database index `card_by_type`, so not every row is read.
 TYPES_OF_CARDS: LiteralString = """
 WITH RECURSIVE kinds(kind) AS (
     (

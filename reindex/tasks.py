@@ -126,7 +126,8 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         lifecycle.replace_job(job, error)
         return
     except Exception as error:
-        # The server has a bug: the job records the error, and fails after MAX_ATTEMPTS attempts.
+        # This error comes from a bug in the server. The job stores the error, and fails after
+        # MAX_ATTEMPTS attempts.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
     cards, carried = len(plan.paths), plan.carried
@@ -154,7 +155,8 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # The server has a bug: the job records the error, and the lease ends before it expires.
+        # This error comes from a bug in the server. `release` stores the error in the job and ends
+        # the lease, so the next attempt needn't wait until the lease expires.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -205,8 +207,8 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # A batch of one card is given back only after some progress. Otherwise workers would
-            # give the batch back for ever.
+            # A worker gives back a batch of one card only if it has a result or has recorded a
+            # hang. Otherwise workers could give the batch back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver

@@ -23,8 +23,8 @@ import django
 from django.conf import settings
 from django.db import connection, transaction
 
-#: The first words of statements that change the schema. Other statements change rows, which COPY
-#: reads.
+#: The first words of statements that change the schema. The other statements of migrations change
+#: rows. `schema` doesn't record these statements, because `copied` dumps the rows.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
 #: A larger dump is refused, because the dump is committed to the repository.
 LARGEST_BYTES = 200 * 1024

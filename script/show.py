@@ -71,9 +71,9 @@ class Show:
         with self._step("two replicas serve, each with two web workers and a live sidecar") as say:
             self._fleet.start()
             workers: set[str] = set()
-            self._until(lambda: len(self._workers(workers)) == 4, 40, "4 web workers answering")
+            self._until(lambda: len(self._workers(workers)) == 4, 40, "4 web workers answer")
             for name in "ab":
-                self._until(partial(self._live, name), 20, f"the sidecar of {name} live")
+                self._until(partial(self._live, name), 20, f"the sidecar of {name} is live")
             say(f"{len(workers)} workers")
 
     def publish(self, folder: Path, examples: tuple[str, ...]) -> None:
@@ -105,7 +105,7 @@ class Show:
         with self._step("every card is rendered; workers read from both replicas") as say:
             began = time.monotonic()
             for example, generation in generations.items():
-                self._until(partial(self._ready, example, generation), 60, f"{example} ready")
+                self._until(partial(self._ready, example, generation), 60, f"{example} is ready")
             rendered, carried, errors = _figures([self._site(example) for example in examples])
             if errors:
                 raise StepFailed(f"{errors} of {rendered + carried} cards have an error document")
@@ -144,7 +144,7 @@ class Show:
         stale bytes, although it may become slower."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
-        mark = f"without a sidecar at {time.time_ns()}"
+        mark = f"published without a sidecar at {time.time_ns()}"
         self._warm(published, SOURCE)
         self._change(source, mark)
         with self._step("b's sidecar is killed, then the realm is published") as say:
@@ -172,7 +172,7 @@ class Show:
         with self._step("b's sidecar is started again; b answers from its caches again") as say:
             began = time.monotonic()
             self._fleet.release("sidecar-b")
-            self._until(lambda: self._live("b"), 20, "the sidecar of b live")
+            self._until(lambda: self._live("b"), 20, "the sidecar of b is live")
             self._warm(published, SOURCE)
             say(f"{time.monotonic() - began:.1f} s")
 

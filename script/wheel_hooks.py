@@ -56,8 +56,8 @@ def sources(root: Path) -> list[Path]:
 
 
 def loaded(root: Path) -> list[Path]:
-    """Returns the files of npm packages that the prerenderer loads. These files import other
-    packages by name, and no files of their own packages."""
+    """Returns the files of npm packages that the prerenderer loads. None of these files imports
+    another file of its own package. The files import other packages by name."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
     # Not resolve(): Deno's folders of packages are symbolic links.
@@ -65,8 +65,7 @@ def loaded(root: Path) -> list[Path]:
 
 
 def papers(root: Path) -> list[Path]:
-    """Returns the licences and package.json files of the npm packages of which the wheel contains
-    files."""
+    """Returns the licences and the package.json files of the npm packages in the wheel."""
     names = {re.match(r"[^/@]+|@[^/]+/[^/]+", _inside(path, root)) for path in loaded(root)}
     folders = [root / "node_modules" / name[0] for name in names if name]
     found = (path for folder in folders for paper in _PAPERS for path in folder.glob(paper))

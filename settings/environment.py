@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-#: In an installed wheel, the folder of the files that a clone has outside its Python packages
-#: (`script/wheel_hooks.py`).
+#: The folder of the TypeScript and the npm files in an installed wheel (`script/wheel_hooks.py`). A
+#: clone doesn't have this folder.
 _PACKED = Path(__file__).resolve().with_name("typescript")
 INSTALLED = _PACKED.is_dir()
 #: The folder of `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.

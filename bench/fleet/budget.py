@@ -131,7 +131,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
             50 * options.repeat, pid=own.info.backend_pid,
         )  # fmt: skip
     table(
-        f"unit costs: {options.repeat} repetitions of each action, pings 50 times as many",
+        f"unit costs: each action was repeated {options.repeat} times, a ping 50 times as often",
         ("", "statements", "time (ms)", "server's cpu (ms)", "WAL (bytes)"),
         [
             (what, each.statements or "-", spread(each.seconds, 1000, 1), f"{each.cpu * 1000:.2f}",
@@ -273,7 +273,7 @@ def computed(
          lambda n: f"{n * changed.cpu:.2f}"),
         ("WAL of reports, GB a day: N x 86,400 x WAL of a report",
          lambda n: f"{n * DAY * idle.wal / 1e9:,.1f}"),
-        ("rows of applied generations written a second: N x changed realms/s",
+        ("rows/s written to the table of applied generations: N x changed realms/s",
          lambda n: f"{n * peak * 2:,.0f}"),
         ("balancer's readiness checks a second: N", lambda n: f"{n:,}"),
     ]  # fmt: skip

@@ -1,10 +1,10 @@
 """Counts the connections of a replica and of a worker, with and without PgBouncer.
 
-One replica with two web processes answers many clients at once: misses, listings, writes and
-publishes. The replica's connections are counted on the Postgres server. Then the measurement is
-repeated with PgBouncer: DATABASE_URL names a PgBouncer in transaction mode, and LISTEN_DATABASE_URL
-names Postgres itself. This time PgBouncer's clients are counted, too. Finally the script measures
-what an idle connection costs the server.
+One replica with two web processes answers many clients at once: missed reads, listings and
+publishes. The replica's connections are counted on the Postgres server. A second measurement counts
+the same connections with PgBouncer, and also the clients of PgBouncer: DATABASE_URL names a
+PgBouncer in transaction mode, and LISTEN_DATABASE_URL names Postgres itself. Finally the script
+measures what an idle connection costs the server.
 """
 
 import argparse
@@ -215,8 +215,8 @@ def idle(server: Server, counts: list[int]) -> None:
         "idle connections",
         (
             "",
-            "time to open one (ms)",
-            "memory of one (MB, PSS)",
+            "time to open a connection (ms)",
+            "memory of a connection's process (MB, PSS)",
             "a SELECT 1 on another connection (p50 / p99 / highest ms)",
         ),
         rows,

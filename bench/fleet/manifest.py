@@ -3,9 +3,10 @@
 The project's migrations make the tables, and the project's own functions are measured. SQL
 statements insert the rows, with triggers off. The rows are spread over all realms, as if authors
 had written in all realms at once. A fifth of the rows are closed versions. Ten rows share each
-small blob. Then the rows are copied to a table that is partitioned by a hash of the realm. This
-table has the same columns, indexes and triggers as the first table, except that the realm is part
-of its primary key. It replaces the first table.
+small blob. After the first measurements, the rows are copied to a table that is partitioned by a
+hash of the realm, and the original table is dropped. The partitioned table has the same columns,
+indexes and triggers as the original table, and one more index, on the id. Its primary key also
+contains the realm. Then the measurements are repeated.
 """
 
 import argparse
@@ -160,8 +161,8 @@ def fill(options: argparse.Namespace) -> None:
 
 
 def partition(count: int) -> None:
-    """Copies the manifest to a table that is partitioned by a hash of the realm. The partitioned
-    table replaces the first table. Its primary key must include the realm."""
+    """Copies the manifest to a table that is partitioned by a hash of the realm, and drops the
+    original table. The primary key of the partitioned table must include the realm."""
     from django.db import connection
 
     with connection.cursor() as cursor:

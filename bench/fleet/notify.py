@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--binaries", type=Path, help="the folder of another Postgres's programs")
-    parser.add_argument("--quick", action="store_true", help="10 listeners, a second each")
+    parser.add_argument("--quick", action="store_true", help="few listeners, short measurements")
     options = parser.parse_args()
     if options.quick:
         options.listeners, options.rates = [0, 10], [12]
@@ -101,8 +101,8 @@ def saturated(server: Server, options: argparse.Namespace) -> None:
 
 
 def at_rates(server: Server, options: argparse.Namespace) -> None:
-    """Measures two latencies at given rates of commits: that of a commit, and that from a commit to
-    a listener."""
+    """Measures publishes at each of the given rates: how long a transaction takes, and how long
+    after the commit a listener receives the notification."""
     rows = []
     for listeners in options.listeners:
         for rate in options.rates:
@@ -125,7 +125,8 @@ def at_rates(server: Server, options: argparse.Namespace) -> None:
 
 def pings(server: Server, options: argparse.Namespace) -> None:
     """Measures the cost of the pings of all sidecars: on one shared channel, and on a channel for
-    each sidecar. The commits write nothing else, so Postgres doesn't wait for the disk."""
+    each sidecar. A ping writes no row, so Postgres doesn't wait for the disk when it commits a
+    ping."""
     rows = []
     for listeners in filter(None, options.listeners):
         for shared in (True, False):
@@ -152,7 +153,7 @@ def pings(server: Server, options: argparse.Namespace) -> None:
                  shares(taken), shares(heard.lags))
             )  # fmt: skip
     table(
-        "pings of all sidecars, and 12 publishes a second: p50 / p99 / highest, ms",
+        "pings of all sidecars, with 12 publishes a second; a publish's p50 / p99 / highest, ms",
         (
             "sidecars",
             "channel",

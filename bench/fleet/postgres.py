@@ -78,7 +78,6 @@ def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None
     done = subprocess.run(
         [binaries / program, *arguments],
         user=user,
-        # A started server keeps these files open, so a pipe would never end.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",

@@ -75,7 +75,7 @@ def _answer(client: socket.socket) -> tuple[bytes, bytes]:
 def _more(client: socket.socket) -> bytes:
     piece = client.recv(1 << 18)
     if not piece:
-        raise ConnectionError("the server closed the connection within an answer")
+        raise ConnectionError("the server closed the connection before its answer was complete")
     return piece
 
 

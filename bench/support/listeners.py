@@ -1,9 +1,9 @@
-"""Runs listener processes, which are the sidecar and its peers. They record when they have applied
-each change.
+"""Runs listener processes: the sidecar and its peers.
 
 A change is a transaction that updates a row and announces the change's number. A listener records
 the moment at which it has applied the change. The sidecar applies a change by moving a slot of its
-board, a peer by dropping an entry from a dictionary. All processes use the board's clock.
+board. A peer applies a change by dropping an entry from a dictionary. All processes use the board's
+clock.
 """
 
 import multiprocessing
@@ -152,26 +152,27 @@ def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def sidecar() -> Way:
-    """Invalidates with the realm server's sidecar. The announcement is the notification that a file
-    write sends."""
+    """Returns the way to invalidate caches with the realm server's sidecar. A change is announced
+    by the notification that a file write sends."""
     return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
 
 
 def bare() -> Way:
-    """Invalidates with LISTEN and NOTIFY by psycopg alone."""
+    """Returns the way to invalidate caches with LISTEN and NOTIFY through psycopg alone."""
     return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
 
 
 def pgpubsub() -> Way:
-    """Invalidates with django-pgpubsub. Raises Missing if django-pgpubsub isn't installed."""
+    """Returns the way to invalidate caches with django-pgpubsub. Raises Missing if django-pgpubsub
+    isn't installed."""
     channel = pubsub_channel().listen_safe_name()
     payload = '{{"kwargs": {{"entry": "{}"}}}}'
     return Way("django-pgpubsub", _pgpubsub, _notify(channel, payload))
 
 
 def redis_pubsub() -> Way:
-    """Invalidates with Redis pub/sub, which publishes a change after its commit. Raises Missing if
-    no Redis answers."""
+    """Returns the way to invalidate caches with Redis pub/sub, which publishes a change after the
+    change's commit. Raises Missing if no Redis answers."""
     client = redis_client()
     return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
 
@@ -199,7 +200,8 @@ class Listening:
 
     def change(self, path: str = "") -> int:
         """Commits the next change, and returns the moment at which its commit was sent. If `path`
-        is given, the change names that path, and `wait` doesn't wait for the change."""
+        is given, the change names that path. No listener records a change that names a path, so
+        `wait` raises Unheard after such a change."""
         from notifications.board import now_ns
 
         number = len(self.sent)

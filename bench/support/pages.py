@@ -4,8 +4,8 @@ each card.
 Each peer is a context manager. The context manager prepares the peer; the preparation isn't timed.
 Then the context manager yields a function that makes the pages and returns how many pages per
 second the peer made. A page has a heading, Markdown, a list of tags, and two linked cards. The
-peers make only the pages. The realm server also makes two further formats and a search document of
-each card. The context manager raises Missing if the peer isn't installed.
+peers make only the pages. The realm server also renders the other formats of each card, and makes a
+search document of each card. The context manager raises Missing if the peer isn't installed.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
 
 @contextmanager
 def _app(cards: Sequence[Card]) -> Iterator[int]:
-    """Serves the app that renders a card, and the cards as JSON. Yields the server's port."""
+    """Serves each card as JSON, and the app that renders a card. Yields the server's port."""
     packages = ROOT / "node_modules"
     files = {
         "/preact.mjs": (packages / "preact/dist/preact.mjs").read_bytes(),

@@ -1,7 +1,8 @@
 """Starts other servers, each with one worker process, and runs wrk, the load generator.
 
-Each server has a function, a context manager that starts the server, waits until it listens, and
-yields its port on 127.0.0.1. The function raises Missing if the server's program isn't installed.
+For each server there is a function that returns a context manager. The context manager starts the
+server, waits until the server listens, and yields the server's port on 127.0.0.1. The context
+manager raises Missing if the server's program isn't installed.
 """
 
 import os

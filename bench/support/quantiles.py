@@ -5,5 +5,5 @@ from math import ceil
 
 
 def share(samples: Sequence[float], percent: float) -> float:
-    """Returns the smallest sample that is no smaller than `percent` percent of the samples."""
+    """Returns the nearest-rank percentile: the sample at `percent` percent of the sorted list."""
     return sorted(samples)[max(ceil(len(samples) * percent / 100) - 1, 0)]

@@ -110,8 +110,8 @@ class Bench:
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar, which is a figure with its limits, to the result. A smoke test judges only
-        the bars with `always`."""
+        """Adds a bar to the result. A bar is a figure with its limits. A smoke test leaves out
+        every bar whose `always` is False."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 

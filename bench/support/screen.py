@@ -62,6 +62,8 @@ def limits(bar: Bar) -> str:
     measured = "—" if bar.figure is None else str(bar.figure)
     if isinstance(bar.figure, float | int):
         measured = figure(bar.figure)
+    if bar.at_least is not None and bar.at_least == bar.at_most:
+        return f"{measured}; exactly {bar.at_least:g}"
     low = [] if bar.at_least is None else [f"at least {bar.at_least:g}"]
     high = [] if bar.at_most is None else [f"at most {bar.at_most:g}"]
     return f"{measured}; {' and '.join(low + high)}"

@@ -92,7 +92,7 @@ export class Island extends Card {
   ));
 }
 
-/** The square of the chart that contains an outline and a margin around it. */
+/** The part of the chart to show: a square around the coastline, with a margin on all sides. */
 function focusOf(coast: string): [number, number, number] {
   const numbers = (coast.match(/-?\d+(\.\d+)?/g) ?? []).map(Number);
   const xs = numbers.filter((_, index) => index % 2 === 0);

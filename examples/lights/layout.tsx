@@ -1,4 +1,4 @@
-/** The frame around every page of the guide: chart border, masthead, link back, colophon. */
+/** The frame around every page of the guide: chart border, masthead, colophon, and a link back. */
 import type { RealmInfo } from "@realm/base";
 import type { ComponentChildren } from "preact";
 
@@ -6,7 +6,10 @@ interface PageProps {
   realm: RealmInfo;
   /** The section that the page belongs to; its entry in the navigation is marked. */
   here?: string;
-  /** Whether the page itself is a section. The link back of a section goes to the front page. */
+  /**
+   * Whether the page is a section's own page. The link at the end of a section's page goes to the
+   * front page. The link at the end of any other page goes to the page's section.
+   */
   index?: boolean;
   class?: string;
   children?: ComponentChildren;

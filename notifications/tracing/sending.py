@@ -8,7 +8,8 @@ from typing import Any
 
 from django.conf import settings
 
-#: How often spans are sent, and how long sending may take. An ending process waits for the sending.
+#: How often a process sends its spans, and how long one send may take. A process sends its last
+#: spans before it ends, so a slow collector delays the end of the process.
 SEND_SECONDS = 1.0
 GIVE_UP_SECONDS = 2
 

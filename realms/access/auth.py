@@ -51,7 +51,7 @@ class Caller:
 
     @classmethod
     def of(cls, account: Any) -> "Caller":
-        """Returns the caller for an account, valid in any realm."""
+        """Returns the caller for an account. The caller isn't limited to one realm."""
         return cls(account.get_username(), account_id=account.pk)
 
     @property
@@ -66,9 +66,10 @@ class Caller:
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
     """Returns a token for the server's endpoints. `lifetime` is in seconds.
 
-    A token with an account's key is valid until the account is deleted. Clients that have the seed
-    may sign tokens without a key. A token without a key belongs to the account that has this
-    username. It is valid only if the account already had this username when the token was issued.
+    If `account_id` is given, the token becomes invalid when that account is deleted. Clients that
+    have the realm secret seed may sign tokens that name only a username. Such a token belongs to
+    the account that has the username now, and is valid only if the account already had the username
+    when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 

@@ -1,5 +1,5 @@
-"""Decides who may create a realm at a free URL. At the public origin, a user owns the URLs below
-the username. At other hosts, the owner of a host's first realm owns the host.
+"""Decides who may create a realm at a URL that has no realm. At the public origin, a user owns the
+URLs below the username. At other hosts, the owner of a host's first realm owns the host.
 
 Browsers share cookies between all ports of a host. A host name with all its ports therefore has one
 owner, and nobody may own the hosts of this server.
@@ -38,10 +38,10 @@ def check_domain(url: str) -> None:
 
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
-    """Returns whether a free URL belongs to another account. At the public origin, a URL belongs to
-    another account if the URL is below another username. At other hosts, a URL belongs to another
-    account if that account has a realm at the same host, with any port. Realms of the owners in
-    `also` are ignored."""
+    """Returns whether a URL that has no realm is reserved for accounts other than `account`. At the
+    public origin, a URL below a username is reserved for the account with this username. At any
+    other host, a URL is reserved for an account that has a realm at the host, with any port. Realms
+    of the owners in `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):

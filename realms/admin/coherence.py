@@ -96,8 +96,8 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """Returns the time and the cause of a realm's last change. The time is None after a deletion of
-    files, because no row records it."""
+    """Returns the time and the cause of a realm's last change. The time is None unless the change
+    was a publish or a write of files."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"
@@ -107,4 +107,4 @@ def _last_change(realm: Realm) -> tuple[datetime | None, str]:
         count = written.count()
         more = f" and {count - 1} more files" if count > 1 else ""
         return version.modified_at, f"by a write of {version.path}{more}"
-    return None, "by a deletion of files, or a new or removed nested realm"
+    return None, "by a deletion of files, or by the creation or removal of an inner realm"

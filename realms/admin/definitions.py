@@ -59,8 +59,8 @@ class DefinitionAdmin(ClearableAdmin):
         public = sorted({row.module_url for row in rows if row.scope == Definition.Scope.PUBLIC})
         if not public or len(public) > MOST_REBUILT:
             why = (
-                "only a request of a reader can build definitions with this reader's rights, so "
-                "clear them instead"
+                "only requests by a reader can build definitions with the rights of that reader; "
+                "clear these definitions instead"
                 if not public
                 else f"choose at most {MOST_REBUILT} modules"
             )

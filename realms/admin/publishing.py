@@ -1,7 +1,7 @@
 """Serves the admin's pages that publish, roll back, unpublish and delete a realm.
 
-Each page first shows what will change. The pages call the same functions as the API, which make the
-same checks.
+Each page first shows what will change. The pages and the API call the same functions, so both make
+the same checks.
 """
 
 from uuid import UUID
@@ -38,8 +38,8 @@ PUBLICATIONS_SHOWN = 10
 
 @page(MAY_PUBLISH, "GET", "POST")
 def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Publishes a source realm to a URL. For a published realm, publishes its source realm there
-    again."""
+    """Publishes a source realm to a URL. For a published realm, this URL is the realm's own URL, so
+    the realm shows the current files of its source realm."""
     realm = realm_of(realm_id)
     source = realm.source or realm
     if request.method == "GET":

@@ -37,7 +37,7 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 logger = logging.getLogger(__name__)
 
 #: How many requests of one process may wait for builds at a time. The lane of these requests has
-#: one more thread.
+#: MAX_WAITING + 1 threads: the additional thread refuses further requests.
 MAX_WAITING = 2
 _places = BoundedSemaphore(MAX_WAITING)
 
@@ -166,8 +166,8 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
 
 
 def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """Returns a module's definitions for a caller from the table: from the public row, or else from
-    the row built for the caller."""
+    """Looks up a module's definitions in the table. Tries the public row first, then the row that
+    was built for the caller. Returns None if neither row can be used."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
         scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
@@ -176,8 +176,8 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
-        # If the public build failed, a build for the caller may succeed, because it may read
-        # private modules.
+        # If the public build failed, a build for the caller may succeed, because a build for the
+        # caller may read private modules.
         if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None
@@ -200,8 +200,8 @@ def _waiting(module: str) -> Iterator[None]:
 
 @lru_cache(maxsize=1000)
 def _lookup(caller: Caller | None) -> DefinitionLookup:
-    """Returns the lookup for a caller in this process. Concurrent requests of a caller share the
-    lookup and so its builds."""
+    """Returns this process's lookup for a caller. All requests of a caller use the same lookup, so
+    concurrent requests that need the same definitions share one build."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
     reader = auth.reader_key(caller)

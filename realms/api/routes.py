@@ -73,7 +73,7 @@ def _routed(request: HttpRequest, url: str) -> HttpResponseBase:
     accept = accepted(header)
     method = requested_method(request)
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-    # Only Accept decides what a request reads: a request without a body has no content type.
+    # A GET or HEAD request has no body, so its Content-Type is ignored.
     sends_file = method not in READING and content_type in (SOURCE, BYTES)
     is_file = accept == SOURCE or sends_file
     base, _, name = url.rpartition("/")

@@ -21,8 +21,8 @@ from realms.models import Realm
 from reindex.reading.card_paths import is_card_file
 from reindex.reading.references import file_url
 
-#: The fields that the server adds to `meta`. Clients send them back, but they are not stored in the
-#: file.
+#: The fields that the server adds to a card's `meta`. If a client sends these fields back, the
+#: server doesn't store the fields in the card's file.
 _ADDED_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
 
 

@@ -96,9 +96,9 @@ def impact(target: Target) -> Impact:
 
 
 def clear(target: Target, caller: Caller, user: str = "") -> datetime:
-    """Clears the caches of all replicas. Returns the database's time after the clear. A replica has
-    cleared its caches once its watermark is not earlier than this time. `user` is recorded as the
-    cause, by default the caller.
+    """Clears the caches of all replicas. Returns the database's time after the clear. As soon as a
+    replica's watermark reaches the returned time, the replica has cleared its caches. `user` is
+    recorded as the cause; the default is the caller's name.
 
     Raises NotFound. Raises Forbidden unless the caller is the operator or the realm's owner; only
     the operator may clear all realms or any definitions.

@@ -157,11 +157,11 @@ def of_pages(
             f"Visitors see the pages of generation {shown}."
             if shown
             else "The realm has no pages yet.",
-            "Fix the cause that the error names, then retry the job. The sweeper also retries it "
-            "every minute.",
+            "Fix the cause that the error names, then retry the job. The sweeper also retries the "
+            "job one minute after each failure.",
         )
     if realm.kind != Realm.Kind.PUBLISHED or shown >= realm.generation:
-        return Condition(Severity.FINE, "shown", f"The pages of {realm.url} are shown.")
+        return Condition(Severity.FINE, "shown", f"Visitors see no outdated pages of {realm.url}.")
     old = f"the pages of generation {shown}" if shown else "a page that asks them to wait"
     visitors = f"Visitors see {old}; files and modules are new."
     if job is None:

@@ -14,15 +14,17 @@ from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 
 COUNTERS_PER_PAGE = 50
-#: The kind of a realm's own counter. All other counters have a scope of definitions as their kind.
+#: The kind of a realm's own counter. The kind of a counter of definitions is `definitions, global`,
+#: `definitions, realm` or `definitions, module`.
 OF_REALM = "realm"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """One generation counter. `kind` is `realm`, or `definitions` and the scope of the definitions.
-    `key` is a URL, or empty for all definitions. `clearable` says whether the realm or module still
-    exists."""
+    """One generation counter. `kind` is `realm` for a realm's own counter. For a counter of
+    definitions, `kind` also has the scope, for example `definitions, module`. `key` is the URL of
+    the realm or module; it is empty for the counter of all definitions. `clearable` says whether
+    the realm or module still exists."""
 
     kind: str
     key: str

@@ -329,7 +329,8 @@ def _workers() -> Iterator[Finding]:
         yield _problem(
             "workers",
             "no worker is running",
-            "Start a worker: celery -A settings.celery:app worker. Without one, pages stay old.",
+            "Start a worker: celery -A settings.celery:app worker. Until a worker runs, visitors "
+            "see the old pages.",
         )
 
 

@@ -195,7 +195,8 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # If the change is a deletion, no row has its time. Use the time of the last report instead.
+        # `since` has no time for a deletion, because a deletion inserts no file version. For a
+        # deletion, use the time of the replica's last report about the realm.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())

@@ -104,7 +104,7 @@ def _states(rows: Sequence[Replica], now: datetime) -> Iterator[Metric]:
 
 
 def _request_times(rows: Sequence[Replica]) -> Metric:
-    text = "Time from request to answer, except for answers that the event loop gives itself"
+    text = "Time from request to answer, without the requests that the event loop answers"
     family = HistogramMetricFamily(_name("request_seconds"), text, labels=["replica"])
     for row in rows:
         counted: dict[str, Any] = row.figures.get("request_buckets", {})

@@ -1,5 +1,6 @@
-"""Defines the rules of coherence as pure functions. The functions decide whether an answer is right
-and when a wrong answer is a violation. They also compute how many nines a share of changes has.
+"""Defines the rules of coherence as pure functions. `difference` decides whether an answer is
+right, and `judge` decides whether a wrong answer is a violation. `nines` counts the nines of a
+percentage: for example, 99.9 % has three nines.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
 answer. An observation is right if it has the state's bytes and a generation in which the URL had
@@ -99,12 +100,13 @@ class Verdict(Enum):
 def judge(
     found: Observation, current: State, first: State, suspected_at: float, grace: float
 ) -> Verdict:
-    """Decides whether a wrong answer is a violation. The answer differs from `current`, the state
-    that was read after the answer arrived. `first` is the state at `suspected_at`, when a wrong
-    answer was first seen.
+    """Decides whether a wrong answer is a violation. `found` is the answer. `current` is the state
+    that was read after the answer arrived. The caller has checked that `found` differs from
+    `current`. `first` is the state at `suspected_at`, the start of the grace period.
 
     A wrong answer is a violation only if it was requested after the grace period and also differs
-    from `first`. Each new state starts a new grace period.
+    from `first`. If the state has changed since `suspected_at`, an answer that matches `first` or
+    is newer than `first` restarts the grace period.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
@@ -147,5 +149,5 @@ def share_text(seen: int, total: int) -> str:
     percent = f"{floor // 10**digits}.{floor % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
     words = _WORDS[count] if count < len(_WORDS) else f"{count} nines"
     if seen == total:
-        words += f" ({total} {'change' if total == 1 else 'changes'} can't show more nines)"
+        words += f" (the maximum that {total} {'change' if total == 1 else 'changes'} can show)"
     return f"{percent} %, {words}"

@@ -26,8 +26,8 @@ def outer_urls(url: str) -> list[str]:
 def move_border(url: str, by: str) -> None:
     """Raises the generation of the realm around `url`, because a realm at `url` is created or
     removed. Creating the inner realm hides the outer realm's files below `url`. Removing the inner
-    realm shows these files again. Runs in the caller's transaction. `by` says in words for people
-    why the inner realm is created or removed."""
+    realm shows these files again. Runs in the caller's transaction. `by` is a human-readable
+    description of why the inner realm is created or removed."""
     # The caller holds this lock already, unless the outer realm was created after the caller had
     # computed its locks.
     lock_realms(outer_urls(url))

@@ -28,11 +28,12 @@ class Change:
     """The change that a transaction makes to one realm. `generation` is the realm's new generation,
     or the last generation of a deleted realm.
 
-    `paths` are the files that may have changed; None means all. `shows_before` and `shows_after`
-    are the URLs of the source realm that a published realm shows. `readable_before` and
-    `readable_after` say whether everyone may read the realm; None means that this doesn't change.
-    `rights` says whether the realm's permissions have changed. `by` says what caused the change, in
-    words for people.
+    `paths` are the files that may have changed; None means all files. For a published realm,
+    `shows_before` is the URL of its source realm before the change, and `shows_after` is the URL of
+    its source realm after the change. `readable_before` and `readable_after` say whether everyone
+    may read the realm before and after the change; None means that this doesn't change. `rights`
+    says whether the realm's permissions have changed. `by` is a human-readable description of what
+    caused the change.
     """
 
     realm_url: str

@@ -85,9 +85,10 @@ def advance(
     source: Realm | None = None,
     published_at: datetime | None = None,
 ) -> int:
-    """Gives the realm its next generation and returns it. `by` says what caused this, in words for
-    people. `files` and `size` (bytes) are added to the realm's totals. A publish passes the source
-    that the realm shows from now on, and the time. The caller holds the realm's lock."""
+    """Gives the realm its next generation and returns this generation. `by` is a human-readable
+    description of what raised the generation. `files` and `size` (in bytes) are added to the
+    realm's totals. For a publish, `source` is the published source realm, and `published_at` is the
+    time of the publish. The caller holds the realm's lock."""
     parameters: dict[str, UUID | str | int | datetime | None] = {
         "realm": realm.pk,
         "by": cut(by),

@@ -22,8 +22,8 @@ MANY_AT_A_TIME = 100
 
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
-    """Returns the file versions that a realm has at a generation. A published realm has the
-    versions of the source realm that it shows."""
+    """Returns the file versions that a realm has at a generation. For a published realm, returns
+    the source realm's versions as of the generation that was published."""
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = realm.publications.at(generation).first()
         if publication is None:

@@ -43,8 +43,9 @@ class Counts:
         #: Reads that queried the database because the board wasn't live.
         self.bypasses = 0
         self.requests = 0
-        #: The total time of the requests that the event loop doesn't answer itself. Hits aren't
-        #: timed, because two reads of the clock would slow a hit down by some percent.
+        #: The total time of the requests that the event loop passes to threads. Cache hits in the
+        #: event loop aren't timed, because reading the clock twice would make a hit a few percent
+        #: slower.
         self.request_seconds = 0.0
         self.buckets = [0] * len(BUCKETS)
         #: Publishes and rollbacks, timed from the request to the commit.

@@ -31,8 +31,8 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: How many processes' counters are kept separately, because a suspended process that counts as
-#: ended may write again.
+#: The maximum number of processes whose counters are kept separately. The counters of an ended
+#: process are kept too, because the process may only be suspended and write its counters again.
 ENDED = 200
 
 
@@ -163,7 +163,8 @@ def _deleted(path: Path) -> bool:
 
 
 def _figures(told: Any) -> Figures:
-    """Validates the figures that another process wrote. That process may have another release."""
+    """Validates the figures in the file of a worker, because the worker may run a different release
+    of the server."""
     figures: Figures = {}
     for name, value in told.items():
         if isinstance(value, dict):

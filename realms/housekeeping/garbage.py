@@ -51,7 +51,7 @@ class Collected:
     blobs: int = 0
     #: The total size of the removed blobs.
     bytes: int = 0
-    #: Objects in the storage without a row, which killed writers have left.
+    #: Stray objects: objects in the storage that have no row, because their writers were killed.
     strays: int = 0
     #: Realms whose lock the collector did not get in time. The next run handles these realms.
     busy: list[str] = field(default_factory=list)

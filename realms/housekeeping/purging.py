@@ -93,8 +93,8 @@ def ban(address: str, keys: Collection[str]) -> None:
 
 
 def keys_of(url: str) -> dict[str, str]:
-    """Returns a dictionary with the URLs of all possible realms at or around `url`. The keys of the
-    dictionary are the realms' surrogate keys."""
+    """Returns a dictionary that maps surrogate keys to realm URLs. The dictionary has an entry for
+    every possible realm that contains `url`. If `url` is a realm's URL, that realm is included."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
@@ -192,7 +192,7 @@ class Purger:
         with self._changed:
             for key, each in purged.items():
                 if self._owed.get(key) is not each:
-                    continue  # The realm has changed again since, which replaced the pending purge.
+                    continue  # A newer change has enqueued new purges of this key.
                 if began >= each.last:
                     del self._owed[key]
                 else:

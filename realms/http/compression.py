@@ -24,7 +24,7 @@ class Coding(StrEnum):
 
 
 _CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
-#: How much of an Accept-Encoding header is parsed. The rest is ignored. Unit: characters.
+#: How many characters of an Accept-Encoding header are parsed. The rest of the header is ignored.
 _MAX_HEADER = 256
 #: zlib's `wbits` value for gzip.
 _GZIP = 31

@@ -19,8 +19,8 @@ HEADERS = (
     "Range",
     "If-Range",
 )
-#: The maximum length of a header that the event loop compares. It is enough for a few ETags. Unit:
-#: characters.
+#: The maximum length of a header that the event loop compares. A header of this length has room for
+#: a few ETags. Unit: characters.
 MANY = 1024
 WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
 

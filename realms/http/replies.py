@@ -48,9 +48,8 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: The Host header of the last request with this `policy`. If a request with another Host
-        #: header has the same policy, the front stores that header here. All other attributes are
-        #: immutable.
+        #: The Host header of the last request that got this reply. The front updates `host`. All
+        #: other attributes are immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]

@@ -19,7 +19,8 @@ MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 #: The WSGI environment's key for the original PATH_INFO. The front stores the original value under
 #: this key, because Django replaces PATH_INFO.
 RAW_PATH = "realms.raw_path"
-#: The maximum length of a URL. Every realm URL with a path is shorter. Unit: bytes.
+#: The maximum length of the path in a request's URL, unescaped. The URL of a stored file is always
+#: shorter than this limit. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
 #: The maximum length of a Host header: the longest host name in DNS, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260

@@ -6,7 +6,8 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-#: The command that runs until it is stopped. Operators read its log to see what it does.
+#: The command that runs the sidecar. The sidecar runs until it is stopped. Operators read the
+#: sidecar's log to see what the sidecar does.
 SIDECAR = "listen_file_changes"
 
 
@@ -14,6 +15,6 @@ def main() -> None:
     """Runs the management command that the command line names."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
     if SIDECAR not in sys.argv[1:2]:
-        # Other commands print what they do, and log lines would repeat that.
+        # All commands except SIDECAR print what they do, and log lines would repeat the output.
         os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     execute_from_command_line(sys.argv)

@@ -36,9 +36,9 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """The findings for one file. The file refers to the URLs in `outside`, which all lie outside
-    the realm. `broken` is the reason why the file is a broken card, or empty. `data` says whether
-    the file is JSON data but not a card."""
+    """The findings for one file. `outside` has the URLs outside the realm to which the file refers.
+    If the file is a broken card, `broken` is the reason; otherwise, `broken` is empty. `data` says
+    whether the file is JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""

@@ -1,11 +1,11 @@
 """Loads answers to read requests and caches them. Each cache entry has a stamp of all data that the
 answer was made from.
 
-An `Answer` is a complete response except for the parts that depend on the single request. These
-parts are HEAD, conditions, ranges, the content coding, and the policy of the host. The source
-cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A cache
-look-up doesn't query the database. Only the routes query the database, to authorize the reader of a
-private answer.
+An `Answer` doesn't depend on the individual request. HEAD, conditions, ranges, the content coding
+and the policy of the host are applied later, when a request's response is made from the answer. The
+source cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A
+cache look-up doesn't query the database. Only the routes query the database, to authorize the
+reader of a private answer.
 """
 
 from collections.abc import Callable, Hashable
@@ -256,7 +256,9 @@ def _watched(variant: Variant, url: str) -> Slots:
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
-        # In a source realm, a folder redirects every client to its page only if this file exists.
+        # In a source realm, the URL of a subfolder redirects browsers to the published page. A
+        # client that accepts any media type gets this redirect only if the subfolder contains a
+        # FRONT_PAGE.
         keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
 
@@ -325,8 +327,8 @@ def _answer_of(
 def _answer(
     url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
 ) -> Answer:
-    """Calls `make` for the content and adds the headers for the realm, the generation and who may
-    cache the answer."""
+    """Calls `make` to make the content. Adds headers that name the realm and the generation, and
+    headers that say who may cache the answer."""
     if found is None:
         return _nowhere(url)
     content = make(found)

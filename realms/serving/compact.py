@@ -84,8 +84,9 @@ class Answer:
     ) -> None:
         """`headers` are all headers of the answer, including the content's own headers."""
         self.body = content.body
-        #: The body in each content coding that a client has preferred. None if the coding doesn't
-        #: make the body shorter. Threads replace this mapping and never change it in place.
+        #: The compressed bodies, by content coding. A body is compressed when a client first
+        #: prefers the coding. A value is None if the coding doesn't make the body shorter. Threads
+        #: replace this mapping and never change it in place.
         self.coded: Mapping[Coding, bytes | None] = content.coded
         #: The finished replies. Threads replace this tuple and never change it in place.
         self.replies: tuple[Finished, ...] = ()
@@ -215,8 +216,8 @@ _KIND_OF = {
 
 
 def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
-    """Returns the item for a header in the shared frame. Appends the header's value to `packed` if
-    answers can't share the value."""
+    """Returns the `_Item` that a frame stores for a header. Some values can neither be stored in
+    the frame nor be computed from `derived`. Such a value is appended to `packed`."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
     if name not in OWN:

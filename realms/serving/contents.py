@@ -210,9 +210,9 @@ def without_bytes(file: ResolvedFile) -> ResolvedFile:
 
 
 def _policy(found: Resolved, page: Page) -> Headers:
-    """Returns the security policy headers that the page adds to its host's policy. These headers
-    forbid scripts if another owner's code rendered the page. Without these headers, the other
-    owner's scripts would run at this realm's origin."""
+    """Returns the security policy headers that a page adds to its host's policy. If another owner's
+    code helped to render the page, the headers forbid all scripts, because that owner's scripts
+    must not run at this realm's origin. For any other page, returns no headers."""
     if not page.strangers:
         return ()
     owner = Realm.objects.filter(pk=found.realm_id).values("owner")

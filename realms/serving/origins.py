@@ -58,8 +58,9 @@ def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tupl
 def _is_own_host(host: str, realm_url: str) -> bool:
     """Returns whether a host is the realm's own host and not a shared host.
 
-    The host names of the public origin, of the admin and of this replica are shared. The port
-    doesn't matter, because cookies ignore ports.
+    The hosts of REALM_PUBLIC_ORIGIN, REALM_ADMIN_ORIGIN and REALM_REPLICA_ADDRESS are shared hosts.
+    A host that differs from a shared host only by its port is also a shared host, because cookies
+    ignore ports.
     """
     parts = urlsplit(realm_url)
     shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)

@@ -37,7 +37,8 @@ a { color: inherit; }
 
 
 def card(page: Page) -> str:
-    """Returns a card's page, or a notice if the card was never rendered without an error."""
+    """Returns a card's page. If the card has no HTML because every rendering has failed, returns a
+    notice."""
     if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
     head, body = page.html.get("head", ""), page.html.get("isolated", "")

@@ -89,8 +89,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # `Outbox.send` would send the same messages. Calling that coroutine would make a cache
-            # hit a few percent slower.
+            # A shortcut: for a small reply, `Outbox.send` sends exactly these two messages. A call
+            # of that coroutine would make a cache hit a few percent slower.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return

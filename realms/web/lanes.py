@@ -93,8 +93,9 @@ class Lanes:
     """The threads of this process, grouped by lane. Only one event loop may use an instance."""
 
     def __init__(self, threads: int) -> None:
-        """Creates `threads` threads for reads and as many for pinned reads. Creates half as many
-        threads for large reads, half as many for writes, and half as many for publishes."""
+        """Creates the threads of all lanes. Reads and pinned reads get `threads` threads each.
+        Large reads, writes and publishes get half of `threads` each, but at least one thread. Each
+        of the remaining lanes gets a fixed number of threads."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,

@@ -23,16 +23,18 @@ export async function define(
     try {
       refs.register(dependency, loader.exports(dependency));
     } catch {
-      // If the module needs this dependency, the module fails too, and its error is reported.
+      // If the module needs this dependency, the module fails too, and the module's error is
+      // reported.
     }
   }
   await loader.load(module, true);
   const failed = loader.failure(module);
   if (failed) {
-    // An import may have failed first. Imports that made other imports fail come first in the list.
+    // The module may have failed because one of its imports failed. `modules` lists dependencies
+    // first, so an error comes before the errors that it caused.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
-      // The line belongs to the module that threw, which may be another module.
+      // The document's line is a line of the document's module, which isn't always `each`.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

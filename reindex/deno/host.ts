@@ -3,9 +3,9 @@
  * answers.
  *
  * The host keeps the nonce, stdin and the time limit out of the sandbox, because card code must
- * never reach them. It passes tasks and results on as text. It exits when a card hangs. It also
- * exits when stdin is closed, so that it never outlives the process that started it. Each task gets
- * a new sandbox.
+ * never reach them. The host passes tasks and results on as text. Each task gets a new sandbox. The
+ * host process exits when a card hangs. The host process also exits when stdin is closed, so that
+ * it never outlives the process that started it.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";

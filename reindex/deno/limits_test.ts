@@ -1,4 +1,7 @@
-/** Tests card code that hangs: it ends its process, but the other cards are rendered. */
+/**
+ * Tests the limits of card code. If a card hangs, its process ends, and a new process renders the
+ * remaining cards.
+ */
 import * as assert from "./assert.ts";
 import {
   BLOG,

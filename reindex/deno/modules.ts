@@ -29,7 +29,11 @@ export class Modules {
     this.#failed = new Map(Object.entries(unavailable));
   }
 
-  /** Imports a module; `own` if the card itself needs it, not only a linked card. */
+  /**
+   * Imports a module. `own` is true for the module of the card that is being rendered, and for the
+   * module whose definitions are being built. `own` is false for all other modules, such as the
+   * module of a linked card.
+   */
   async load(module: string, own: boolean): Promise<void> {
     if (this.knows(module)) return;
     // If the time limit passes, the host reports the module that was announced last.

@@ -15,8 +15,8 @@ export const forLibrary: Record<string, Exports> = {
 };
 
 /**
- * The packages for card modules. They leave out Preact's `options`, which could change all
- * rendering, and everything that needs a browser.
+ * The packages for card modules. Preact's `options` is left out, because it could change the
+ * rendering of every card. Functions that need a browser are left out too.
  */
 export const forCards: Record<string, Exports> = {
   "preact": {

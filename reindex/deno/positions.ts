@@ -7,7 +7,8 @@ export interface Position {
 }
 
 /**
- * The start column of a piece of a generated line, and the line of its source; both count from 0.
+ * A piece of a generated line: the column at which the piece starts, and the source line from which
+ * the piece was made. Both numbers start at 0.
  */
 type Segment = [column: number, line: number];
 
@@ -35,8 +36,8 @@ export interface CallSite {
 const places = new WeakMap<Error, { module: string; line: number; column: number }>();
 
 /**
- * Stores the innermost call in a realm's module that led to an error. For each error, V8 reports
- * the calls that led to it only once.
+ * Stores the innermost call in a realm's module that led to an error. The call must be stored,
+ * because V8 reports the call stack of an error only once.
  */
 export function noteCalls(error: Error, sites: CallSite[]): void {
   for (const site of sites) {
@@ -50,7 +51,8 @@ export function noteCalls(error: Error, sites: CallSite[]): void {
 
 /** The position of an error, if it is known. */
 export function positionOf(error: Error): Position | undefined {
-  // Reading the stack makes V8 report the calls. The value may be forged, so it is ignored.
+  // When `stack` is first read, V8 reports the call stack, and `noteCalls` fills `places`.
+  // Card code may have forged the value of `stack`, so the value is ignored.
   void error.stack;
   const place = places.get(error);
   return place && original(place.module, place.line, place.column);
@@ -67,7 +69,7 @@ export function importPosition(module: string, specifier: string): Position | un
   }
 }
 
-/** The source position of a place in a module's code. Line and column count from 0. */
+/** The source position of a place in a module's code. `line` and `column` start at 0. */
 function original(module: string, line: number, column: number): Position | undefined {
   const map = MAP.exec(modules.get(module) ?? "");
   // A module without a source map is not transpiled.

@@ -2,12 +2,13 @@
  * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
  * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`,
- * and the `Task`, which goes to the sandbox unchanged. The host answers with lines
- * `\n<nonce><JSON of a Response>\n`. A `card` or `definitions` response is followed by another such
- * line: the JSON of a `Result`, as the sandbox wrote it. The reindex answers a `needs` response
- * with one line, a `Supply`. After `done` the reindex can keep the host: a line with a `Rest` makes
- * the host ready for another `Order` and task, in a new sandbox. The reindex ignores all other text
- * on stdout. Such text comes from card code, which doesn't know the nonce.
+ * and a `Task`. The host passes the `Task` to the sandbox unchanged. The host answers with lines
+ * `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response, the host also writes
+ * the line `\n<nonce><JSON of a Result>\n`. The host passes on a `Result` of the sandbox unchanged.
+ * The reindex answers a `needs` response with one line, a `Supply`. After `done` the reindex can
+ * use the host again: if the reindex writes a line with a `Rest`, the host starts a new sandbox for
+ * another `Order` and `Task`. The reindex ignores text on stdout that doesn't follow the nonce,
+ * because card code doesn't know the nonce.
  *
  * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a
  * replica's address, or holds a pin.
@@ -64,7 +65,10 @@ export interface Order {
   unavailable?: Record<string, ErrorDocument>;
 }
 
-/** Makes a host that is done start a new sandbox; the host answers `ready`. */
+/**
+ * A line on stdin after the host's `done`. It requests a new sandbox. When the new sandbox is
+ * ready, the host answers `ready`.
+ */
 export type Rest = Record<string, never>;
 
 /** The third line on stdin, for the sandbox. */

@@ -1,7 +1,7 @@
 /**
  * Tests that card code can't leave its sandbox or change other pages. Card modules make the
- * attempts of `sandbox_attempts.ts`. The tests check what the attempts got, and what a later card's
- * page shows.
+ * attempts of `sandbox_attempts.ts`. The tests check the outcomes of the attempts, and the pages of
+ * cards that are rendered after the attempts.
  */
 import * as assert from "./assert.ts";
 import { CHANGES, REFUSED, SPOIL, TEMPLATES } from "./sandbox_attempts.ts";
@@ -22,7 +22,10 @@ const HEAD = `
   import { Card, Embed, Markdown, formatDate, date, linksTo, markdown, string } from "@realm/base";
   import { Component, Fragment, h } from "preact";`;
 
-/** A module that runs the code `attempt` when it is loaded. Its card shows the value or error. */
+/**
+ * A module that runs the code `attempt` when the module is loaded. A card of the module shows `GOT`
+ * and the value of `attempt`, or `REFUSED` and the error of `attempt`.
+ */
 function tries(attempt: string): string {
   return `${HEAD} ${SPOIL}
     let outcome;
@@ -60,9 +63,9 @@ const later = doc("./later", "Later", {
 const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
 /**
- * Renders a card of each module in `modules`, and then a later card. The code of these modules
- * tries to leave the sandbox or to change the later card's page. Returns the outcomes of the
- * modules' cards, and the later page.
+ * Renders a card of each module in `modules`, and then the cards `later` and `two`. The modules'
+ * code tries to leave the sandbox or to change the pages of `later` and `two`. Returns `outcomes`,
+ * the results of the modules' cards, and `later`, the results of `later` and `two` as JSON.
  */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };
@@ -98,8 +101,8 @@ Deno.test("there are at least a hundred attempts of at least ten kinds", () => {
 Deno.test("the helpers detect a successful attempt and a changed page", async () => {
   const { outcomes } = await attempt([tries("return 1 + 1")]);
   assert.equal(shown(outcomes[0]), "GOT 2");
-  // Other modules can change a mutable object that a module exports. This affects only modules of
-  // one realm.
+  // Modules of one realm share a sandbox. A module can therefore change a mutable object that
+  // another module of the realm exports, such as `mood`.
   const spoils = tries(`const { mood } = await import("./later.js"); mood.now = "evil"`);
   assert.ok((await attempt([spoils])).later !== UNTOUCHED);
 });

@@ -4,8 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-#: The fields of a card type by name. A value is a type, an object of fields, or a list with one of
-#: these.
+#: The fields of a card type, keyed by name. A field with one value is described by a type or by a
+#: dictionary of fields. A field with several values is described by a list whose only item is a
+#: type or a dictionary of fields.
 Fields: TypeAlias = dict[str, Any]
 
 

@@ -107,8 +107,8 @@ def _swap(job: ReindexJob) -> None:
                 others.delete()
             else:
                 cursor.execute(sql.DELETE_REPLACED, named)
-                # Deletes rows that visitors never saw, of jobs that ended without showing their
-                # index.
+                # Earlier jobs may have ended before they could show their index. Visitors never saw
+                # the rows of these jobs, so the rows are deleted.
                 others.filter(current=False).delete()
             job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED

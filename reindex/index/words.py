@@ -1,9 +1,10 @@
 """Splits texts into words, for the index and for searches.
 
-Postgres itself would treat `north/south` as one word, and also a whole sentence without spaces. In
-this module, any character that is not a letter, mark or digit separates words. In scripts without
-spaces, each character is a word, and so is each pair of neighbouring characters. This needs no
-Postgres extension such as pg_trgm, which the embedded Postgres lacks.
+Postgres itself would treat `north/south` as one word. In scripts without spaces, Postgres would
+treat a whole sentence as one word. In this module, any character that is not a letter, mark or
+digit separates words. In scripts without spaces, each character is a word, and each pair of
+neighbouring characters is also a word. This module needs no Postgres extension such as pg_trgm,
+because the embedded Postgres lacks pg_trgm.
 """
 
 import re
@@ -43,8 +44,8 @@ _parting = _Parting()
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of a text: `spaced` in order, and `runs` of characters of scripts without
-    spaces."""
+    """The words of a text. `spaced` lists the words in scripts with spaces, in the order of the
+    text. `runs` lists the unbroken sequences of characters in scripts without spaces."""
 
     spaced: list[str]
     runs: list[str]
@@ -97,8 +98,8 @@ def ts_query(text: str) -> str:
 
 
 def _wanted(words: _Words) -> str:
-    """Returns a `to_tsquery` condition that requires all of the words. Words that are separated by
-    spaces must follow each other."""
+    """Returns a `to_tsquery` condition that requires all of the words. The words in `spaced` must
+    follow each other."""
     parts = [" <-> ".join(f"'{word}'" for word in words.spaced)] if words.spaced else []
     for run in words.runs:
         parts += [f"'{run[at : at + 2]}'" for at in range(max(1, len(run) - 1))]

@@ -107,12 +107,12 @@ def start_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
-    """Ends a lease. With `rest`, no worker can take the next lease before that time has passed. The
-    caller has locked the row."""
+    """Ends a lease. If `rest` is set, workers can take the next lease only after `rest` has passed.
+    The caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # Until `rest` has passed, the row looks leased because of `lease_until`, so the worker's name
-    # is cleared.
+    # With `rest`, `lease_until` is in the future although no worker has the lease. Without a name,
+    # the admin doesn't show the row as the work of a worker.
     work.worker = ""
     work.save()
 

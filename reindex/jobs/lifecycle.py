@@ -40,8 +40,8 @@ from reindex.reading.pins import UNREADABLE_GENERATION
 MAX_SOUGHT = 500
 #: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
-#: The smallest number of cards for which starting a process is worthwhile. Starting a process takes
-#: longer than rendering fewer cards.
+#: The smallest number of cards for which starting a process is worthwhile. With fewer cards,
+#: starting the process takes longer than rendering the cards.
 WORTH_A_PROCESS = 250
 
 
@@ -89,9 +89,10 @@ def lease_job(job_id: int) -> ReindexJob | None:
 
 
 def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Stores which realms a job is about to read, and on which realms' published addresses the job
-    depends. If such a realm or address changes later, `enqueue` makes another job follow. Does
-    nothing if the caller has lost the lease."""
+    """Stores `pins`, the realms that a job is about to read, and `addresses`, the published
+    addresses on which the job depends. If a realm in `pins` or an address in `addresses` changes
+    later, `enqueue` arranges for another job to run after this job. Does nothing if the caller has
+    lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
@@ -101,10 +102,10 @@ def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str
 def create_batches(
     leased: ReindexJob, plan: Plan, *, lease_first: bool = False
 ) -> list[ReindexBatch]:
-    """Divides a queued job's files into batches and returns the batches. If the plan has no files,
-    shows the new index at once and returns no batches. Also returns no batches if the caller has
-    lost the lease or the job is no longer queued. If `lease_first` is true, the caller gets the
-    lease of the first batch."""
+    """Divides a queued job's files into batches and returns the batches. If `lease_first` is true,
+    the caller gets the lease of the first batch. If the plan has no files, shows the new index at
+    once and returns an empty list. If the caller has lost the lease or the job is no longer queued,
+    changes nothing and returns an empty list."""
     size = _batch_size(len(plan.paths))
     # Without batches, the transaction shows the new index to visitors, so it must reach the disk.
     with bookkeeping() if plan.paths else transaction.atomic():
@@ -173,8 +174,8 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Makes another job follow a job, because a realm changed while the job was pinning the
-    realm."""
+    """Arranges for another job to run after a job, because a realm changed while the job was
+    pinning the realm."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )

@@ -119,8 +119,8 @@ def _dependents(
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # This query runs after the jobs were locked. If the lock waited for a job that swapped its
-    # index in, the query finds the new index.
+    # The caller has locked the jobs. The caller may have waited for a transaction that showed a new
+    # index. This query runs after the wait, so it finds the new index.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue
@@ -195,7 +195,8 @@ def _enqueue(work: Work) -> None:
 
 
 def _enqueue_dependent(job: ReindexJob) -> None:
-    """Makes another job follow `job`. If `job` has failed, the following job is queued at once."""
+    """Arranges for another job to run after `job`. If `job` has failed, queues the next job at
+    once."""
     job.next_generation = max(job.generation, job.next_generation or 0)
     job.save(update_fields=["next_generation"])
     if job.status == Status.FAILED:

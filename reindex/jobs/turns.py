@@ -6,8 +6,8 @@ and definitions that have waited for PATIENCE rank equal with published realms. 
 who has used the least worker time lately, and then the oldest piece.
 
 So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
-Leased pieces end soon: when an owner with fewer workers waits, the worker of a batch gives back the
-cards that it has not rendered (`Turn`).
+A batch may be long. If an owner with fewer workers waits, a worker ends its batch early, and the
+unrendered cards become new batches (`Turn`).
 """
 
 import time
@@ -25,7 +25,8 @@ from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
 #: Drafts and definitions come after published realms until they have waited this long.
 PATIENCE = timedelta(seconds=10)
-#: Worker time that an owner used this long ago counts half.
+#: The half-life of the worker time that an owner has used. After each half-life, the used time
+#: counts half as much.
 HALF_LIFE = timedelta(seconds=60)
 #: The minimum length of a turn, even if other owners wait, because starting a prerenderer takes
 #: most of a second.

@@ -77,9 +77,9 @@ class _Known:
         self._add_level()
 
     def supply(self, urls: list[str]) -> Message:
-        """Returns the documents that the rendering of a card requests. If one card needs the next
-        level of links, the other cards of the batch probably need it too. So the next level is read
-        for all cards at once."""
+        """Returns the documents at `urls`, which a process requests while it renders a card. If one
+        card needs the next level of links, the other cards of the batch probably need that level
+        too. So the next level is read for all cards at once, and is returned too."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -187,8 +187,9 @@ class _Group:
 
     batch: _Batch
     strangers: Strangers
-    #: Cards that turned out to need code of realms outside `strangers`. The value of a card has
-    #: `strangers` and the further realms. Another group renders the card.
+    #: The cards that need code of realms outside `strangers`. Another group renders these cards.
+    #: Each card is mapped to the realms whose code that group may load: the realms in `strangers`
+    #: and the further realms that the card needs.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
     #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the
@@ -318,8 +319,9 @@ class _Group:
         return self.batch.strangers(self.batch.known.modules[module]) <= self.strangers
 
     def _source(self, url: str, card: str) -> dict[str, Message]:
-        """Returns the sources of a module that a sandbox requests, and of all the module's imports.
-        If this group may not load them, refuses the import and moves the card to another group."""
+        """Returns the sources of a module that a sandbox requests, and the sources of all the
+        module's imports. If the module needs code that this group may not load, returns an error
+        for the module and moves the card to another group."""
         realms = self.batch.strangers(self.batch.reader.realms_of([url]))
         if not realms <= self.strangers:
             self.moved[card] = self.strangers | realms

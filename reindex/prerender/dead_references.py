@@ -1,7 +1,8 @@
 """Finds dead references: images and links to missing files, in cards and in `realm.json`.
 
-A realm's manifest lists its files at the pinned generation. Only references into realms that the
-job reads and to the server's own origin are checked. Other web addresses are never requested.
+A realm's manifest lists its files at the pinned generation. A reference is checked only if it leads
+to a realm that the job reads or to the server's own origin. Other web addresses are never
+requested.
 """
 
 from collections.abc import Iterable

@@ -6,8 +6,10 @@ cards has hung. When the job has lost twice as much, it skips all remaining card
 
 A hanging card or module is stored with a hash of its content and of everything that it imports. For
 a day, or until the hash changes, later jobs report the stored error instead of running the code.
-Harmless cards exceed their limit too if a process is stopped or gets no processor time. So a card
-or module counts as hanging only if the process was busy meanwhile, or if it hung in two jobs.
+Harmless cards exceed their limit too if a process is stopped or gets no processor time. So the job
+also measures the processor time of the process. If the process used a processor for more than half
+of the real time, the card or module counts as hanging at once. Otherwise the card or module counts
+as hanging only after it has exceeded its limit in two jobs.
 """
 
 import hashlib
@@ -103,8 +105,8 @@ class LostTime:
     _known_cards: dict[str, Document] = field(default_factory=dict)
     #: The card that was answered last, and the real and processor time that it took.
     _last: tuple[str | None, float, float] = (None, 0, 0)
-    #: The number of the part to which each card belongs, after a process died and its cards were
-    #: divided.
+    #: When a process dies, its unrendered cards are divided into parts, which are rendered
+    #: separately. Each of these cards is mapped to the number of its part.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -110,7 +110,8 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         sources: dict[str, Message] = {}
         for url in needs["modules"]:
             reached = reader.reached(url)[0]
-            # The import wasn't known before the build, and the definitions depend on it.
+            # The import becomes known only during the build. A change of the imported module, or of
+            # a module that it imports in turn, has to invalidate the definitions too.
             late.update(reached)
             if reader.realms_of([url]) <= realms:
                 sources |= {each: reader.source(each) for each in sorted(reached)}

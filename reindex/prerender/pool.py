@@ -23,7 +23,7 @@ MAX_WAITING = 2
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A prerenderer that waits for a task, and the timer that ends it."""
+    """An idle prerenderer, and the timer that ends the prerenderer if no task comes."""
 
     host: Host
     timer: threading.Timer

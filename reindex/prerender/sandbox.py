@@ -107,13 +107,13 @@ class _Talk:
             raise SandboxDied("the prerenderer ended before it took its task") from error
         finally:
             watch.stop()
-        # V8 aborts when it runs out of memory, and the kernel kills: both end with a signal.
+        # A process that is out of memory ends with a signal: V8 aborts it, or the kernel kills it.
         guess = ", most likely for lack of memory" if process.wait() < 0 else ""
         raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """Yields the lines that begin with the nonce, without the nonce, and their lengths. Cuts
-        lines that are too long."""
+        """Yields each line that begins with the nonce, as a pair: the line without the nonce, and
+        the line's length. If a line is too long, yields its beginning and its full length."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()
@@ -129,7 +129,8 @@ def _read(line: bytes) -> Message:
     """Parses one message, and replaces characters that Postgres can't store."""
     try:
         message = _decode(line.decode())
-        # JSON escapes characters that can't be stored. Nearly every message has no such escape.
+        # In JSON, the characters that Postgres can't store are escaped. A message without these
+        # escapes stays as it is.
         if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)
     except (ValueError, RecursionError) as error:

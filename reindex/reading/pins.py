@@ -25,9 +25,9 @@ PIN_SECONDS = 3600
 PIN_STEP_SECONDS = 600
 #: The generation that a job records for a realm that it may not read.
 UNREADABLE_GENERATION = 0
-#: The reader in a pin that may open public realms only. No user's key has this value.
+#: A pin with this reader opens public realms only. No user's key has this value.
 EVERYONE = "*"
-#: The reader in a pin with which a job reads the realm that it renders. Such a pin needs no user's
+#: A pin with this reader lets a job read the realm that the job renders. The pin needs no user's
 #: rights: it is valid while the realm exists.
 ITSELF = ""
 

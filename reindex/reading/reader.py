@@ -300,13 +300,14 @@ class Reader:
         return order
 
     def missing(self, url: str) -> list[str]:
-        """Returns the URLs of missing modules that importing a module would request."""
+        """Returns the URLs from `reached(url)` at which there is no module."""
         reached, _ = self.reached(url)
         return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Returns every URL that importing a module requests, including URLs of missing modules.
-        Also returns whether the set of URLs is certainly complete."""
+        """Returns the URLs of a module and of all its direct and indirect imports, before and after
+        redirects. URLs of missing modules are included. Also returns whether the set of URLs is
+        certainly complete."""
         requested: set[str] = set()
         complete = True
         stack = [url]

@@ -81,8 +81,9 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """Returns the URL of the card to which a URL without a query leads, in one spelling. The URL of
-    a folder becomes the URL of its `index`. `resolveCardURL` of the card library does the same."""
+    """Returns the URL of the card to which a URL leads. The result is the same for all escapings of
+    the path. The URL of a folder becomes the URL of the folder's `index`. `url` has no query.
+    `resolveCardURL` of the card library does the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"

@@ -53,8 +53,8 @@ class Parsed:
     odd: bool
 
     def check(self) -> None:
-        """Raises BrokenDocument for the first duplicate key, number that JavaScript can't hold, or
-        value that nests too deep."""
+        """Raises BrokenDocument for the document's first fault. A fault is a duplicate key, a
+        number that JavaScript can't hold, or nesting deeper than MAX_DEPTH."""
         # A text with at most MAX_DEPTH brackets can't nest too deep.
         brackets = self.text.count("{") + self.text.count("[")
         if self.odd or brackets > MAX_DEPTH:
@@ -111,7 +111,7 @@ def _decoded(data: bytes, path: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         before = data[: error.start].decode()
-        why = f"is not UTF-8: the byte 0x{data[error.start]:02x} is no part of a character here"
+        why = f"is not UTF-8: the byte 0x{data[error.start]:02x} is invalid at this position"
         raise BrokenDocument(path, why, before, len(before)) from error
 
 

@@ -155,8 +155,8 @@ class Author(Client):
         return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
 
     def delete(self) -> None:
-        """Deletes the source realm that is published, and creates it again. The deletion also
-        deletes its published realms."""
+        """Deletes the source realm that is published, and creates it again. The server also deletes
+        every realm that is published from the source realm."""
         source = self.site.source
         document = {"data": {"type": "realm", "id": source}}
         self._server("delete", source, "_delete-realm", document)

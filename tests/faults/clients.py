@@ -60,14 +60,14 @@ def file(path: str, mark: str) -> bytes:
 @dataclass
 class Site:
     """One author's realms: two source realms, and their published realms. One source realm is
-    published at the author's host. At times a source realm is also published at `inner`, a URL
-    below that host."""
+    published at the author's host. Sometimes a source realm is also published at `inner`, a URL
+    below the author's host."""
 
     user: str
     #: The index in `sources` of the source realm that is published.
     shown: int = 0
-    #: The newest acknowledged generation of each realm, by URL. `recent` has the last 8 realms and
-    #: generations in order.
+    #: The newest acknowledged generation of each realm, by URL. `recent` has the realms and
+    #: generations of the last 8 acknowledgements, in order.
     known: dict[str, int] = field(default_factory=dict)
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -86,7 +86,8 @@ class Site:
 
     @property
     def inner(self) -> str:
-        """The URL below the published realm at which a second realm is published at times."""
+        """The URL of the inner realm, which authors publish and unpublish during a campaign. This
+        URL is below `published`."""
         return f"{self.published}deep/"
 
     @property

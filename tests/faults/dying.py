@@ -52,8 +52,8 @@ def _die_at(step: str) -> None:
 
 
 def main(step: str, source: str, published: str) -> None:
-    """Publishes a realm, and kills the process at the step. Publishes to the end if the step is
-    unknown."""
+    """Publishes a realm, and kills the process at the step. If the step is unknown, completes the
+    publish and doesn't kill the process."""
     import django
 
     django.setup()

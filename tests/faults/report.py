@@ -15,8 +15,8 @@ from tests.faults.judge.checker import Violation
 from tests.faults.judge.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
-#: The part of the history to print with a violation: the last lines of the last seconds before the
-#: read.
+#: A violation is printed with the history of the AROUND seconds before the read. If this history
+#: has more than SHOWN_LINES lines, only the newest lines are printed.
 AROUND = 3.0
 SHOWN_LINES = 25
 

@@ -1,4 +1,4 @@
-"""Runs a short fault campaign. `script/faults --seconds 600` runs a longer one."""
+"""Runs a short fault campaign. For a longer campaign, run `script/faults --seconds 600`."""
 
 import subprocess
 import sys

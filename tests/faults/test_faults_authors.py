@@ -9,8 +9,8 @@ from tests.faults.judge.history import History, Operation
 
 
 class Alone(Author):
-    """An author without replicas. All requests succeed, and at the request `stops_at` the author is
-    asked to stop."""
+    """An author without replicas, whose requests all succeed. `stops_at` names a request, such as
+    `write label.ts`. When the author sends this request, the author is asked to stop."""
 
     def __init__(self, stops_at: str) -> None:
         self.asked: list[str] = []

@@ -47,8 +47,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Announced(Notification):
-    """A notification that was sent. `generation` is the page's generation that it announces; 0 if
-    the page hasn't changed."""
+    """A notification that was sent. `generation` is the page's new generation; 0 if the page hasn't
+    changed."""
 
     generation: int = 0
 

@@ -2,10 +2,10 @@
 
 The test uses the real database and a real LISTEN connection. The state machine changes realms and
 records the expected content of each generation. Before any statement of a change, the process may
-be killed or its database connection terminated. The process may also be killed right after the
-commit. In each case, notifications are sent for exactly the committed changes. Each realm has
-either its complete old content or its complete new content. The needed reindex jobs are in the
-table.
+be killed, or its database connection may be terminated. The process may also be killed right after
+the commit. In each case, notifications are sent for exactly the committed changes. Each realm has
+either its complete old content or its complete new content. Each published realm has an unfinished
+reindex job for the realm's newest generation.
 """
 
 from collections.abc import Callable, Iterator
@@ -289,7 +289,8 @@ class Publishing(RuleBasedStateMachine):
             yield
             return
         if end.how == "after the commit":
-            # A process that is killed right after its commit moves no board and sends no message.
+            # A process that is killed right after its commit doesn't run its commit hooks. The
+            # hooks would move slots of the board and send the Celery message.
             with patch.object(connection, "run_and_clear_commit_hooks", lambda: None):
                 yield
             connection.run_on_commit.clear()

@@ -224,8 +224,8 @@ export class Hub extends Post { static isolated = () => <p>{shown({ card: { name
 def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """The type of Eve's card is a URL with a backslash that leads to Ada's module. This module
-    loads Eve's code."""
+    """The type of Eve's card is a URL with backslashes. JavaScript resolves this URL to Ada's
+    module `fan.tsx`, and `fan.tsx` imports Eve's code."""
     eve = Realm.objects.get(url=EVE)
     fan = f'import {{ Person }} from "{EVE}person.tsx"; export class Fan extends Person {{}}'
     make.write_paths(site, {"fan.tsx": fan.encode()})
@@ -386,8 +386,8 @@ def test_a_turn_that_ends_keeps_all_rendered_cards(
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 
-    # With this setting, the worker checks after each card and before each request whether others
-    # wait.
+    # With LOOK_SECONDS = 0, the worker checks after each card and before each request whether its
+    # turn is over.
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0)
     monkeypatch.setattr(turns.Turn, "is_over", others_wait)
     monkeypatch.setattr(cards, "checked_card", counted)

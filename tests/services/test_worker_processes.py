@@ -27,8 +27,8 @@ WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
-    """Yields the broker URL `""`, which stands for the broker in files. This broker needs no
-    service."""
+    """Yields an empty broker URL. Without a broker URL, Celery keeps its messages in files, so the
+    test needs no broker service."""
     return nullcontext("")
 
 

@@ -33,8 +33,8 @@ TIMEOUT = 40
 
 
 class _Handler(WSGIRequestHandler):
-    """Handles requests without a log. Like granian, passes PATH_INFO percent-decoded, as
-    Latin-1."""
+    """Handles requests, and writes no log. Like granian, percent-decodes the request's path and
+    passes the result in PATH_INFO as Latin-1."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -63,7 +63,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 @dataclass(frozen=True)
 class Web:
-    """Sends requests to the test's server, which serves all realms. Requests name public URLs."""
+    """Sends requests to the test's server, which serves all realms. The methods take public URLs,
+    and send the URL's host in the Host header."""
 
     port: int
 
@@ -171,7 +172,7 @@ def _forget() -> None:
 
 def vouch() -> None:
     """Makes the board live for a minute, as a sidecar does, so that requests are answered from
-    caches. Only changes that this process makes move the board."""
+    caches. Without a sidecar, the board's slots move only for changes that this process commits."""
     local_board().go_live(now_ns() + 60_000_000_000)
 
 

@@ -22,8 +22,9 @@ POLL_SECONDS = 0.2
 class Command(BaseCommand):
     help = (
         "Clears the cached files, modules and definitions of one realm or of all realms on every "
-        "replica, purges shared caches, and prints the answer of each. Realms stay available, and "
-        "the caches fill again. The exit status is 1 if a replica or a cache doesn't confirm."
+        "replica, and purges shared caches. Prints the answer of each replica and of each shared "
+        "cache. Realms stay available, and the caches fill again. The exit status is 1 if a "
+        "replica or a shared cache doesn't confirm."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -37,7 +37,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--counters",
             action="store_true",
-            help="list all generations, also of definitions, with the time and cause of each raise",
+            help="list the generation counters of realms and definitions, with the time and the "
+            "cause of each counter's last increase",
         )
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")

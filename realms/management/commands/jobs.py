@@ -35,7 +35,7 @@ class Command(BaseCommand):
         with command_errors():
             if options["job"] is None:
                 if options["retry"] or options["cancel"]:
-                    raise CommandError("name the job to retry or cancel by its number")
+                    raise CommandError("--retry and --cancel require the number of a job")
                 self._list(options)
             else:
                 self._one(options)

@@ -17,9 +17,10 @@ from reindex.models import IndexHead
 
 class Command(BaseCommand):
     help = (
-        "Lists all realms. Published realms follow their source realm. Each row shows the number "
-        "of files (for a published realm, the published generation of its source), the realm's "
-        "generation, the generation of its pages, and the generation that each replica has applied."
+        "Lists all realms. Published realms follow their source realm. Each row shows the realm's "
+        "generation, the generation of its pages, and the generation that each replica has "
+        "applied. The column 'files' shows the number of files; for a published realm, the column "
+        "shows the published generation of the source realm."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -3,8 +3,9 @@ journalctl command.
 
 The tests boot a new Debian (`tests/support/runbooks/machine.py`) and follow
 docs/operations/three-hosts.md on it. `tests/support/runbooks/one_machine.py` has the steps that
-differ from the page. Then the tests run the commands of the other pages. All tests take three
-minutes on two quiet cores; installing Debian's packages takes half of this time. The tests need
+differ from the page. Then the tests follow docs/operations/upgrade.md, and run the systemctl
+and journalctl commands of docs/operations/troubleshooting.md. Together the tests take three minutes
+on two quiet cores. Installing Debian's packages takes half of the three minutes. The tests need
 root, the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
 """
 
@@ -27,7 +28,8 @@ pytestmark = [
 REPLICA = ("realms-web", "realms-sidecar", "realms-worker")
 UNITS = (*REPLICA, "realms-balance")
 READY = "curl --silent --fail http://10.0.0.12:8000/_readiness"
-#: Maps each command that shows a state or a log to words of its output when nothing is wrong.
+#: The documented commands that show a state or a log. Each value is a text that the command's
+#: output contains when nothing is wrong.
 SHOWS = {
     "systemctl status realms-web": "Active: active (running)",
     "systemctl status realms-worker": "Active: active (running)",

@@ -24,7 +24,8 @@ HEADS = ("script/demo", "export", "mkdir", "cat", "sed", ".venv/bin/")
 
 @contextmanager
 def demo(clone: Clone, command: str, log: Path) -> Iterator[int]:
-    """Runs the server that `command` of the page starts. Yields the server's port."""
+    """Starts the server with `command`, a command of the tutorial. Yields the server's port. Stops
+    the server at the end."""
     (port,) = free_ports(1)
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -35,7 +35,8 @@ pytestmark = [
 ]
 
 PUBLISHED = "http://ada.localhost:4201/"
-#: How long a page may take to show a report of a sidecar, or that a report is missing.
+#: The maximum time until a page shows a change. Some changes show only when a sidecar has sent its
+#: next report, or when the report is overdue.
 SHOWN_MS = 60_000
 WIDTHS = (1440, 390)
 

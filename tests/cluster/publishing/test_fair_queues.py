@@ -77,7 +77,7 @@ def busy() -> int:
 
 
 def innocent(owner: Any) -> Realm:
-    """Makes a source realm with five cards. The user ada owns it."""
+    """Makes a source realm of the user ada, with five harmless cards."""
     files = {f"c{i}.json": make.card("./plain", "Plain", title=f"card {i}") for i in range(5)}
     return make.source("http://localhost:4201/ada/site/", owner, {"plain.tsx": PLAIN, **files})
 

@@ -73,8 +73,8 @@ export class Plain extends Card {
 
 @pytest.fixture
 def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
-    """Yields two replicas and a worker with another data folder, after the site's first edition is
-    published and indexed."""
+    """Runs two replicas, which share a data folder, and a worker with a data folder of its own.
+    Publishes the site's first edition, and yields the fleet when the edition is indexed."""
     sync_base_realm()
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()

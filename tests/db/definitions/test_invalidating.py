@@ -85,8 +85,8 @@ def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
 
 
 def test_every_replica_is_notified_of_a_clear() -> None:
-    """Clearing a module with all its spellings, a realm, or all definitions sends one notification
-    each."""
+    """Clearing a realm, invalidating a module and clearing all definitions send one notification
+    each. The notification of a module names all spellings of the module's URL."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)

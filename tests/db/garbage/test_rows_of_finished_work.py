@@ -21,7 +21,7 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def job(status: str, days: float, **more: Any) -> ReindexJob:
-    """Makes a job with one batch that ended `days` ago."""
+    """Makes a job that ended `days` days ago. The job has one batch, which is done."""
     ended = timezone.now() - timedelta(days=days)
     made = ReindexJob.objects.create(
         realm_url=PAGE, generation=1, status=status, finished_at=ended, **more

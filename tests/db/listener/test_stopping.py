@@ -12,8 +12,7 @@ from tests.support.gates import PATIENCE, in_thread
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_live
 from tests.support.servers.proxy import proxy
 
-# All tests share one database. Tests that write rows use the fixture `source`, which empties the
-# database after the test.
+# The tests in this file write no rows, so they use no fixture that empties the database afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 

@@ -77,7 +77,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def elect(*keys: int) -> None:
-    """Stores that another process is elected for an hour."""
+    """Writes election rows that name another process as elected for the next hour."""
     until = timezone.now() + timedelta(hours=1)
     Election.objects.bulk_create(Election(key=key, holder=1, lease_until=until) for key in keys)
 

@@ -1,5 +1,5 @@
-"""Runs pairs of operations concurrently. The second operation starts after each step of the first
-in turn.
+"""Runs pairs of operations concurrently. A pair runs several times, and in each run the second
+operation starts after a different step of the first operation.
 
 Postgres ends a deadlock with an error, so the tests only check that both operations end.
 """
@@ -52,7 +52,7 @@ def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
 
 def interleave(first: Callable[[], object], second: Callable[[], object], number: int) -> bool:
     """Runs the second operation after `number` steps of the first operation. Returns False if the
-    first operation has fewer steps."""
+    first operation has fewer than `number` steps."""
     gate = Gate()
 
     def run() -> int:

@@ -64,7 +64,7 @@ def made_job(**more: Any) -> ReindexJob:
 
 
 def made_batches(*names: str, attempts: int = 1, **more: Any) -> list[ReindexBatch]:
-    """Makes batches of one card each, of one job, whose leases have expired."""
+    """Makes one job with a batch for each name. Each batch has one card and an expired lease."""
     job = made_job(**{"status": "rendering", "lease_until": None, **more})
     lease = {"lease_until": timezone.now() - PAST, "lease_number": 1, "attempts": attempts}
     return ReindexBatch.objects.bulk_create(

@@ -183,8 +183,9 @@ class _Judged:
             self._broken("P3", "it is said not to be published")
 
     def _by_which(self) -> Read:
-        """Returns the read with the realm and path that really answered. An inner realm hides the
-        files of the outer realm, so a different realm may answer."""
+        """Returns the read with `realm` set to the realm that answered, and `path` set to the path
+        within that realm. An inner realm hides files of the outer realm, so the realm that answered
+        may not be the requested realm."""
         read, truth = self._read, self._truth
         if read.pin == "at" or read.answered is None:
             return read

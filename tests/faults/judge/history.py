@@ -41,7 +41,7 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation for which rendering failed; the answer is then the last page that was
+    #: The generation for which rendering failed. If it is set, the answer is the last page that was
     #: rendered.
     failed_at: int | None = None
     #: The realm that answered. It may be an inner or outer realm of the requested realm.
@@ -62,7 +62,7 @@ class Operation:
     path: str = ""
     mark: str = ""
     end: float = 0.0
-    #: The status of the answer; 0 if there was no answer. Then the outcome is unknown.
+    #: The status of the answer. 0 means that there was no answer, so the outcome is unknown.
     status: int = 0
     generation: int | None = None
     said: str = ""

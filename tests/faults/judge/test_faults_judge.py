@@ -57,10 +57,11 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: The commits, each with its time in seconds. The source realm gets the old label at 10. The label
-#: is published at 20, and its index is swapped in at 25. The new label is written at 30, published
-#: at 40 and indexed at 45. From 70 to 80 the source realm is also published at an inner URL, which
-#: is private from 75 on. At 100 the outer published realm is unpublished.
+#: The commits, each with its time in seconds. At 10 s the source realm gets the old label. At 20 s
+#: the old label is published, and at 25 s its index is swapped in. At 30 s the source realm gets
+#: the new label. At 40 s the new label is published, and at 45 s its index is swapped in. From 70 s
+#: to 80 s the source realm is also published at an inner URL. At 75 s the inner realm becomes
+#: private. At 100 s the outer published realm is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),

@@ -69,7 +69,8 @@ class To(StrEnum):
     SERVED = "served"
     #: One host of each kind.
     KINDS = "kinds"
-    #: All hosts, in all spellings, for every realm.
+    #: All hosts, including unusual spellings of host names. If the request's path has a placeholder
+    #: for a realm, the request is sent for every realm.
     ALL = "all"
 
 

@@ -220,7 +220,7 @@ def test_a_definition_page_says_why_a_build_failed(built: Definition) -> None:
 def test_a_rebuild_of_definitions_of_one_reader_is_refused(built: Definition) -> None:
     Definition.objects.update(scope="realm-auth", reader="1 x")
     root = browser("root", "view_definition", "clear_realm")
-    assert "Not done: only a request of a reader can build" in words_of(rebuild(root, built))
+    assert "Not done: only requests by a reader can build" in words_of(rebuild(root, built))
     assert Definition.objects.exists()
     assert not WantedDefinitions.objects.exists()
 

@@ -208,8 +208,8 @@ def test_a_cleared_realm_moves_one_key_on_a_peer(
 def test_invalidated_definitions_move_each_key_once_on_a_peer(
     peer: tuple[Listener, CountingBoard],
 ) -> None:
-    """Invalidating a module with its spellings, a realm, or all definitions moves each affected key
-    once."""
+    """The test drops the definitions of a module, of a realm, and of all realms. A module has one
+    key for each spelling of its URL."""
     listener, board = peer
     realm, stem = "http://localhost:4201/ada/site/", MODULE.removesuffix(".tsx")
     spellings = [stem + extension for extension in ("", ".tsx", ".ts", ".jsx", ".js")]

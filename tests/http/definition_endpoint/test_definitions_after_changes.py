@@ -1,4 +1,4 @@
-"""`_definition` answers change with the files that a module is made from."""
+"""Tests which changes of files change the definitions that `_definition` returns."""
 
 from typing import Any
 

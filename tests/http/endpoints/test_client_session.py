@@ -70,7 +70,7 @@ def client(web: Web, owner: Any) -> Client:
     assert json.loads(made.text)["data"]["id"] == REALM
     again = client.ask("POST", f"{ORIGIN}/_create-realm", client.server, body=create)
     assert again.status == 400
-    # The client parses the message: that the realm exists, and its URL.
+    # From this message, the client learns that the realm already exists, and reads the realm's URL.
     found = re.search(r"'(.+?)' already exists", json.loads(again.text)["errors"][0])
     assert found is not None
     assert found[1] == REALM

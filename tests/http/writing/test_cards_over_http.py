@@ -97,7 +97,8 @@ def test_a_card_has_an_etag_of_its_content(web: Web, source: Realm, ada: dict[st
 def test_a_published_card_that_cannot_be_rendered_returns_its_error(web: Web, shown: Realm) -> None:
     answer = web.get(f"{SITE}broken", CARD)
     (error,) = json.loads(answer.body)["errors"]
-    # The card exists, so its status isn't 404, even if the error's status is.
+    # The stored error has the status 404, because a module is missing. But the card itself exists,
+    # so the answer must not be a 404.
     assert answer.status == error["status"] == 500
     assert (error["title"], error["message"]) == ("Module not found", "no ./post")
     assert error["meta"] == {"causes": ["gone"]} and error["id"] == f"{SITE}broken"

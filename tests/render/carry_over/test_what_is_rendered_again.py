@@ -73,7 +73,7 @@ def test_a_changed_module_renders_every_card_that_imports_it(
     make.write(site, common__ts=b'export const suffix = "?";')
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
-    # A new file with an extension that comes first replaces the module.
+    # Now the import of "./common" finds common.tsx, because `.tsx` is tried before `.ts`.
     make.write(site, common__tsx=b'export const suffix = "...";')
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}

@@ -17,7 +17,8 @@ from tests.support.web import ORIGIN, Web
 
 # --- Requests that get a page ------------------------------------------------------------------
 
-#: Accept headers of browsers, of link previews and command-line tools, and rare ones.
+#: Accept headers that get a page: headers of browsers, link previews and command-line tools, and
+#: some unusual headers.
 TAKE_PAGES = (
     BROWSER, "*/*", None, "", "text/*", "text/html;q=0.5", "text/html; charset=utf-8", "TEXT/HTML",
     "text/css,*/*;q=0.1", "application/json, text/plain, */*", "image/*, text/html;q=0.1",

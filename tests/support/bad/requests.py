@@ -32,8 +32,8 @@ def soon() -> int:
 
 
 def minted(name: str, realm_url: str | None = None, permissions: list[str] | None = None) -> str:
-    """Returns a token like those that a client with the server's seed signs itself. The token's
-    `iat` is later than the creation of every test account."""
+    """Returns a signed token for the user `name`. Any client that has the server's seed can make
+    this token. The token's `iat` is later than the creation of every test account."""
     claims: dict[str, Any] = {"user": f"@{name}:localhost", "iat": soon(), "exp": soon()}
     if realm_url is not None:
         claims |= {"realm": realm_url, "permissions": permissions}
@@ -60,7 +60,8 @@ class Case:
 
     @property
     def at_server(self) -> bool:
-        """Whether the request is for an endpoint of the server, whose errors are bare strings."""
+        """Whether the request is for a server endpoint. Errors of server endpoints are plain
+        strings."""
         path = self.url.removeprefix(f"{ORIGIN}/")
         return path.startswith("_") and not path.startswith("_at/")
 

@@ -22,7 +22,7 @@ def count(source: Realm, number: int) -> int:
 
 
 def shown(answer: Any) -> int:
-    """Returns the number that the file at `URL` contains in an answer."""
+    """Parses an answer that has the file at `URL` as its body. Returns the number in the file."""
     return int(answer.text.split("=")[1].split(";")[0])
 
 
@@ -66,8 +66,8 @@ class Reader:
 
 
 def wait_for_hits(replica: Replica, number: int) -> None:
-    """Waits until both web workers answer from their caches. Fails if the file in an answer
-    contains a number other than `number`."""
+    """Waits until both web workers answer from their caches. Fails if an answer contains a number
+    other than `number`."""
 
     def hits() -> bool:
         answers = replica.each_worker(URL).values()

@@ -23,7 +23,7 @@ CALLERS = (
 
 def row(text: str) -> tuple[str, ...]:
     """Splits a row of a table into the expected status for each kind of caller. `ok` stands for the
-    status in the route's entry."""
+    status that the `Route` has for the kind of realm."""
     cells = tuple(text.split())
     assert len(cells) == len(CALLERS), text
     return cells
@@ -38,7 +38,8 @@ OWN = row("                  401    403      403    403   ok    ok       403    
 ANY_ACCOUNT = row("          401    ok       ok     ok    ok    ok       ok      401   401 401 401")
 OPERATORS = row("            401    403      403    403   403   ok       403     401   401 401 401")
 
-#: The row that applies to a route, by the permission that the route needs and by the kind of realm.
+#: The row of expected statuses for a route. The outer key is the permission that the route needs.
+#: The inner key is the kind of realm.
 OUTCOMES = {
     "nothing": {"private": ALL, "public": ALL, "published": ALL},
     "read": {"private": READ, "public": ALL, "published": ALL},
@@ -49,8 +50,8 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Route:
-    """A request and the permission that it needs. `private`, `public` and `published` are the
-    expected status in each kind of realm for callers with that permission."""
+    """A request to a route. `needs` is the permission that a caller needs. `private`, `public` and
+    `published` are the statuses that a caller with this permission gets from each kind of realm."""
 
     method: str
     path: str
@@ -62,7 +63,8 @@ class Route:
     body: Any = None
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: Exceptions: the status for single callers, by kind of realm and caller.
+    #: The expected statuses that differ from OUTCOMES. The key is the kind of realm and the kind of
+    #: caller.
     but: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def expected(self, kind: str, caller: str) -> int:
@@ -133,7 +135,7 @@ FILES = {
     (CARD, "PATCH"): Route("PATCH", "ada", "write", 200, 200, 405, CARD, CHANGE, CARD),
     (CARD, "DELETE"): Route("DELETE", "ada", "write", 204, 204, 405, CARD),
 }
-#: More requests to the same routes: for missing files, and for files that are created.
+#: More requests to the routes of FILES, mostly for missing files and new files.
 PLACES = (
     Route("GET", "none.json", "read", 404, 404, 404, SOURCE),
     Route("GET", "none", "read", 404, 404, 404),
@@ -150,8 +152,8 @@ PLACES = (
     Route("DELETE", "none", "write", 404, 404, 405, CARD),
 )
 
-#: The server's endpoints. Each endpoint has a request, and for each kind of realm a row of expected
-#: statuses. In the request, `{realm}` stands for the realm's URL.
+#: The server's endpoints. The value of each endpoint has a request, and a row of expected statuses
+#: for each kind of realm. In the request, `{realm}` stands for the realm's URL.
 SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_server-session": (
         Route("POST", "_server-session", "", 400, 400, 400, body={}),

@@ -1,4 +1,5 @@
-"""Sends requests to this process, and stops them at a gate while they load their content."""
+"""Sends requests to this process, and stops the requests at a gate while they load their
+content."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -48,13 +49,14 @@ class DenoRuns:
     paths: list[str]
 
 
-#: The modules that call each step of a load.
+#: The module that calls each step of a load, by the name of the step's function.
 MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, before: bool = False) -> Gate:
-    """Puts a gate at the function `name` of a module. The function's first caller waits at the gate
-    after the call. If `before` is true, the caller waits before the call."""
+    """Puts a gate at the function `name` of a module. The first call of the function waits at the
+    gate before it returns. If `before` is true, the first call waits before it runs the
+    function."""
     gate = Gate()
     function = getattr(module, name)
     monkeypatch.setattr(module, name, gate.before(function) if before else gate.after(function))

@@ -1,5 +1,5 @@
-"""Provides connections and a board for a listener. A test can log, delay and mute the
-connections."""
+"""Provides connections and a board for a listener. The connections and the board write to one log.
+A test can delay the opening of a connection, and can suppress pings."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -40,7 +40,8 @@ class Line(psycopg.Connection[tuple[object, ...]]):
 
 
 class Lines:
-    """Opens a listener's connections. A test can delay the opening, read the log and mute pings."""
+    """Opens a listener's connections. A test can delay the opening of a connection, read the log of
+    statements, and suppress pings."""
 
     def __init__(self, open_line: "Callable[[], dict[str, Any]] | None" = None) -> None:
         self._parameters = open_line or _straight

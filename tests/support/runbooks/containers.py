@@ -1,10 +1,11 @@
 """Starts the fleet of deploy/compose.yaml with the commands of the page
 docs/operations/three-hosts.md.
 
-The test differs from the page in three ways. If only the older program `docker-compose` is
+The test differs from the page in four ways. If only the older program `docker-compose` is
 installed, the test uses that program. The test runs commands with the program `script`, which
-gives the commands a terminal. The test lowers limits of open files that exceed this machine's
-limit.
+gives the commands a terminal. The test builds images itself and doesn't download images from
+registries. deploy/compose.yaml limits the number of open files. If the limit in the file is higher
+than this machine's limit, the test uses this machine's limit.
 """
 
 import re
@@ -84,8 +85,9 @@ class Containers(Fleet):
             return False
 
     def inspect(self, service: str, value: str) -> str:
-        """Returns a value that `docker inspect` has of a service's newest container; empty if there
-        is no container."""
+        """Returns a value from the output of `docker inspect` for a service's newest container.
+        `value` is the path of the value, such as `.State.Pid`. Returns an empty text if the service
+        has no container."""
         label = f"label=com.docker.compose.service={service}"
         script = (
             f"for each in $(docker ps --all --quiet --filter {label} | head -1); do"
@@ -131,8 +133,8 @@ class Containers(Fleet):
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Containers]:
-    """Yields the fleet in its state before the page's first command. Stand-ins replace the images
-    of registries."""
+    """Yields the fleet in its state before the page's first command. Images that are built here
+    replace the images of registries."""
     with ExitStack() as stack:
         copy = checkout(folder)
         stack.callback(shutil.rmtree, copy)

@@ -4,8 +4,8 @@ from settings.environment import BASE_DIR
 from tests.support.runbooks.documented import PAGES, commands
 
 #: The documented commands that `tests/cluster/documented/test_documented_commands.py` runs, in this
-#: order. The value of each documented command has the command lines that the test runs: without
-#: `manage.py`, and with the test's own realms.
+#: order. The value of each documented command has the command lines that the test runs. The command
+#: lines omit `manage.py` and name the test's own realms.
 RUN: dict[str, tuple[str, ...]] = {
     "deploy/manage migrate": ("migrate",),
     "manage.py migrate": ("migrate",),
@@ -40,7 +40,8 @@ RUN: dict[str, tuple[str, ...]] = {
     "manage.py collect_garbage": ("collect_garbage",),
 }  # fmt: skip
 
-#: The curl requests of the same test, and words that each answer must have.
+#: The documented curl commands that `tests/cluster/documented/test_documented_commands.py` runs.
+#: The value of each documented command is a text that the command's output must contain.
 ASKED = {
     "curl http://10.0.0.12:8000/_readiness": '"ready"',
     "curl --include http://10.0.0.12:8000/theme.css --header 'Host: tools.example.net'": (
@@ -108,8 +109,8 @@ IN_CLONE = {
     ),
 }
 
-#: The commands that other tests run, by the test's file: the command, and words that the file must
-#: have.
+#: The documented commands that other tests and scripts run. The outer key is the path of the test
+#: or script. The value of each documented command is a text that the test or script must contain.
 ELSEWHERE: dict[str, dict[str, str]] = {
     ".ci/run": {
         "script/test": "script/test",
@@ -211,7 +212,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
 NOT_HERE = {
     "celery beat": "the page says that it isn't needed",
     "cp -a": "the page says what a benchmark's peer does",
-    "script/test --hosts": "it runs the tests that run the others",
+    "script/test --hosts": "it runs the tests that run other documented commands",
 }
 
 
@@ -221,5 +222,5 @@ def documented() -> set[str]:
 
 
 def text_of(path: str) -> str:
-    """Returns the text of a test's file."""
+    """Returns the text of a test or script."""
     return (BASE_DIR / path).read_text()

@@ -2,10 +2,10 @@
 registries.
 
 The engine's networks, mounts and processes end with the host, and the engine's files are in the
-test's folder. Outside the host, the engine makes only control groups on this machine. The test
-removes the control groups at its end. If the test is killed, the next test removes the control
-groups. The engine reaches the internet through slirp4netns, as a user's program does, so this
-machine's network isn't changed.
+test's folder. The engine's control groups don't end with the host, because they are control groups
+of this machine. The test removes the control groups at its end. If the test is killed, the next
+test removes the control groups. The engine reaches the internet through slirp4netns, as a user's
+program does, so this machine's network isn't changed.
 """
 
 import os

@@ -92,8 +92,9 @@ class Fleet:
         headers: Mapping[str, str] | None = None,
         at: str = "",
     ) -> Answer:
-        """Sends a visitor's request through the balancer, or with `at` directly to a replica's
-        address. Must be called in a thread on the network of the visitor's host."""
+        """Sends a visitor's request through the balancer. If `at` is the address of a replica,
+        sends the request directly to this replica. Must be called in a thread on the network of the
+        visitor's host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -173,7 +174,8 @@ class Fleet:
         wait_until(settled, f"{host} {'up' if up else 'down'} in the balancer", 30)
 
     def wait_answer(self, url: str, status: int, *, at: str) -> None:
-        """Waits until a request to a replica's address `at` is answered with a status."""
+        """Waits until a replica answers a GET request for a URL with the given status. The argument
+        `at` is the replica's address."""
 
         def answered() -> bool:
             try:
@@ -245,8 +247,8 @@ class Visits:
 
 
 def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
-    """Returns functions that replace commands of the page. The keys are patterns for the start of a
-    command's line."""
+    """Returns functions that replace commands of docs/operations/three-hosts.md. Each key is a
+    regular expression. The function replaces each line of the page that the expression matches."""
     return {
         # The packages are already installed. Installing them on a host would also make a database
         # cluster and start a broker.
@@ -305,7 +307,8 @@ def _systemctl(fleet: Fleet, host: Host, line: str) -> None:
 
 @contextmanager
 def three_hosts(folder: Path, broker: str) -> Iterator[Fleet]:
-    """Makes the hosts on which the page is followed, and removes them at the end of the block."""
+    """Makes the hosts on which a test runs the commands of docs/operations/three-hosts.md. Removes
+    the hosts at the end of the block."""
     server = {"rabbitmq": "rabbitmqctl", "redis": "redis-server"}[broker]
     need(server, "pg_createcluster", "nginx", "curl", "openssl", "rsync", "useradd", "pgrep")
     with ExitStack() as stack:

@@ -169,9 +169,9 @@ class Machine:
         _remove(self._cgroup)
 
     def _first(self) -> int:
-        """Returns the id of the test machine's first process, which is a systemd. Each process
-        between the holder and this systemd has only one child, so the search follows first
-        children."""
+        """Returns the process id of systemd, which is the test machine's first process. No process
+        between the holder and systemd has a second child, so the search looks only at the first
+        child of each process."""
         assert self._holder is not None
         found = children(self._holder.pid)
         with suppress(psutil.NoSuchProcess):
@@ -222,7 +222,7 @@ def _need() -> None:
     if psutil.virtual_memory().available < _BYTES:
         pytest.skip(f"a machine in memory takes {_BYTES // 1024**3} GiB, which are not free")
     for left in _cgroups().glob(f"{_CGROUP}*"):
-        # A killed test run has left this cgroup.
+        # A cgroup's name contains the process id of its test run.
         run = left.name.removeprefix(_CGROUP).partition("-")[0]
         if not psutil.pid_exists(int(run)) and not _populated(left):
             _remove(left)

@@ -66,8 +66,8 @@ def _hosts(made: Machine) -> dict[str, Host]:
 
 
 def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
-    """Returns functions that replace commands of the page. The keys are patterns for a command's
-    line."""
+    """Returns functions that replace commands of docs/operations/three-hosts.md. Each key is a
+    regular expression. The function replaces each line of the page that the expression matches."""
 
     def online(line: str) -> None:
         """Runs a line on the real machine's network, to fetch packages."""
@@ -77,9 +77,9 @@ def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
         made.online().run(told + line, cwd=folder)
 
     def install(host: Host, line: str) -> str:
-        """Downloads packages on the real machine's network. Returns the line unchanged. The test
-        machine then runs the line on its own network: the line installs the downloaded packages,
-        and the packages' services start on this network."""
+        """Downloads packages over the real machine's network. Returns the command line unchanged,
+        so the test machine then runs the command on its own network. The command installs the
+        downloaded packages, and starts the packages' services on the test machine's network."""
         online(line.replace("install ", "install --download-only ", 1))
         return line
 

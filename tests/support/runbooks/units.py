@@ -1,8 +1,9 @@
 """Runs service units on a test's host in place of systemd.
 
 Supports the settings that this project's units need: User, WorkingDirectory, EnvironmentFile,
-ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and KillMode=mixed. Of the
-sandbox settings, supports only NoNewPrivileges and an empty set of capabilities.
+ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and KillMode=mixed. Services
+that don't run as root run with NoNewPrivileges and without capabilities. All other sandbox settings
+are ignored.
 """
 
 import re

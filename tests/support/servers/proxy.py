@@ -1,8 +1,9 @@
-"""Runs a proxy before the database or another service, by which a test disturbs the network.
+"""Runs a proxy in front of the database or another service. A test uses the proxy to simulate
+faults of the network.
 
-The proxy forwards bytes to the real service, until a test disturbs it. `stall` stops bytes but
-keeps connections open. `cut` ends connections. `down` also refuses new connections. With `keep`,
-the proxy records the clients' bytes.
+Without a fault, the proxy forwards all bytes. `stall` stops bytes but keeps connections open. `cut`
+ends connections. `down` ends connections and refuses new connections. If `keep` is true, the proxy
+records the bytes that clients send.
 """
 
 import os
@@ -22,8 +23,9 @@ _CHUNK = 65_536
 
 class Proxy:
     """Forwards connections to the service at `target`, by default the test's database. The proxy
-    listens at `host` and `port`, on the same kind of socket as the service (Unix or TCP). With `at`
-    it listens at that address. With `keep`, `heard` has the bytes of each client."""
+    listens at `host` and `port`, on the same kind of socket as the service (Unix or TCP). If `at`
+    is given, the proxy listens on TCP at the address `at`. If `keep` is true, `heard` has the bytes
+    that each client sent."""
 
     def __init__(
         self, target: tuple[str, int] | None = None, *, at: str | None = None, keep: bool = False
