@@ -132,9 +132,10 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         raise
     cards, carried = len(plan.paths), plan.carried
     logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
-    # Without batches `times` is -1 or 0, so no message is sent.
+    if not made:
+        return
     messages.send_work(times=len(made) if over else len(made) - 1)
-    if made and not over:
+    if not over:
         _render_batch(made[0], turn)
 
 

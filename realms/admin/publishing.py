@@ -23,13 +23,13 @@ from realms.content.history import changed_between
 from realms.errors import Malformed, NotPublished
 from realms.models import Publication, Realm
 from realms.publishing.publish import (
-    deletable,
     delete_realm,
     publish_realm,
     rollback_realm,
     rollback_target,
     unpublish_realm,
 )
+from realms.publishing.rights import deletable
 
 #: The maximum number of changed paths on a page.
 PATHS_SHOWN = 20

@@ -16,7 +16,8 @@ from realms.content.history import versions_at
 from realms.content.locks import realm_write_lock
 from realms.errors import Conflict
 from realms.models import EVERYONE, FileVersion, Realm, RealmPermission
-from realms.publishing.publish import check_not_reserved, make_realm
+from realms.publishing.publish import make_realm
+from realms.publishing.rights import check_not_reserved
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
 #: A hidden folder that an import takes, because its files are meant for visitors. Source: RFC 8615.

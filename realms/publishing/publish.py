@@ -19,9 +19,9 @@ from django.utils import timezone
 
 from notifications.tracing import spans
 from realms import errors
-from realms.access.auth import Caller, owns, user_id
-from realms.access.spaces import belongs_to_another, check_domain, first_segment, space_lock
-from realms.addresses import canonical_realm_url, realm_candidates
+from realms.access.auth import Caller, user_id
+from realms.access.spaces import belongs_to_another, check_domain, space_lock
+from realms.addresses import canonical_realm_url
 from realms.content.borders import move_border, outer_urls
 from realms.content.changes import Change, raise_change
 from realms.content.files import advance, write_files
@@ -29,12 +29,18 @@ from realms.content.locks import realm_write_lock
 from realms.figures.counting import counts
 from realms.models import (
     EVERYONE,
-    AccountName,
     Publication,
     Realm,
     RealmPermission,
 )
 from realms.publishing.locking import Held, Locks, address_locks, with_locks, with_outer_urls
+from realms.publishing.rights import (
+    changeable,
+    check_not_reserved,
+    deletable,
+    published_or_free,
+    source_to_publish,
+)
 from realms.publishing.seeds import seed_files
 
 logger = logging.getLogger(__name__)
@@ -135,8 +141,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
         return Locks(frozenset(written), frozenset([source_url]))
 
     def publish(held: Held) -> Published:
-        source = _source(source_url, caller)
-        published = _published_or_free(url, source, caller)
+        source = source_to_publish(source_url, caller)
+        published = published_or_free(url, source, caller)
         by = f"publish by {caller.username}"
         with spans.span("show"):
             return _show(source, source.generation, published, url, caller, held, by)
@@ -161,7 +167,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
         return Locks(written, frozenset([source.url] if source is not None else []))
 
     def roll_back(held: Held) -> Published:
-        realm = _published(url, caller)
+        realm = changeable(url, caller)
         earlier = rollback_target(realm, publication)
         by = f"rollback by {caller.username}"
         with spans.span("show"):
@@ -267,7 +273,7 @@ def unpublish_realm(published_url: str, caller: Caller) -> Realm:
     url = canonical_realm_url(published_url)
 
     def unpublish(held: Held) -> Realm:
-        realm = _published(url, caller)
+        realm = changeable(url, caller)
         gone = Realm.objects.select_related("source").get(pk=realm.pk)
         _tear_down(realm, f"unpublish by {caller.username}")
         return gone
@@ -304,29 +310,6 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
         return with_locks(url, required, delete)
 
 
-def deletable(url: str, caller: Caller) -> Realm:
-    """Returns the source realm at `url` after checking that the caller may delete it. Raises
-    NotFound, Unprocessable, Forbidden."""
-    realm = Realm.objects.filter(url=url).first()
-    if realm is None:
-        raise errors.NotFound(url=url)
-    if realm.kind != Kind.SOURCE:
-        raise errors.Unprocessable(what=f"{url} is a {realm.kind} realm and can't be deleted")
-    if not owns(realm, caller) or not (caller.operator or _below_own_name(realm, caller)):
-        raise errors.Forbidden(user=user_id(caller.username), action="delete", url=url)
-    return realm
-
-
-def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Returns whether the caller owns `realm` and the realm's URL lies below the caller's current
-    username or a former one."""
-    account = caller.account
-    if account is None or realm.owner_id != account.pk:
-        return False
-    renamed = AccountName.objects.filter(account=account.pk, since__gt=realm.created_at)
-    return first_segment(realm.url) == account.get_username() or renamed.exists()
-
-
 def _tear_down(realm: Realm, by: str = "removal") -> None:
     """Removes a realm, in the caller's transaction. `by` is a human-readable description of why the
     realm is removed."""
@@ -342,51 +325,3 @@ def _log(message: str, *args: object, realm: Realm) -> None:
     fields = {"realm": realm.url, "generation": realm.generation}
     line = f"%s, generation %d: {message}"
     transaction.on_commit(lambda: logger.info(line, *fields.values(), *args, extra=fields))
-
-
-# --- Checks ---------------------------------------------------------------------------------
-
-
-def check_not_reserved(url: str) -> None:
-    """Raises Reserved for a URL within a bootstrap realm. Files at such a URL would hide files of
-    the card library, or look like part of it."""
-    within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
-    if within is not None:
-        raise errors.Reserved(url=url, within=within.url)
-
-
-def _source(url: str, caller: Caller) -> Realm:
-    source = Realm.objects.filter(url=url).first()
-    if source is None or source.kind != Kind.SOURCE:
-        raise errors.NotARealm(url=url)
-    if not owns(source, caller):
-        raise errors.Forbidden(user=user_id(caller.username), action="publish", url=url)
-    if not source.publishable:
-        raise errors.NotPublishable(url=url)
-    return source
-
-
-def _published(url: str, caller: Caller) -> Realm:
-    realm = Realm.objects.published().select_related("source").filter(url=url).first()
-    if realm is None or realm.source is None:
-        raise errors.NotPublished(url=url)
-    if not owns(realm.source, caller):
-        raise errors.Forbidden(user=user_id(caller.username), action="change", url=url)
-    return realm
-
-
-def _published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
-    """Returns the published realm at `url`, or None if the URL is free. Raises Forbidden if the
-    caller may not publish there."""
-    realm = Realm.objects.select_related("source").filter(url=url).first()
-    if realm is not None and realm.kind == Kind.PUBLISHED:
-        # `_source` has checked that the caller owns `source`.
-        own = realm.source_id == source.pk
-        if own or (realm.source is not None and owns(realm.source, caller)):
-            return realm
-        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
-    if realm is not None:
-        raise errors.IsASourceRealm(url=url, kind=realm.kind)
-    if not caller.operator and belongs_to_another(url, caller.account, source.owner):
-        raise errors.Forbidden(user=user_id(caller.username), action="publish to", url=url)
-    return None

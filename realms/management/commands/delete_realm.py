@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand
 from realms.addresses import canonical_realm_url
 from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.models import Realm
-from realms.publishing.publish import deletable, delete_realm
+from realms.publishing.publish import delete_realm
+from realms.publishing.rights import deletable
 
 
 class Command(BaseCommand):

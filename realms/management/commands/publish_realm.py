@@ -11,6 +11,7 @@ from realms.management.cli import add_caller, add_confirmation, caller, command_
 from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
 from realms.publishing.publish import publish_realm
+from realms.publishing.rights import publishable
 
 
 class Command(BaseCommand):
@@ -28,11 +29,11 @@ class Command(BaseCommand):
         with command_errors():
             by = caller(options)
             source_url, url = map(canonical_realm_url, (options["source"], options["published"]))
-            source = Realm.objects.select_related("owner").filter(url=source_url).first()
-            taken = self._taken(source, url) if source is not None else ""
+            source = publishable(source_url, url, by)
+            taken = self._taken(source, url)
             if taken:
                 self.stdout.write(taken)
-            if options["dry_run"] and source is not None:
+            if options["dry_run"]:
                 self.stdout.write(f"{url} would show {source} generation {source.generation}")
                 return
             if taken and not confirmed(options, "Publish anyway?"):

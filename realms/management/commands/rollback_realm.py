@@ -7,11 +7,11 @@ from django.core.management.base import BaseCommand
 
 from realms.addresses import canonical_realm_url
 from realms.content.history import changed_between
-from realms.errors import NotPublished
 from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
 from realms.management.progress import add_allow_errors, follow
 from realms.models import Realm
 from realms.publishing.publish import rollback_realm, rollback_target
+from realms.publishing.rights import changeable
 
 
 class Command(BaseCommand):
@@ -33,9 +33,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with command_errors():
             url = canonical_realm_url(options["url"])
-            realm = Realm.objects.published().filter(url=url).first()
-            if realm is None:
-                raise NotPublished(url=url)
+            realm = changeable(url, caller(options))
             target = rollback_target(realm, options["to"])
             self._describe(realm, target)
             if not confirmed(options, "Roll back?"):

@@ -6,10 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from realms.addresses import canonical_realm_url
-from realms.errors import NotPublished
 from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
-from realms.models import Realm
 from realms.publishing.publish import unpublish_realm
+from realms.publishing.rights import changeable
 
 
 class Command(BaseCommand):
@@ -23,9 +22,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with command_errors():
             url = canonical_realm_url(options["url"])
-            realm = Realm.objects.published().filter(url=url).first()
-            if realm is None:
-                raise NotPublished(url=url)
+            realm = changeable(url, caller(options))
             self.stdout.write(f"{url} shows {realm.source} and is at generation {realm.generation}")
             if confirmed(options, "Take it down?"):
                 unpublish_realm(url, caller(options))

@@ -198,7 +198,7 @@ def test_jobs_lists_finished_jobs_only_with_the_option_all(published: Realm) -> 
 
 @pytest.mark.parametrize("option", ["--retry", "--cancel"])
 def test_jobs_retries_and_cancels_only_a_job_that_is_named(published: Realm, option: str) -> None:
-    with pytest.raises(CommandError, match="name the job"):
+    with pytest.raises(CommandError, match="require the number of a job"):
         run("jobs", option)
     assert ReindexJob.objects.get(realm_url=PUBLISHED).status == "queued"
 

@@ -48,6 +48,27 @@ def test_publish_realm_fails_if_the_rendering_fails(source: Realm) -> None:
         follow(PAGE, 1, StringIO())
 
 
+def test_a_dry_run_is_refused_like_the_operation_itself(source: Realm) -> None:
+    """A dry run changes nothing, not even for a caller whose operation would be refused."""
+    make.user("eve")
+    nowhere = f"{ORIGIN}/ada/nothing/"
+    before = everything()
+    with pytest.raises(CommandError, match="nothing/ is not a realm on this server"):
+        run("publish_realm", nowhere, PAGE, "--dry-run")
+    with pytest.raises(CommandError, match="is not allowed to publish"):
+        run("publish_realm", source.url, PAGE, "--dry-run", "--as", "eve")
+    with pytest.raises(CommandError, match="is a source realm, which a publish can't replace"):
+        run("publish_realm", source.url, source.url, "--dry-run")
+    assert everything() == before
+    make.publish(source, PAGE)
+    make.publish(source, PAGE)
+    before = everything()
+    for command in ("unpublish_realm", "rollback_realm"):
+        with pytest.raises(CommandError, match="is not allowed to change"):
+            run(command, PAGE, "--dry-run", "--as", "eve")
+    assert everything() == before
+
+
 def land(realm_url: str, **figures: Any) -> ReindexJob:
     """Marks the newest job of a realm as done and shows the job's index, as a worker does."""
     job = ReindexJob.objects.filter(realm_url=realm_url).latest("pk")

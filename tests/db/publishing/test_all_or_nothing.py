@@ -66,8 +66,8 @@ def test_a_publish_succeeds_while_the_broker_is_away(
 
 STEPS = {
     "publish": [
-        "realms.publishing.publish._source",
-        "realms.publishing.publish._published_or_free",
+        "realms.publishing.publish.source_to_publish",
+        "realms.publishing.publish.published_or_free",
         "realms.publishing.publish._insert_realm",
         "realms.models.RealmPermission.objects.create",
         "realms.models.Publication.objects.create",

@@ -8,8 +8,9 @@ import pytest
 from realms.models import Realm
 from reindex.reading.media_types import CARD, SOURCE
 from tests.support import make
+from tests.support.cluster import Answer
 from tests.support.data.indexed import put_index
-from tests.support.web import API, Answer, Web
+from tests.support.web import API, Web
 
 SITE = "http://ada.localhost:4201/"
 
@@ -61,7 +62,8 @@ def site(web: Web, source: Realm) -> Realm:
     """Returns a published realm whose index is one generation older than its files."""
     make.publish(source, SITE)
     make.write(source, more__md=b"x")
-    published = make.publish(source, SITE)
+    make.publish(source, SITE)
+    published = Realm.objects.get(url=SITE)
     put_index(SITE, published.generation - 1, {"index": {}})
     return published
 

@@ -194,7 +194,8 @@ def test_the_second_of_two_adds_of_a_file_is_refused(
 def test_operations_that_waited_for_a_delete_are_a_404(web: Web, source: Realm) -> None:
     from realms.access.auth import Caller
     from realms.content.locks import realm_write_lock
-    from realms.publishing.publish import _tear_down, deletable
+    from realms.publishing.publish import _tear_down
+    from realms.publishing.rights import deletable
 
     with realm_write_lock(source.url):
         write = in_thread(send, web, source, text("add", "late.md", "x"))
