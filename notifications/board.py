@@ -218,7 +218,8 @@ class Board:
 
     def go_live(self, until: int) -> None:
         """Declares the slots valid until the time `until`. Only a listener passes a time in the
-        future. `follow` passes 0 for the old board, so that no process trusts the old board."""
+        future. 0 means that the slots aren't valid: a listener passes 0 when it stops, and `follow`
+        passes 0 for the old board, so that no process trusts the old board."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:

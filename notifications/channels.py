@@ -40,8 +40,8 @@ def realm_key(realm_url: str) -> str:
 
     - The realm is created or deleted.
     - The realm's permissions change, or its pages are published at another URL.
-    - A column of the realm's row changes, other than the columns for the generation, the history
-      and the totals.
+    - A column of the realm's row changes, other than `generation`, `bumped_at`, `bumped_by`,
+      `history_from`, `file_count` and `byte_count`.
     - All files of the realm count as changed, as after a publish or a write of many files.
     """
     return f"realm|{realm_url}"

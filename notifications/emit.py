@@ -1,7 +1,7 @@
 """Sends notifications inside the transaction that makes the change.
 
 Postgres delivers a NOTIFY if and only if its transaction commits, and only once the change is
-visible. The replica that makes the change moves its own board at commit, without waiting for the
+visible. The process that makes the change moves its local board at commit, without waiting for the
 notification.
 """
 
@@ -22,12 +22,14 @@ from notifications.channels import (
 
 
 def local_board() -> Board:
-    """Returns the board of the replica that this process belongs to."""
+    """Returns the local board: the board in REALM_BOARD, which a replica's web workers and sidecar
+    share. A command or a Celery worker may belong to no replica. Then its local board is a file of
+    its own, which is never live."""
     return board_at(settings.REALM_BOARD)
 
 
 def emit(*notifications: Notification) -> None:
-    """Notifies every replica when the caller's transaction commits, and moves this replica's board.
+    """Notifies every replica when the caller's transaction commits, and moves the local board.
 
     Raises TransactionManagementError outside a transaction, because then the change and its
     notification would not be atomic.
@@ -37,8 +39,9 @@ def emit(*notifications: Notification) -> None:
 
 
 def notify_peers(*notifications: Notification) -> None:
-    """Notifies every replica like `emit`, but doesn't move this replica's board. This replica's
-    sidecar moves the board when it receives the notification."""
+    """Notifies every replica, including this one, when the caller's transaction commits. Unlike
+    `emit`, doesn't move the local board: this replica's sidecar moves the board when it receives
+    the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -55,8 +58,8 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves this replica's board when the caller's transaction commits. If a database trigger
-    already notifies the replicas of a change, callers use this function instead of `emit`."""
+    """Moves the local board when the caller's transaction commits. If a database trigger already
+    notifies the replicas of a change, callers use this function instead of `emit`."""
     moved = list(keys)
     # An error here must not fail the committed change. Even without this move, the sidecar moves
     # the board when it receives the notification, or else the board expires.

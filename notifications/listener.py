@@ -1,12 +1,13 @@
 """The listener receives notifications from Postgres, moves the board's slots, and keeps the board
 live.
 
-The listener is a state machine with its own connection. It connects, and listens on all channels.
-*Then* it bumps the epoch, because it has received no notification of earlier changes. *Then* it
-sends a ping through a channel. When it receives the ping, it goes live, and sends a ping every half
-second from then on. Postgres delivers in commit order, so a received ping proves that the listener
-has received everything that was committed before the ping was sent. The board is valid for one
-staleness bound from the time at which that ping was *sent*.
+The listener is a state machine with two connections of its own: one receives notifications, and
+the other sends pings. It connects, and listens on all channels. *Then* it bumps the epoch, because
+it has received no notification of earlier changes. *Then* it sends a ping through a channel, and
+another ping every half second. When it first receives a ping, it goes live. Postgres delivers in
+commit order, so a received ping proves that the listener has received everything that was committed
+before the ping was sent. The board is valid for one staleness bound from the time at which that
+ping was *sent*.
 
 The listener sends its pings to the default database, because the web service sends changes to that
 database. So the board doesn't go live if the listening connection reaches another server (a
@@ -206,6 +207,8 @@ class Listener:
         self._ping(writer)
 
     def _begin_epoch(self) -> None:
+        """Makes all earlier stamps of the board stale. Also records this process as the board's
+        sidecar, and remembers the board's file, so that `_hear_ping` notices a new file."""
         self.board.set_sidecar(os.getpid())
         self.board.bump_epoch()
         self._vouched = self.board.file
@@ -223,7 +226,8 @@ class Listener:
             self._hear_ping(payload)
             return
         if channel == REALM_TRACES:
-            # The transaction sends this notification last, so its changes are applied by now.
+            # The transaction sends this notification after its notifications about files and
+            # realms, so these are applied by now. Those about definitions may follow.
             spans.moment("heard", payload, replica=self.replica)
             return
         self.counts.notifications += 1

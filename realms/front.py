@@ -1,13 +1,16 @@
-"""Provides the front, a WSGI application that answers public reads and passes all other requests to
-Django.
+"""Provides the front, a WSGI application that answers public reads and cached pinned reads, and
+passes all other requests to Django.
 
 The event loop answers a cache hit with a dictionary lookup and a comparison of stamps, without
-Django and without the database. The finished reply is kept with the cached answer. There is one
-reply for each host policy, content coding and outcome of the request's conditions. On a miss, the
-front loads files and modules that everyone may read, with the function that Django's view calls.
-Django gets all other requests: pages that aren't cached, private realms, queries, writes, and reads
-that the front could not answer. The front adds the raw path to a request for Django, and the
-replica's name to Django's response.
+Django and without the database. The first hit makes the finished reply, which is kept with the
+cached answer. There is one reply for each host policy, content coding and outcome of the request's
+conditions. In a thread, the front also answers pinned reads from the cache, even of private realms.
+On a miss, it loads files and modules that everyone may read (`load_public`). If Django's view loads
+the same URL at that time (`load`), both share one load.
+
+Django gets all other requests: pages that aren't cached, unpinned reads of private realms, queries,
+writes, and reads that the front could not answer. The front adds the raw path to a request for
+Django, and the replica's name to Django's response.
 """
 
 from collections.abc import Callable, Iterable
@@ -54,16 +57,16 @@ _STATUS = {code: f"{code} {phrase}" for code, phrase in responses.items()}
 
 
 class Front:
-    """A WSGI application that answers public reads and passes all other requests to the application
-    `behind`."""
+    """A WSGI application that answers public reads and cached pinned reads, and passes all other
+    requests to the application `behind`."""
 
     def __init__(self, behind: Application) -> None:
         self._behind = behind
 
     def read(self, environ: Environ) -> Reply | None:
-        """Returns the reply to a public read, from the caches or the database, or None if only
-        Django can answer. The reply has a body even for HEAD. This method may block, so it must run
-        in a thread."""
+        """Returns the reply to a public read, from the caches or the database, or to a pinned read,
+        from the cache. Returns None if Django must answer. The reply to HEAD may have a body, which
+        the caller must not send. This method may block, so it must run in a thread."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
             return None
@@ -206,7 +209,8 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     except Unfinished:
         return None
     except TranspilerFailed as error:
-        # Don't pass this request to Django, because a second attempt would take as long.
+        # Don't pass this request to Django, which would only try again. If the transpiler took too
+        # long, a second attempt would take as long.
         return _refusal(Busy(what=str(error)), wanted)
     except RealmError as error:
         return _refusal(error, wanted)

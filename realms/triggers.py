@@ -12,8 +12,9 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: Announces a realm that is created, deleted or changed. Updates of only the generation, its cause
-#: or the totals aren't announced here: `ANNOUNCE_FILES` announces changes of files.
+#: Announces a realm that is created, deleted or changed. Updates of only the generation, its time
+#: and cause, the start of the history, or the totals aren't announced here: `ANNOUNCE_FILES`
+#: announces changes of files.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(

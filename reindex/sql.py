@@ -252,7 +252,7 @@ WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 
 #: A row for each replica from which a job's batches were read. Columns: the replica's address, the
 #: number of batches, and an object. The keys of the object are the addresses of the replicas that
-#: workers left out, and the values are the reasons. The object is the same in every row.
+#: workers asked last, and the values are the reasons. The object is the same in every row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)

@@ -16,8 +16,8 @@ from realms.models import Publication, Realm, RealmBorder
 
 
 def outer_urls(url: str) -> list[str]:
-    """The URL of the innermost realm around `url`, as a list that is empty if there is no such
-    realm. A transaction that creates or removes a realm at `url` locks the outer realm as well."""
+    """Returns a list with at most one URL: the URL of the innermost realm around `url`. A
+    transaction that creates or removes a realm at `url` locks that outer realm as well."""
     with connection.cursor() as cursor:
         cursor.execute(sql.OUTER_REALM, {"url": url, "candidates": list(realm_candidates(url))})
         return [outer for (outer,) in cursor.fetchall()]

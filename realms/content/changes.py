@@ -72,8 +72,8 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """Returns the keys whose slots this replica advances at commit in its own shared-memory board.
-    Database triggers and `notifications_of` announce the change to all replicas."""
+    """Returns the keys whose slots get new random numbers in the local board at commit. Database
+    triggers and `notifications_of` announce the change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}

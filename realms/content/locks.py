@@ -1,5 +1,6 @@
-"""Locks realms for writing. A transaction holds one advisory lock of Postgres for each realm
-URL."""
+"""Takes write locks, which are advisory locks of Postgres. The name of a realm's lock is the URL of
+the realm. Spaces and the addresses of source realms have locks too: see `space_lock` and
+`address_lock`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from realms.errors import Busy, NotFound
 from realms.figures.counting import counts
 from realms.models import Realm
 
+#: How long a transaction waits for each lock.
 LOCK_WAIT_SECONDS = 30
 
 
@@ -25,11 +27,14 @@ def realm_write_lock(
     """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
     end of the block, passes the changes that were raised in the block to their receivers.
 
-    Locks are taken in sorted order, so that two callers can't deadlock. Locks end with the
-    transaction, so that a crash leaves no lock behind. A realm may change while the caller waits
-    for its lock, so the caller must read the realm again inside the block. With `durable=False`,
-    the block may lie in another transaction, and the locks end with the outer transaction. Raises
-    Busy if a lock isn't free within 30 s.
+    Locks are taken in sorted order, so that two callers don't deadlock. Only `move_border` may take
+    a further lock later, out of order. If two transactions deadlock then, Postgres ends one of them
+    with an error, and its caller can retry.
+
+    Locks end with the transaction, so that a crash leaves no lock behind. A realm may change while
+    the caller waits for its lock, so the caller must read the realm again inside the block. With
+    `durable=False`, the block may lie in another transaction, and the locks end with the outer
+    transaction. Raises Busy if the transaction has waited LOCK_WAIT_SECONDS for one lock.
     """
     asked, held = perf_counter(), 0.0
     try:

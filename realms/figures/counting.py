@@ -62,7 +62,8 @@ class Counts:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
-        """Counts a read request that Django answered. `cache` is `hit` or `miss`."""
+        """Counts a read request that Django answered, or for which the front loaded or compressed
+        the answer. `cache` is `hit` or `miss`."""
         if cache == "hit":
             self.hits += 1
         elif live:

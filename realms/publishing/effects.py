@@ -1,9 +1,9 @@
 """Updates caches, definitions and jobs after changes of realms, within the transaction that makes
 the changes.
 
-`carry_out` first registers the update of this replica's shared-memory board. It then notifies all
-replicas, drops definitions, and enqueues the jobs. Django runs the callbacks at commit in the order
-of their registration, so the board is updated before Celery gets a message.
+`carry_out` first registers the move of the local board. It then notifies all replicas, drops
+definitions, and enqueues the jobs. Django runs the callbacks at commit in the order of their
+registration, so the board is moved before Celery gets a message.
 """
 
 from collections.abc import Sequence

@@ -26,8 +26,9 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Locks:
-    """The realms that an operation locks: the URLs that it changes, and the URLs that it only
-    reads."""
+    """The names of the locks that an operation needs: of everything that it changes, and of the
+    realms that it only reads. A name is a realm's URL, or the result of `space_lock` or
+    `address_lock`."""
 
     written: Set[str]
     read: Set[str] = frozenset()
@@ -39,9 +40,10 @@ class Locks:
 
 @dataclass(frozen=True)
 class Held:
-    """Tells how an operation got its locks. `waited` is the number of seconds that the operation
-    waited for its locks. `since` is the time of `perf_counter` at which the operation got the
-    locks."""
+    """Tells how an operation got its locks. `waited` is the number of seconds from the start of
+    `with_locks` until the operation got its locks. It includes the time for computing the locks,
+    and tries that started over. `since` is the time of `perf_counter` at which the operation got
+    the locks."""
 
     waited: float
     since: float
@@ -69,6 +71,7 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
+        # The stack lets the transaction last longer than the span.
         with ExitStack() as transaction:
             with spans.span("lock"):
                 transaction.enter_context(realm_write_lock(*locks.written, shared=locks.read))

@@ -129,9 +129,10 @@ def _insert_realm(
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
     """Publishes the current generation of a source realm at a public URL.
 
-    One transaction checks the request, writes the publication and the job, sends the notifications
-    and drops definitions. After the commit, this replica updates its shared-memory board and sends
-    a message to Celery. Raises one of `realms.errors`.
+    Checks the URL's domain and computes the locks first. Then one transaction takes the locks,
+    checks the caller's rights, writes the publication and the job, sends the notifications and
+    drops definitions. After the commit, this process moves its local board and sends a message to
+    Celery. Raises one of `realms.errors`.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)

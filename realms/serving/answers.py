@@ -4,8 +4,8 @@ answer was made from.
 An `Answer` doesn't depend on the individual request. HEAD, conditions, ranges, the content coding
 and the policy of the host are applied later, when a request's response is made from the answer. The
 source cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A
-cache look-up doesn't query the database. Only the routes query the database, to authorize the
-reader of a private answer.
+load queries the database, but a cache look-up doesn't. For a private answer, the routes also query
+the database, to authorize the reader.
 """
 
 from collections.abc import Callable, Hashable
@@ -52,8 +52,7 @@ _COMPRESSING = [Lock() for _ in range(64)]
 
 
 class Unfinished(Exception):
-    """`load_public` has no answer for an unauthorized caller. The realm is private, or the load
-    failed."""
+    """Only Django can answer the request, because the realm is private or the load failed."""
 
 
 class _FailedForAll(Exception):

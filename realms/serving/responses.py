@@ -88,8 +88,8 @@ def is_made(answer: Answer, coding: Coding | None) -> bool:
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
-    """Evaluates the conditions of a read request. Returns 304 or 412 if the conditions require that
-    status. Otherwise returns 200, even if the answer's own status is different, such as 404."""
+    """Evaluates the conditions of a read request. 304 and 412 are the status of the response. 200
+    means that the client gets the answer with the answer's own status, which may be 404."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])

@@ -1,8 +1,9 @@
-"""Transpiles card modules to JavaScript. All replicas share the results in a table, so each
-distinct source is transpiled only once.
+"""Transpiles card modules to JavaScript. All replicas share the results in a table.
 
-The key of a result is the hash of its source and the version of the transpiler, so a stored result
-never becomes stale.
+One process transpiles a source, and other processes that need the result wait for it. A process
+that has waited for ELECTION_SECONDS transpiles the source itself (`notifications/election.py`). The
+key of a result is the hash of its source, the file's extension and the version of the transpiler,
+so a stored result never becomes stale.
 """
 
 import base64
@@ -53,7 +54,8 @@ def javascript(sha256: str, source: bytes, path: str) -> str:
     """Returns the JavaScript that a source is transpiled to. `path` determines the language, and
     error texts quote it.
 
-    Raises TranspileError for an invalid source and TranspilerFailed if Deno can't run.
+    Raises TranspileError for an invalid source, and TranspilerFailed if Deno fails for another
+    reason.
     """
     try:
         text = source.decode()

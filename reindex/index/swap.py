@@ -81,8 +81,13 @@ def _json(value: Any) -> str | None:
 
 
 def swap(job: ReindexJob) -> None:
-    """Shows a job's index to visitors in place of the previous index. The caller has locked the
-    job's row and has checked that the job is live."""
+    """Shows a job's index to visitors in place of the previous index, and sets the job's status to
+    DONE. The caller has locked the job's row and has checked that the job is live.
+
+    If visitors see a newer index, or no longer see the job's base, the status becomes SUPERSEDED
+    instead. If the base was replaced and no newer index is shown, sets `next_generation` on `job`
+    but doesn't save it. The caller passes `job` to `enqueue_successor`.
+    """
     with spans.span("swap index"):
         _swap(job)
 

@@ -47,8 +47,9 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Ends the lease of a batch that could not be rendered. After the sweeper's next message, a
-    worker leases the batch again. Does nothing if the caller has lost the lease."""
+    """Gives back a batch after an error: ends the lease, and stores the error in the job. Workers
+    may lease the batch again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails.
+    Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
         if batch is None:

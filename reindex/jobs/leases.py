@@ -59,8 +59,9 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends the lease of a job or a batch. Workers may lease it again after POSTPONED. The ended
-    attempt isn't counted. Does nothing if the caller has lost the lease."""
+    """Gives back a job or a batch that must wait for writers: ends the lease, and doesn't count the
+    attempt. Workers may lease the job or batch again after POSTPONED. Does nothing if the caller
+    has lost the lease."""
     with transaction.atomic():
         held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
         if held is None:
@@ -107,8 +108,8 @@ def start_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
-    """Ends a lease. If `rest` is set, workers can take the next lease only after `rest` has passed.
-    The caller has locked the row."""
+    """Ends a lease and saves the row, but stores no error. If `rest` is set, workers can take the
+    next lease only after `rest` has passed. The caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
     # With `rest`, `lease_until` is in the future although no worker has the lease. Without a name,
@@ -134,8 +135,9 @@ def lease_time() -> timedelta:
 
 
 def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
-    """Stores in a job why planning or rendering failed. The caller has locked the job. After
-    MAX_ATTEMPTS attempts the job's status becomes FAILED, until the sweeper retries the job."""
+    """Stores in a job why planning or rendering failed, but ends no lease. After MAX_ATTEMPTS
+    attempts the job's status becomes FAILED, until the sweeper retries the job. The caller has
+    locked the job."""
     job.error = str(error)
     if attempts >= MAX_ATTEMPTS:
         job.status, job.finished_at = Status.FAILED, timezone.now()

@@ -202,8 +202,9 @@ def wait_for_writers(realm_url: str) -> None:
 
 
 def record_failure(leased: ReindexJob, error: object) -> None:
-    """Ends the lease of a job that could not be planned, and stores the error. After MAX_ATTEMPTS
-    attempts the job fails."""
+    """Gives back a job that could not be planned: ends the lease, and stores the error. Workers may
+    lease the job again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails. Does
+    nothing if the caller has lost the lease."""
     with transaction.atomic():
         job = held_job(leased)
         if job is None:

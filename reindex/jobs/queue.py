@@ -1,7 +1,8 @@
 """Queues the jobs that render pages again after a transaction has changed realms.
 
 `cancel` opens a transaction. The other functions run in the transaction that changes a realm or
-ends a job. Before a function changes jobs, it locks all jobs that it affects.
+ends a job. `enqueue` and `cancel` lock all jobs that they affect before they change one. The caller
+of `enqueue_successor` has locked only the job that ended.
 """
 
 import logging
@@ -77,10 +78,10 @@ def enqueue(
     looked for a realm that has now `appeared`, or links to a realm that has `moved`. Removes the
     jobs and pages of realms that are `gone`. Sends messages to workers after the commit.
 
-    The caller holds the locks of the realms that it changes. A worker first stores that it reads a
-    realm, then waits for these locks, and only then requests the realm's generation and address. So
-    either the worker sees the change, or this function sees the job. Call it once per transaction:
-    it locks jobs by key and creates jobs by URL, and two calls could deadlock.
+    The caller holds the locks of the realms that it changes. A worker stores that it reads a realm,
+    then waits for these locks, and then requests the realm's generation and address, even if it has
+    requested them before. So either the worker sees the change, or this function sees the job. Call
+    it once per transaction: it locks jobs by key and creates jobs by URL; two calls could deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))

@@ -12,7 +12,7 @@ MAX_SHOWN = 400
 
 def outcome(job: ReindexJob) -> list[str]:
     """Returns a job's report, line by line: counts, kinds of errors and warnings, replicas that
-    workers left out, and why the job failed. Files of the job's own realm are shown as paths."""
+    failed, and why the job failed. Files of the job's own realm are shown as paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
@@ -28,7 +28,7 @@ def outcome(job: ReindexJob) -> list[str]:
         kinds.append(f"  and {summary['furtherWarnings']} further kinds of warning")
     lines += [line.replace(job.realm_url, "") for line in kinds]
     for address, why in summary.get("avoided", {}).items():
-        lines.append(f"  replica {address} was left out: {_shown(why)}")
+        lines.append(f"  replica {address} was asked last: {_shown(why)}")
     if job.error:
         lines.append(f"  {_shown(job.error)}")
     return lines

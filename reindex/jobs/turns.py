@@ -1,9 +1,15 @@
 """Decides which piece of work a worker does next: a plan, a batch, or definitions.
 
-Owners of realms take turns. The owner for whom the fewest workers work at present comes first.
-Among owners with equally few workers, published realms come before drafts and definitions. Drafts
-and definitions that have waited for PATIENCE rank equal with published realms. Next comes the owner
-who has used the least worker time lately, and then the oldest piece.
+Owners of realms take turns. These rules order the pieces, the most important rule first:
+
+- The owner for whom the fewest workers work at present comes first. For an owner's second piece,
+  the owner counts as having one more worker, and so on.
+- Drafts and definitions that have waited for less than PATIENCE come last.
+- The owner who has used the least worker time lately comes first.
+- Published realms come before drafts and definitions.
+- The oldest piece comes first.
+
+Among the pieces of one owner, published realms always come before drafts and definitions.
 
 So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
 A batch may be long. If an owner with fewer workers waits, a worker ends its batch early, and the
@@ -23,7 +29,8 @@ from reindex.jobs import batches, lifecycle, wanted
 from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
-#: Drafts and definitions come after published realms until they have waited this long.
+#: Drafts and definitions come after other owners' published realms until they have waited this
+#: long.
 PATIENCE = timedelta(seconds=10)
 #: The half-life of the worker time that an owner has used. After each half-life, the used time
 #: counts half as much.

@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from definitions.extensions import stem
+from notifications.texts import top_folder
 from reindex.reading import realm_history
 from reindex.reading.documents import Document
 from reindex.reading.pins import Pin
@@ -57,6 +60,15 @@ class _KnownModules(dict[tuple[Pin, str], Module]):
         if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
             forget_modules()
         self[pin, url] = module
+
+    def carry_over(self, before: Pin, pin: Pin, differing: Iterable[str]) -> None:
+        """Caches the modules of the generation `before` for the generation `pin` of the same realm,
+        without the modules that may depend on the paths in `differing`."""
+        stems = {stem(path) for path in differing}
+        for (known_pin, url), module in list(self.items()):
+            path = pin.path_of(url)
+            if known_pin == before and stems.isdisjoint((stem(path), top_folder(path))):
+                self.keep(pin, url, module)
 
     def clear(self) -> None:
         super().clear()

@@ -9,8 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from definitions.extensions import CODE_EXTENSIONS, stem
-from notifications.texts import top_folder
+from definitions.extensions import CODE_EXTENSIONS
 from reindex.reading import realm_history
 from reindex.reading.documents import Document, absolute, links_of, read_document
 from reindex.reading.media_types import ANY, NDJSON
@@ -364,14 +363,9 @@ class Reader:
         if pin.realm_url in self.private:
             return
         advanced = realm_history.note_read(pin, self.access)
-        if advanced is None:
-            return
-        before, differing = advanced
-        stems = {stem(path) for path in differing}
-        for (known_pin, url), module in list(known_modules.items()):
-            path = pin.path_of(url)
-            if known_pin == before and stems.isdisjoint((stem(path), top_folder(path))):
-                known_modules.keep(pin, url, module)
+        if advanced is not None:
+            before, differing = advanced
+            known_modules.carry_over(before, pin, differing)
 
     def source(self, url: str) -> Document:
         """Returns what a sandbox gets for a module's URL: `code`, the `data` of a file that isn't

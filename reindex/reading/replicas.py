@@ -1,7 +1,7 @@
 """Reads realms over HTTP from the replicas, like any other client.
 
-If the response to a pinned read names another generation, that is an error. A replica that fails is
-left out for a while.
+If a successful response to a pinned read names another generation, that is an error. A replica that
+fails is asked after all other replicas for a while.
 """
 
 import json
@@ -38,7 +38,7 @@ MISDIRECTED = 421
 #: such file. 406: the module can't be transpiled. 410: the generation is gone from history. 421:
 #: the file belongs to another realm.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: The replicas that are left out, each with the time until which it is left out, and the reason.
+#: The replicas that failed lately, each with the time until which it is asked last, and the reason.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
@@ -89,7 +89,7 @@ def _live(second: int) -> tuple[str, ...]:
 
 
 def unhealthy() -> dict[str, str]:
-    """Returns the replicas that are left out at present, each with the reason."""
+    """Returns the replicas that failed lately and are asked last, each with the reason."""
     now = time.monotonic()
     return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
@@ -99,8 +99,8 @@ def _until(address: str) -> float:
 
 
 def mark_unhealthy(address: str, why: object) -> None:
-    """Leaves a replica out for SHUN_SECONDS."""
-    logger.warning("replica %s is left out for %d s: %s", address, SHUN_SECONDS, why)
+    """Makes this process ask a replica after all other replicas for SHUN_SECONDS."""
+    logger.warning("replica %s is asked last for %d s: %s", address, SHUN_SECONDS, why)
     _unhealthy[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
 
