@@ -220,7 +220,7 @@ class Publication(models.Model):
     by = models.CharField(max_length=150, help_text="the name of the user, or of the operator")
     at = models.DateTimeField(auto_now_add=True)
     lock_waited = models.FloatField(
-        null=True, help_text="how long the publish waited for the realm's locks, in seconds"
+        null=True, help_text="how long the publish took to get its locks, in seconds"
     )
     locked_at = models.DateTimeField(
         null=True, help_text="when the publish got the locks, by the database's clock"

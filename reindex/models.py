@@ -58,7 +58,7 @@ class ReindexJob(models.Model):
     )
     next_generation = models.PositiveBigIntegerField(
         null=True,
-        help_text="the generation of the next job, if a realm that this job reads changed",
+        help_text="if another job must follow this job: the generation to render",
     )
     total = models.PositiveIntegerField(default=0, help_text="the number of files to process")
     seen = models.PositiveIntegerField(default=0, help_text="the number of files processed so far")
@@ -72,7 +72,7 @@ class ReindexJob(models.Model):
     )
     summary = models.JSONField(
         default=dict,
-        help_text="errors and warnings by kind, the replicas read, and the replicas left out",
+        help_text="errors and warnings by kind, the replicas read, and the replicas that failed",
     )
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
@@ -185,7 +185,7 @@ class ReindexBatch(models.Model):
         blank=True, help_text="the replica from which the batch was last read"
     )
     avoided = models.JSONField(
-        default=dict, help_text="the replicas that were left out during the rendering, and why"
+        default=dict, help_text="the replicas that were asked last during the rendering, and why"
     )
 
     objects = models.Manager.from_queryset(LeasedQuerySet)()
