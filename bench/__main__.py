@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-#: How many smoke tests run at a time. Smoke tests judge no times, and mostly wait for processes
-#: to start.
+#: How many smoke tests run at a time. Smoke tests may slow each other down, because nothing judges
+#: their times. Most of the time, a smoke test waits for processes to start.
 AT_ONCE = 3
 FOLDER = Path(__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
@@ -17,7 +17,7 @@ USAGE = """usage: script/bench [NAME] [--quick] [--runs N] [OPTIONS]
 
 Without a NAME all benchmarks are run, one after the other (with --quick, three at a time).
 
-  --quick      a smoke test: takes seconds, judges no times, writes no result
+  --quick      a smoke test: takes seconds, doesn't judge times, writes no result
   --runs N     how often each case is measured
   --list       lists the benchmarks
   NAME --help  what a benchmark measures, and its options
@@ -61,8 +61,8 @@ def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks, several at a time. When a benchmark has ended, prints its output, and
-    yields its name, duration in seconds and exit status."""
+    """Runs all benchmarks, several at a time. When a benchmark has ended, prints the benchmark's
+    output, and yields its name, duration in seconds and exit status."""
     running: list[subprocess.Popen[str]] = []
 
     def run(name: str) -> tuple[str, float, int, str]:
@@ -90,7 +90,8 @@ def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 def _run(name: str, arguments: list[str]) -> int:
     """Runs a benchmark in a process of its own, and waits until the process ends. Returns the exit
-    status. If an exception interrupts the wait, terminates the process first."""
+    status. If an exception interrupts the wait, terminates the process and raises the exception
+    again."""
     process = subprocess.Popen(_command(name, arguments))
     try:
         return process.wait()

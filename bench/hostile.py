@@ -99,7 +99,7 @@ def run(bench: Bench) -> None:
     bench.add(Table("largest web worker", "MiB", "lower", memory.samples, "none"))
     bench.judge(Bar("no cached page fails", failed, at_most=0, always=True))
     for name in attacks:
-        text = f"p99 of cached pages in ms; attack: {name}"
+        text = f"p99 of cached pages in ms; attacks: {name}"
         bench.judge(Bar(text, table.median(name), at_most=P99_MS))
     peak = max(max(each) for each in memory.samples.values())
     bench.judge(Bar("the largest web worker, MiB", peak, at_most=MEMORY_MIB))
@@ -124,7 +124,7 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
         "40 slow bodies": [bodies],
         "40 unread answers of 5 MB": [readers],
         "20 readers of listings": [listings],
-        "all attacks at once": [headers, bodies, readers, listings],
+        "all four at once": [headers, bodies, readers, listings],
     }
 
 

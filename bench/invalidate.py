@@ -4,13 +4,13 @@ For sidecars the delay ends when the slot of the changed file has moved on the l
 from then on no web worker uses an older entry. For bare LISTEN, django-pgpubsub and Redis the delay
 ends when the last listener has dropped the entry from a dictionary. Every change is a transaction
 that updates one row. Every listener is a process of its own. A sidecar runs the complete command
-`listen_file_changes`, including its reports. If a peer loses a change, the peer gets a delay of
-30 s, and isn't measured again.
+`listen_file_changes`, including its reports. If a peer loses a change, the benchmark records a
+delay of 30 s for the peer, and doesn't measure the peer again.
 
 The second measurement is the delay until a look-up refuses the changed entry, in a small and in a
 large cache. The third measurement is the time from the return of a write to the first GET that
-returns the new bytes. The GETs go to a replica with two web workers, whose cache has the old bytes.
-The peer of this measurement is a GET that bypasses the caches and reads the database.
+returns the new bytes. The GETs go to a replica that has two web workers and has cached the old
+bytes. For comparison, the benchmark measures a GET that bypasses the caches and reads the database.
 """
 
 import http.client
@@ -37,7 +37,8 @@ from bench.support.peers import Missing
 from bench.support.quantiles import share
 from bench.support.running import Bench
 
-#: The seconds of each measurement, by its rate in changes a second.
+#: Maps each rate to the duration of the measurement at that rate. Rates are in changes a second,
+#: durations in seconds.
 RATES = {1: 5.0, 100: 3.0, 1000: 1.5}
 REPLICAS = (1, 4, 16)
 ENTRIES = (10, 100_000)
@@ -90,7 +91,7 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
                     raise
                 # If a peer loses a change, the peer's result is PATIENCE, and the peer isn't
                 # measured again.
-                bench.skipped[f'{way.name}, from the measurement "{title}" on'] = str(unheard)
+                bench.skipped[f'{way.name} in "{title}" and in later tables'] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
                 return PATIENCE * 1000

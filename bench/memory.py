@@ -34,7 +34,7 @@ ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
 
 
 def text_of(number: int, size: int) -> bytes:
-    """Returns a text of `size` bytes that differs for each number."""
+    """Returns `size` bytes of text. Two different values of `number` give two different texts."""
     return f"/* {number:08} */".ljust(size).encode()
 
 
@@ -174,7 +174,7 @@ def held(bench: Bench, paths: list[str], budget: int) -> int:
         ordered = sorted(places.items(), key=lambda place: -place[1])
         ordered[PLACES:] = [("all other lines", sum(size for _, size in ordered[PLACES:]))]
         samples = {name: [size / len(paths)] for name, size in ordered}
-        title = "memory of an entry with its body, by the line that allocated it"
+        title = "memory that each line of code allocates for a cached answer and its body"
         bench.add(Table(title, "bytes", "lower", samples))
     return sum(places.values())
 

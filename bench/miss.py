@@ -1,11 +1,12 @@
 """Measures how fast a replica serves files and modules that are not in its caches.
 
-A client requests 10,000 files and 500 modules, each once, on 8 connections. First it sends these
-requests to a web worker that has just started. Then it sends them to a worker with full caches,
-after a notification that all files have changed, although no file has changed. The peer reads the
-same bytes with one query by key, without Django, under the same web server with the same number of
-threads. nginx shows what files cost without a database. nginx is faster than the client, so the
-client limits this figure. The time of a GET is the time of all requests divided by their number.
+A client requests 10,000 files and 500 modules, each once, on 8 connections. In the first case, the
+client sends these requests to a web worker that has just started. In the second case, the client
+sends the same requests to a web worker that has cached all the answers. Just before, a notification
+has made these answers stale, but the files are still the same. The peer reads the same bytes with
+one query by key, without Django, under the same web server with the same number of threads. nginx
+shows what files cost without a database. nginx is faster than the client, so the client limits the
+figure of nginx. The time of a GET is the time of all requests divided by the number of requests.
 """
 
 import sys
@@ -59,8 +60,9 @@ def run(bench: Bench) -> None:
 
 
 class Current:
-    """The replica that is measured. A new replica has answered a few other files, so that it is
-    warm, and has cached none of the measured files."""
+    """The replica that is measured. Each new replica first answers requests for the `warming`
+    files. So the new replica is warm before the measurement, but has cached none of the measured
+    files."""
 
     def __init__(self, folder: Path, warming: Mapping[str, bytes]) -> None:
         self._folder, self._warming = folder, warming
@@ -115,7 +117,8 @@ def measure(
     """Compares the replica with the peers, and adds the table and its bars to the result. The
     replica is measured in the cases FIRST and AGAIN, and in the cases that `more` adds."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
-    # The check also opens the peers' database connections, because the replica's are open, too.
+    # Each peer answers all requests once before it is measured. So the peer's database connections
+    # are open when the measurement begins, as the replica's are.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
     table = compare(
         f"{title}, each once, {CONNECTIONS} connections",
@@ -160,12 +163,12 @@ def start_peers(bench: Bench, bodies: Mapping[str, bytes]) -> dict[str, int]:
 
 
 def text_of(number: int) -> bytes:
-    """Returns a style sheet of 2 KB that differs for each number."""
+    """Returns a style sheet of 2 KB. Two different values of `number` give two different sheets."""
     return (f"/* {number} */\n" + ".rule { color: #123456; }\n" * 100)[:2048].encode()
 
 
 def module(number: int) -> bytes:
-    """Returns a module of 2 KB that differs for each number."""
+    """Returns a module of 2 KB. Two different values of `number` give two different modules."""
     line = "export const note{n} = (title: string): string => title + {n};\n"
     return "".join(line.format(n=number * 1000 + each) for each in range(32)).encode()
 

@@ -2,10 +2,10 @@
 
 This process publishes with the function that the web service calls. The function takes locks, makes
 its checks, sends notifications, and commits the publication and its rendering job. The peer works
-like a host of static sites: it copies 10,000 of the same files with `cp -a`, and renames the copy.
-The files have 1 KB each, and the copied folder is on a file system in memory. Then the realms are
-published again, and one file is written before each publish. The write isn't timed, and the
-published bytes are checked.
+like a host of static sites: the peer copies a folder with `cp -a`, and renames the copy. The folder
+contains the same files as the realm of 10,000 files. Each file has 1 KB, and the folder is on a
+file system in memory. Then the realms are published again, and one file is written before each
+publish. The write isn't timed, and the published bytes are checked.
 
 Then 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a visitor reads a cached
 page 100 times a second, and another author writes a small file 10 times a second. Each read and
@@ -106,10 +106,10 @@ def by_size(bench: Bench) -> None:
         runs=bench.runs, cases=[Case(f"{size:,} files", publish(size, True)) for size in sizes],
     )  # fmt: skip
     bench.add(again)
-    for what, found in (("with no file changed", table), ("after one file has changed", again)):
+    for what, found in (("if no file has changed", table), ("if one file has changed", again)):
         bench.judge(
             Bar(
-                f"publishing {most} takes at most 1.5 times as long as publishing {least}, {what}",
+                f"{what}, publishing {most} takes at most 1.5 times as long as publishing {least}",
                 found.ratio(most, least),
                 at_most=1.5,
             )
@@ -189,7 +189,9 @@ def at_once(bench: Bench, count: int) -> None:
     bench.add(table)
     label = f"{count} publishes"
     bench.add(Table("time until all realms are published", "s", "lower", {label: taken}, label))
-    bench.add(Table("503 answers to publish requests", "answers", "lower", {label: refusals}))
+    bench.add(
+        Table("answers with status 503 to publish requests", "answers", "lower", {label: refusals})
+    )
     for kind, limit in (("reads", 100), ("writes", 1000)):
         bench.judge(
             Bar(

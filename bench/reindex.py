@@ -5,11 +5,11 @@ Publishes a realm through one replica, and measures the time until the other rep
 the pages are ready. There are three cases: all cards are rendered, one card has changed, or one
 module that several cards use has changed.
 
-The peers make pages of the same cards: Jinja2 in one process, Astro with its build, and Chromium.
-Chromium opens 200 of the cards in tabs, one tab for each processor at a time. A peer makes only
-the page of a card. The realm server also renders the card's other formats, and makes a search
-document and a database row for the card. With --large the benchmark also renders a larger realm
-once, and compares the time for each card in the two realms.
+The peers make pages of the same cards. Jinja2 renders all cards in one process. Astro builds a site
+of all cards. Chromium opens 200 of the cards in tabs, one tab for each processor at a time. For
+each card, a peer makes only the page. The realm server also renders the card's other formats, and
+makes a search document and a database row for the card. With --large the benchmark also renders a
+larger realm once, and compares the mean time for a card in the two realms.
 """
 
 import json
@@ -36,7 +36,7 @@ SITE = "http://ada.localhost:4201/"
 SOURCE = "http://localhost:4201/ada/bench/"
 LARGE_SITE = "http://large.localhost:4201/"
 LARGE_SOURCE = "http://localhost:4201/ada/large/"
-#: The number of the module that is changed.
+#: The benchmark changes the module with this number.
 MODULE = 2
 SAMPLE_SECONDS = 0.02
 
@@ -249,8 +249,8 @@ def _others(bench: Bench) -> list[Case]:
 
 
 def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) -> None:
-    """Renders a large realm. Compares the time that one card takes there with the time in the usual
-    realm."""
+    """Renders a large realm. Compares the mean time for a card in the large realm with the mean
+    time for a card in the usual realm."""
     from django.test import override_settings
 
     from tests.support import make
@@ -268,7 +268,9 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
         f"{options.large:,} cards": [run.seconds / options.large * 1000],
     }
     few, many = each
-    table = Table("the time of a card", "ms", "lower", each, few)
+    table = Table(
+        "time of a full rendering, divided by the number of cards", "ms", "lower", each, few
+    )
     bench.add(table)
     text = f"a card takes at most 1.2 times as long in a realm of {many} as in a realm of {few}"
     bench.judge(Bar(text, table.ratio(many, few), at_most=1.2))

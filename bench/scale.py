@@ -268,8 +268,8 @@ def _realms(count: int) -> Iterator[None]:
 
 @contextmanager
 def _files(source: Any, count: int) -> Iterator[None]:
-    """Adds `count` files to the source realm and the published realm. Leaves the files there,
-    because no other size is measured afterwards."""
+    """Adds `count` files to the source realm, and publishes the source realm again. Doesn't remove
+    the files after the block, because no other size is measured afterwards."""
     from tests.support import make
 
     fill(source, count, distinct=False, first=FEW_FILES + 1)
@@ -321,7 +321,7 @@ def _listeners(count: int) -> Iterator[None]:
     process.start()
     try:
         if not ready.wait(30):
-            raise WrongBytes("the listeners do not listen")
+            raise WrongBytes("not all listeners were listening after 30 s")
         yield
     finally:
         process.kill()

@@ -201,7 +201,7 @@ def check(port: int, what: What, name: str) -> None:
     known = condition(answer.headers)
     again = ask(port, "GET", url, headers={**what.headers, **known})
     if again.status != 304:
-        raise WrongBytes(f"{name}, {what.path}: {again.status} instead of 304 to {known}")
+        raise WrongBytes(f"{name}, {what.path} with {known}: {again.status} instead of 304")
 
 
 def condition(headers: Mapping[str, str]) -> dict[str, str]:
@@ -215,8 +215,8 @@ def condition(headers: Mapping[str, str]) -> dict[str, str]:
 def measure(
     bench: Bench, ports: Mapping[str, int], what: What, connections: int, *, known: bool
 ) -> tuple[Table, Table]:
-    """Measures the requests a second and the p99 latency of each server. With `known`, the answers
-    are 304s."""
+    """Measures each server's requests per second and p99 latency. With `known`, the answers are
+    304s."""
     from tests.support.web import ask
 
     p99 = Series()
@@ -254,10 +254,10 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """Returns the text and the figure for a bar. In each table, the case `case` has a ratio to the
-    case `to`. The figure is the worst of these ratios. `choose` is `min` if low ratios are bad, or
-    `max` if high ratios are bad. The text for the bar is `text`, followed by the title of the table
-    that has the worst ratio."""
+    """Finds the table with the worst ratio of `case` to `to`. Returns a text and a figure for a
+    bar: `text` followed by the title of this table, and the worst ratio. `choose` is `min` if low
+    ratios are bad, or `max` if high ratios are bad. If no table has both cases, returns `text` and
+    None."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:

@@ -1,12 +1,13 @@
 """Measures writes of files over HTTP, and compares them with pgbench on the same database.
 
-One replica with two web workers runs. Each write replaces a file by 2 KB of new text: from one
-client, from 100 clients that each have a realm of their own, and from 60 clients in one realm,
-which wait for each other. Then one `_atomic` request adds 5,000 files. pgbench runs a script of one
-transaction that changes the same rows as a write: it takes the realm's lock, inserts the blob,
-raises the generation, closes the file's version, opens the next one, and updates the rendering job.
-The tables' triggers notify. pgbench checks nothing and uses no HTTP, so it shows the most that
-Postgres can do.
+All writes go to one replica with two web workers. Each write replaces the content of a file with
+2 KB of new text. First one client writes. Then 100 clients write at once, each to a realm of its
+own. Then 60 clients write to the same realm; only one transaction at a time can write to a realm.
+Last, one `_atomic` request adds 5,000 files. pgbench runs a script with one transaction, which
+changes the same rows as a write. The transaction takes the realm's lock, inserts the blob, raises
+the generation, closes the file's current version, inserts the next version, and updates the
+rendering job. The tables' triggers send notifications. pgbench checks nothing and uses no HTTP, so
+pgbench shows the most that Postgres can do.
 """
 
 import http.client

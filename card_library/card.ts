@@ -10,9 +10,12 @@ import type { CardStore } from "./store.ts";
 import type { AnyTemplate, CardClass, CardDocument, RealmInfo, TemplateProps } from "./types.ts";
 import { lastSegment, pageURL } from "./url.ts";
 
-/** The base class of every card type. Its static members are what a type can declare. */
+/**
+ * The base class of every card type. The static members of a type declare its name, fields,
+ * templates and styles.
+ */
 export class Card {
-  /** The name of the type that people see; the class name if absent. */
+  /** The name that people see for the type; by default the class name. */
   static displayName = "Card";
   static description?: string;
   /**

@@ -89,8 +89,11 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
   return [{ key, message: `${key} links to ${target}, which is of type ${is}, not ${expected}` }];
 }
 
-/** Whether a card's class, or one of its ancestors, is `type` or has the same name. The name is enough
- * because a published realm has copies of its source's types, and cards may refer to either. */
+/**
+ * Whether a card's class, or an ancestor of that class, is `type` or has the same name as `type`.
+ * The names are compared because a published realm has copies of its source's types. A card may
+ * refer to the copy of a type although the field names the original type, or the reverse.
+ */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {
     if (here === type || here.name === type.name) return true;

@@ -1,6 +1,6 @@
 /**
- * The context of a template's components: the card whose template it is, and the cards that are being
- * rendered around it.
+ * The context of the components in a template: the card that the template renders, and the cards
+ * that embed this card.
  */
 import { createContext } from "preact";
 import type { Card } from "./card.ts";
@@ -11,10 +11,10 @@ export interface Place {
   card: Card;
   format: Format;
   realm: RealmInfo;
-  /** The place of the template that embeds this one; null at the top. */
+  /** The place of the card that embeds `card`; null if no card embeds `card`. */
   around: Place | null;
   depth: number;
-  /** The templates for cards that have none of their own. */
+  /** The templates for cards whose type has no template of its own. */
   defaults: Record<Format, AnyTemplate>;
   /** The styles of the cards in the page. */
   styles: Styles;
@@ -22,10 +22,7 @@ export interface Place {
 
 export const PlaceContext = createContext<Place | null>(null);
 
-/**
- * Whether `card` is being rendered in one of `formats`: by the template at `place`, or by a
- * template that embeds this template, directly or not.
- */
+/** Whether `place`, or a place around `place`, renders `card` in one of `formats`. */
 export function isAround(place: Place, card: Card, formats: readonly Format[]): boolean {
   for (let here: Place | null = place; here; here = here.around) {
     if (here.card === card && formats.includes(here.format)) return true;

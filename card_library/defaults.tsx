@@ -152,8 +152,8 @@ interface Row {
 }
 
 /**
- * The fields of a card that have a value, without the fields that the header shows. `above` has the
- * values in the header.
+ * The fields of a card that have a value, without the fields whose values are already shown in the
+ * header of the card. `above` is the list of the values that the header shows.
  */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))

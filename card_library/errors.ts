@@ -1,6 +1,9 @@
 /** Errors that name a card and one of its fields. */
 
-/** An error of one field of a card: its document is wrong (status 422) or its code fails (500). */
+/**
+ * An error in one field of a card. The status is 422 if the card's document is wrong, and 500 if
+ * the code of the card's type fails.
+ */
 export class CardError extends Error {
   constructor(
     readonly status: 422 | 500,

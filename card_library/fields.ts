@@ -173,8 +173,8 @@ const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{
 /** Whether a day exists: JavaScript treats 30 February as 2 March. */
 function isDay(spelling: string): boolean {
   const [year, month, day] = spelling.slice(0, 10).split("-").map(Number);
-  // Day 0 of the next month is the last day of this month. `Date.UTC` reads years below 100 as 19xx, so
-  // 400 years are added, after which the calendar repeats.
+  // Day 0 of the next month is the last day of this month. `Date.UTC` reads years below 100 as
+  // 19xx, so the year is raised by 400. The calendar repeats every 400 years.
   return month >= 1 && month <= 12 && day >= 1 &&
     day <= new Date(Date.UTC(year + 400, month, 0)).getUTCDate();
 }

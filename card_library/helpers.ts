@@ -7,7 +7,10 @@ export function urlOf(card: Card | null | undefined): string {
   return card ? pageOf(card) : "";
 }
 
-/** The absolute URL of a file, relative to a card or a module: `asset("./x.svg", import.meta.url)`. */
+/**
+ * The absolute URL of a file: `asset("./x.svg", import.meta.url)`. `base` is a card or the URL of a
+ * module, and `path` is relative to `base`.
+ */
 export function asset(path: string, base: Card | string): string {
   const url = resolveURL(path, base instanceof Card ? stateOf(base).url : base);
   if (url === null) throw new TypeError(`${JSON.stringify(path)} is not the path of a file`);

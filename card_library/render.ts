@@ -13,8 +13,8 @@ export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "at
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
 /**
- * The HTML of a card in one format; `styles` collects the styles that it needs. Throws the errors of its
- * templates and fields.
+ * The HTML of a card in one format. `styles` collects the styles that the HTML needs. Throws the
+ * errors that the card's templates and fields throw.
  */
 export function renderCard(
   card: Card,
@@ -24,7 +24,7 @@ export function renderCard(
 ): string {
   return renderToString(
     nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
-    // A new context, because all pages would share the renderer's default one.
+    // A new context for each page. Without it, all pages would share the default context.
     {},
   );
 }

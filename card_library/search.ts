@@ -10,11 +10,14 @@ import type { Field } from "./fields.ts";
 import { linkedURLs } from "./nested.ts";
 import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
 
-/** A document has the values of this many linked cards per field, and only the URLs of further ones. */
+/**
+ * For each field, a document has the values of at most this many linked cards. For further linked
+ * cards, the document has only their URLs.
+ */
 const LINKED_CARDS = 100;
 /** The maximum length of `_text`, in characters. Longer text is cut off so that it fits the index. */
 const TEXT = 100_000;
-/** The maximum depth of `_fields`: without it, a type that contains itself would have no end. */
+/** The maximum depth of `_fields`. A type that contains itself would otherwise have no end. */
 const DEPTH = 3;
 
 /**
@@ -23,7 +26,10 @@ const DEPTH = 3;
  */
 type Shape = string | { [field: string]: Shape } | [Shape];
 
-/** The search document of a card. `types` are its type and the types that it adopts from. */
+/**
+ * The search document of a card. `types` contains the card's type and the types from which the
+ * card's type inherits.
+ */
 export function searchDocument(
   card: Card,
   type: CodeRef,
@@ -69,7 +75,7 @@ function fieldValueOf(card: Card, name: string, field: Field, links: boolean): u
   return field.kind === "linksTo" ? found[0] ?? null : found;
 }
 
-/** The searchable values of a linked card: without long text, and without following its own links. */
+/** The searchable values of a linked card, without Markdown and the values of further cards. */
 function linkedValues(card: Card): Record<string, unknown> {
   const values: [string, unknown][] = [];
   for (const [name, field] of Object.entries(allFields(classOf(card)))) {
@@ -84,7 +90,7 @@ function linkedValues(card: Card): Record<string, unknown> {
   return Object.fromEntries(values);
 }
 
-/** A value as JSON. Values that JSON can't represent become null; too deeply nested ones are left out. */
+/** A value as JSON. Values that JSON can't represent or that are nested too deeply become null. */
 function plain(value: unknown, depth: number, links: boolean): unknown {
   if (value === null || value === undefined || depth > 6) return null;
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();

@@ -1,14 +1,14 @@
 /**
  * The styles of one page: the styles of each card type on the page, once each.
  *
- * A type's styles apply to the type's own cards, but not to the contents of the cards that these
- * cards embed. So embedded cards can't disfigure the page, and cards can't disfigure each other.
+ * A type's styles apply to cards of the type, but not to the contents of embedded cards. So
+ * embedded cards can't disfigure the page, and cards can't disfigure each other.
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** A card's styles end at these elements: the contents of the cards that it embeds. */
+/** Matches the contents of embedded cards. The styles of the card around them don't apply there. */
 const LIMIT = ":scope .rb-embed > *";
 
 /** One type's own styles as `<style>` elements: for the page of a card, and for an embedded card. */
@@ -24,7 +24,7 @@ interface TypeStyles {
   keys: string | undefined;
 }
 
-/** Returns the module that exports a class; undefined if none does. */
+/** Returns the module that exports a class; undefined if no module exports the class. */
 export type ModuleOf = (type: CardClass) => string | undefined;
 
 function sheetOf(css: string): Sheet {
@@ -90,7 +90,10 @@ export class Styles {
     return styles;
   }
 
-  /** Adds the styles that a card of this type needs; `page` if the page is about this card. */
+  /**
+   * Adds the styles that a card of this type needs. `page` is true for the page's own card, and
+   * false for an embedded card.
+   */
   use(type: CardClass, page: boolean): void {
     for (const sheet of this.#stylesOf(type).sheets) {
       // The page's own card is rendered first, so that styles it shares with embedded cards apply to
@@ -101,12 +104,12 @@ export class Styles {
     }
   }
 
-  /** Notes that the page shows a default template, so that it needs card.css. */
+  /** Notes that the page shows a default template and therefore needs card.css. */
   useDefaults(): void {
     this.#usesDefaults = true;
   }
 
-  /** The head of the page with the styles that its cards need. */
+  /** The head of the page: `html` and the styles that the page's cards need. */
   head(html: string, realm: RealmInfo): string {
     // A realm without a stylesheet uses card.css on every page.
     const defaults = this.#usesDefaults || !realm.stylesheet

@@ -95,5 +95,5 @@ export type Template<C = AnyCardClass> = {
 }["template"];
 
 /** A template of an unknown class. */
-// deno-lint-ignore no-explicit-any -- its props are those of whichever class declares it
+// deno-lint-ignore no-explicit-any -- the type of the props depends on the template's class
 export type AnyTemplate = (props: any) => ComponentChildren;

@@ -49,7 +49,7 @@ function inOneSpelling(segment: string): string {
   }
 }
 
-/** The last path segment of a URL, decoded for people. */
+/** The last path segment of a URL, in readable form: its percent-escapes are decoded. */
 export function lastSegment(url: string): string {
   const segment = url.replace(/\/+$/, "").split("/").pop() ?? "";
   try {

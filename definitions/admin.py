@@ -1,5 +1,6 @@
 """Shows the counters of definitions in Django's admin. The rows are read-only, but an action clears
-the definitions of the chosen counters. This raises the counters, as a publish does."""
+the definitions of the chosen counters. Clearing definitions raises their counters, as a publish
+does."""
 
 from collections.abc import Iterable
 from typing import Any

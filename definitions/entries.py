@@ -56,7 +56,7 @@ class DefinitionCacheEntryQuery:
 class ModuleLocation:
     """A module's canonical URL, its realm, and that realm's current generation. `dependencies` are
     the modules that the module imports, directly or not. `realms` are the other realms that contain
-    these modules. `private` says that one of the realms isn't public."""
+    these modules. `private` is true if the module's realm or one of `realms` isn't public."""
 
     module_url: str
     realm_url: str
@@ -83,8 +83,8 @@ class ModuleLocation:
 @dataclass(frozen=True)
 class BuildResult:
     """The result of building a module's definitions. `dependencies` are the modules that the build
-    read besides the module itself, and `realms` are the realms that contain these modules.
-    `private` says that one of these realms isn't public."""
+    read besides the module itself. `realms` are the realms that the build read besides the module's
+    own realm. `private` is true if the build read a realm that isn't public."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None

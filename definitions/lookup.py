@@ -1,13 +1,14 @@
-"""Looks up modules' definitions in the table, and builds each missing one once in the fleet.
+"""Looks up modules' definitions in the table. If a module's definitions are missing, one process
+of the fleet builds them.
 
-A build reads the modules' counters before it reads the modules. The database refuses the row of a
-build if a counter was raised since. A build that began before an invalidation therefore can't store
-an outdated entry, even if no process was notified. The builder is a parameter, because this package
-knows only URLs.
+A build reads the modules' counters before it reads the modules. If a counter is raised after the
+build has read it, the database doesn't store the build's row. So a build that began before an
+invalidation can't store an outdated entry, even if no process was notified. The builder is a
+parameter, because this package knows only URLs.
 
-Definitions that are built from public modules only are shared by all users (scope `public`). If a
-build reads a private realm, its definitions are stored only for the user with whose rights the
-build reads (scope `realm-auth`).
+If a build reads no private realm, all users share its definitions (scope `public`). If a build
+reads a private realm with a user's rights, its definitions are stored for that user alone (scope
+`realm-auth`).
 """
 
 import hashlib
@@ -109,7 +110,8 @@ class DefinitionLookup:
 
     def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
         """Returns the stored entry of a located module. Ignores an entry that was built from
-        further realms, because the reader may not be allowed to read these realms."""
+        a realm outside `located.all_realms`, because the reader may not be allowed to read that
+        realm."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
         entry = self.get_cached_definitions_batch(query).get(located.module_url)
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
@@ -161,8 +163,8 @@ class DefinitionLookup:
             delete_rows(mine)
 
     def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
-        """Drops the definitions of modules, under every URL that may name them, and of all modules
-        that depend on them, directly or not.
+        """Drops the definitions of the given modules, and of all modules that depend on a given
+        module, directly or not. Each module may be given by any of its URLs.
 
         Returns the URLs of the dropped modules. Runs in the caller's transaction, or in one of its
         own.
@@ -188,8 +190,9 @@ class DefinitionLookup:
             # Without modules the first try always succeeds, so it needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
-                # Reads the dependents again, because a build may have stored new ones meanwhile. If
-                # so, everything is rolled back and repeated with the new dependents.
+                # Reads the dependents again, because a build may have stored new dependents
+                # meanwhile. If there are new dependents, the loop rolls back and starts over with
+                # them.
                 rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
@@ -249,8 +252,8 @@ class DefinitionLookup:
         return entry
 
     def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
-        """Returns a new entry for the module, and whether the entry may be stored. An entry must
-        not be stored if the build read private realms although the location is public."""
+        """Returns a new entry for the module, and whether the entry may be stored. If the
+        location is public but the build read a private realm, the entry must not be stored."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)

@@ -114,9 +114,10 @@ def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
     """Writes the row of a build to the table. `counters` has the values that the counters had
-    before the build. Writes nothing if the counter of a realm or a module that the build read has
-    been raised since, or is missing from `counters`. The table's trigger checks the module's own
-    three counters again."""
+    before the build. The build depends on the global counter, and on the counters of the realms and
+    modules that it read. Writes nothing if one of these counters is missing from `counters` or has
+    been raised since the build began. The table's trigger checks three of the counters again: the
+    global counter, and the counters of the module and of its realm."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
@@ -144,8 +145,8 @@ def store_row(
 
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
-    """Returns the module and realm URLs of these modules' rows, and of all rows that were built
-    from these modules, directly or not."""
+    """Finds the rows of the given modules, and all rows that were built from these modules,
+    directly or not. Returns each row's module URL and realm URL."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -6,8 +6,9 @@ The trigger that refuses late builds is declared with its model.
 
 from typing import LiteralString
 
-#: A row for each of the given modules that has definitions in a scope, for a reader. SQL, because
-#: each look-up runs it, and the ORM takes longer to compile it than Postgres takes to run it.
+#: Finds the rows of the given modules that have the given scope and reader and have not expired.
+#: SQL, because each look-up runs this statement, and the ORM takes longer to compile the statement
+#: than Postgres takes to run it.
 STORED: LiteralString = """
 SELECT module_url, definitions, error, dependencies, realm_urls, scope, built_at, build_ms
 FROM definitions
@@ -27,8 +28,8 @@ SET generation = definitions_cachegeneration.generation + 1,
     bumped_at = excluded.bumped_at, bumped_by = excluded.bumped_by
 """
 
-#: A row for each of the given counters that exists: scope, key and value. SQL, because the ORM
-#: can't join a list of pairs.
+#: Returns the scope, key and value of each given counter that exists. SQL, because the ORM can't
+#: join a list of pairs.
 READ_COUNTERS: LiteralString = """
 SELECT g.scope, g.key, g.generation FROM definitions_cachegeneration g
 JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
@@ -38,8 +39,8 @@ JOIN unnest(%s::text[], %s::text[]) w(scope, key) USING (scope, key)
 #: raising. SQL, because the ORM has no share locks.
 HOLD_COUNTERS: LiteralString = f"{READ_COUNTERS} FOR SHARE OF g SKIP LOCKED"
 
-#: The module and realm URLs of the given modules' rows, and of all rows that were built from these
-#: modules, directly or not. SQL, because the ORM has no recursive queries.
+#: Finds the rows of the given modules, and all rows that were built from these modules, directly or
+#: not. Returns each row's module URL and realm URL. SQL, because the ORM has no recursive queries.
 WITH_DEPENDENTS: LiteralString = """
 WITH RECURSIVE reached(module_url, realm_url) AS (
     SELECT module_url, realm_url FROM definitions WHERE module_url = ANY(%(urls)s)

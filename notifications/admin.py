@@ -1,7 +1,8 @@
 """Defines the admin's pages of replicas, and the read-only base class of most admin pages.
 
-Edits by hand would break invariants, so rows are read-only. Staff can only delete the row of a
-replica that was removed, so that alerts stop naming it.
+Rows are read-only, because edits by hand would break invariants. There is one exception: staff can
+delete the row of a replica that was removed from the fleet, so that alerts no longer name this
+replica.
 """
 
 import json
@@ -90,16 +91,17 @@ class ReplicaAdmin(ReadOnlyAdmin):
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Returns whether the user may delete a replica. The user needs Django's permission, and a
-        given replica must not have reported for REPORT_MISSING. If the replica reports again, it
+        """Returns whether the user may delete the replica `obj`, or replicas at all if `obj` is
+        None. The user needs Django's permission to delete replicas. `obj` can be deleted only if
+        its last report is older than REPORT_MISSING. If the replica reports again later, the report
         creates a new row."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """Returns the objects that the page for confirming a deletion lists: only the replicas.
-        Their many `ReplicaGeneration` rows are deleted too, but not listed."""
+        """Returns the objects that the page for confirming a deletion lists: only the replicas. The
+        page doesn't list the replicas' many `ReplicaGeneration` rows, which are deleted too."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

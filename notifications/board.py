@@ -61,8 +61,9 @@ _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
-    """Caches two functions for each length of a sealed stamp. One packs the values of the stamp;
-    the other unpacks the slots' positions, which follow the values."""
+    """Caches two functions for each length of a sealed stamp. The first function packs a stamp's
+    values into bytes. The second function unpacks the slots' positions from a sealed stamp. In a
+    sealed stamp, the values come first, then the positions."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -85,7 +86,8 @@ class Slots:
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
         # One call into C reads all slots. `itemgetter` returns a tuple only for two or more
-        # positions. There are always two or more: the epoch, and the slot of at least one key.
+        # positions. `_positions` always has two or more: the epoch's position, and the position of
+        # at least one key's slot.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
@@ -120,9 +122,9 @@ class Board:
     def __init__(self, path: Path, *, or_blank: bool = False) -> None:
         """Opens the board at `path`, creating or replacing the file if necessary.
 
-        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, it
-        doesn't raise BoardError: it uses a private page, which is never live, until the path has a
-        board.
+        If the folder can't be written or the disk is full, raises BoardError. With `or_blank`, uses
+        a private page instead of raising BoardError. The private page is never live. When a board
+        appears at the path, the process switches from the private page to this board.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -217,9 +219,10 @@ class Board:
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Declares the slots valid until the time `until`. Only a listener passes a time in the
-        future. 0 means that the slots aren't valid: a listener passes 0 when it stops, and `follow`
-        passes 0 for the old board, so that no process trusts the old board."""
+        """Declares the slots valid until the time `until`. If `until` is 0, the slots aren't valid.
+        Only a listener passes a time in the future. When a listener stops, it passes 0. When
+        `follow` switches to a new board, it calls `go_live(0)` on the old board, so that no process
+        trusts the old board."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
@@ -282,8 +285,8 @@ def _put(path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        # Allocate the space now, so that a full disk is an error here. Otherwise a later store
-        # would end the process with a signal.
+        # Allocate the space now, so that a full disk is an error here. Otherwise, if the disk were
+        # full, the first process that stored a number in a slot would end with SIGBUS.
         os.posix_fallocate(file, 0, _SIZE)
         os.pwrite(file, struct.pack(f"={len(header)}Q", *header), 0)
         os.rename(draft, path)
@@ -296,8 +299,8 @@ def _put(path: Path) -> None:
 
 
 def _whole(path: Path) -> _Page | None:
-    """Maps the board file at `path` into memory. Returns None unless the file is complete and of
-    this boot and version."""
+    """Maps the board file at `path` into memory. Returns None if the file is missing or incomplete,
+    or if it is from another boot or another version."""
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -1,9 +1,10 @@
 """Defines the names of all channels, their payloads, and the board keys whose slots a payload
 moves.
 
-This module defines the form of payloads for the emitters and the listener of every machine. The
-database triggers build some payloads in SQL, with the channels' names and the limits of this
-module. Parsers accept any text: they return None for an invalid payload and never raise.
+This module defines the form of payloads for the emitters and the listener of every machine. Some
+payloads are built by database triggers, whose SQL contains the channel names and the limits that
+this module defines. Parsers accept any text: they return None for an invalid payload and never
+raise.
 """
 
 import hashlib
@@ -36,13 +37,12 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """Returns the board key of a realm. The key's slot moves in the following cases:
+    """Returns the board key of a realm. The key's slot moves when the realm is created or deleted,
+    when its permissions change, and when its pages are published at another URL. The slot also
+    moves when all files of the realm count as changed, as after a publish or a write of many files.
 
-    - The realm is created or deleted.
-    - The realm's permissions change, or its pages are published at another URL.
-    - A column of the realm's row changes, other than `generation`, `bumped_at`, `bumped_by`,
-      `history_from`, `file_count` and `byte_count`.
-    - All files of the realm count as changed, as after a publish or a write of many files.
+    An update of the realm's row moves the slot too, unless the update changes only some of the
+    columns `generation`, `bumped_at`, `bumped_by`, `history_from`, `file_count` and `byte_count`.
     """
     return f"realm|{realm_url}"
 
@@ -130,9 +130,9 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
-    """Returns notifications that the definitions of modules were dropped. Each has as many of the
-    URLs as fit into a payload. If a URL is too long for a payload, returns one notification for the
-    whole realm."""
+    """Returns notifications that the definitions of modules were dropped. Each notification names
+    as many modules as fit into a payload. If one URL is too long for a payload, returns a single
+    notification that names the whole realm."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:

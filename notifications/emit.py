@@ -1,8 +1,8 @@
 """Sends notifications inside the transaction that makes the change.
 
-Postgres delivers a NOTIFY if and only if its transaction commits, and only once the change is
-visible. The process that makes the change moves its local board at commit, without waiting for the
-notification.
+Postgres delivers a notification after its transaction has committed and the change is visible. If
+the transaction is rolled back, Postgres delivers nothing. The process that makes the change moves
+the slots of its local board at commit, without waiting for the notification.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,8 @@ def local_board() -> Board:
 
 
 def emit(*notifications: Notification) -> None:
-    """Notifies every replica when the caller's transaction commits, and moves the local board.
+    """When the caller's transaction commits, notifies every replica, and moves the slots of the
+    changed keys on the local board.
 
     Raises TransactionManagementError outside a transaction, because then the change and its
     notification would not be atomic.
@@ -40,8 +41,8 @@ def emit(*notifications: Notification) -> None:
 
 def notify_peers(*notifications: Notification) -> None:
     """Notifies every replica, including this one, when the caller's transaction commits. Unlike
-    `emit`, doesn't move the local board: this replica's sidecar moves the board when it receives
-    the notification."""
+    `emit`, doesn't move slots of the local board: this replica's sidecar moves the slots when it
+    receives the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -58,11 +59,13 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves the local board when the caller's transaction commits. If a database trigger already
-    notifies the replicas of a change, callers use this function instead of `emit`."""
+    """Moves the slots of `keys` on the local board when the caller's transaction commits. If a
+    database trigger already notifies the replicas of a change, callers use this function instead of
+    `emit`."""
     moved = list(keys)
-    # An error here must not fail the committed change. Even without this move, the sidecar moves
-    # the board when it receives the notification, or else the board expires.
+    # An error here must not fail the committed change. If this process fails to move the slots, the
+    # sidecar moves them when it receives the notification. If the notification is lost, the board
+    # expires.
     transaction.on_commit(lambda: local_board().bump(moved), robust=True)
 
 

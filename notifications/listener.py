@@ -287,8 +287,9 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Runs the watchdog. The watchdog cuts a connection that receives no pings. It also cuts a
-        connection that still waits after the listener was stopped."""
+        """Runs the watchdog. The watchdog cuts connections that receive no pings. When the listener
+        is stopped but its loop doesn't end, the watchdog cuts the connections, so that the loop
+        ends."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(

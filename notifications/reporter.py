@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 1.0
 WATERMARK_SECONDS = 5.0
-#: How often the reporter reads the generations of all realms. All other reads include only the
-#: realms that had notifications.
+#: How often the reporter reads the generations of all realms. In the meantime, the reporter reads
+#: only the generations of realms that had notifications.
 WHOLE_SECONDS = 30.0
 #: The timeout for the web service's response.
 WEB_SECONDS = 2.0
@@ -70,7 +70,7 @@ class Reporter(threading.Thread):
         #: The realms whose stored rows differ from `_seen`; None if all rows may differ.
         self._unreported: set[str] | None = None
         self._seen_at = 0
-        #: When the whole registry was last read; None if it was not read yet.
+        #: When the reporter last read the generations of all realms; None before the first time.
         self._whole_at: int | None = None
         self._pool = urllib3.PoolManager(timeout=WEB_SECONDS, retries=False)
 

@@ -31,10 +31,10 @@ class SingleFlight(Generic[V]):
         self._lock = threading.Lock()
 
     def run(self, key: Hashable, slots: Slots, load: Callable[[Stamp], V]) -> V:
-        """Returns the value of a running load that this caller may join. If there is no such load,
-        takes a stamp and calls `load` with the stamp.
+        """Returns the value of a running load of `key` if this caller may join that load. Otherwise
+        takes a stamp, calls `load` with the stamp, and returns the result.
 
-        If the load fails, all callers that share it get its error. The error is not cached.
+        If the load fails, all callers that share the load get its error. The error is not cached.
         """
         with self._lock:
             flight = self._flights.get(key)
@@ -62,8 +62,9 @@ class SingleFlight(Generic[V]):
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
         """Returns whether a caller may use this flight's value. The board must show no change since
-        the flight began. The board must also be live, or the flight younger than the staleness
-        bound: otherwise the value may lack a change that is older than the bound."""
+        the flight began. A board that isn't live may lack recent changes. So if the board isn't
+        live, the flight must also be younger than the staleness bound. Then every change that the
+        value lacks is younger than the bound."""
         young = now_ns() - flight.began < self._bound_ns
         # Call `live` first, because it may switch to a new board, on which the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

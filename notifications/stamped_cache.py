@@ -1,9 +1,10 @@
-"""Caches values with a stamp each. A change of data makes stamps stale instead of deleting entries.
+"""Provides a cache that stores each value with a stamp. A change of data deletes no entry, but
+makes the stamps of entries stale.
 
 An entry's stamp holds the values that the board's slots had before the entry was loaded. The cache
 uses an entry while the board is live and the entry's slots have not moved; otherwise the caller
 loads the value again. If a change happens during a load, the stored entry is stale from the start,
-so no later read uses it.
+so no later read uses the entry.
 """
 
 import threading
@@ -48,8 +49,9 @@ class _Entry(Generic[V]):
 
 
 class StampedCache(Generic[V]):
-    """A thread-safe cache of values by key. It evicts the oldest entries first. Instead of evicting
-    an entry that has had a hit, it moves the entry to the end of the queue and forgets the hit."""
+    """A thread-safe cache of values by key. The cache evicts the oldest entries first. If an entry
+    has had a hit, the cache moves the entry to the end of the queue instead of evicting it, and
+    forgets the hit."""
 
     def __init__(
         self,
@@ -74,7 +76,8 @@ class StampedCache(Generic[V]):
         #: removed. An ordered dictionary would take twice the memory.
         self._queue: deque[_Entry[V]] = deque()
         self._bytes = 0
-        #: How many values were stale when they were stored, because of a change during their load.
+        #: How many values were already stale when `put` got them, because of a change during their
+        #: load. The cache stores these values anyway, but `get` never returns them.
         self.stale_discards = 0
         self._lock = threading.Lock()
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
@@ -105,7 +108,8 @@ class StampedCache(Generic[V]):
             self._remove(key)
             if size * 4 > self._max_bytes:
                 return
-            # Evict before adding the entry: the new entry, without a hit, could be evicted itself.
+            # Evict before adding the entry. The new entry has had no hit yet, so a later eviction
+            # could remove it.
             self._make_room(size + self._new_share(value))
             self._bytes += size + self._new_share(value)
             entry = self._entries[key] = _Entry(key, value, sealed, size)
@@ -146,7 +150,8 @@ class StampedCache(Generic[V]):
 
     def _new_share(self, value: V) -> int:
         """Returns how many bytes the cache needs for the object that `value` shares with other
-        values. Returns 0 if an entry with this object is cached, or if there is no such object."""
+        values. Returns 0 if `value` shares no object, or if a cached entry already has the shared
+        object."""
         shared = self._shared_by(value)
         return 0 if shared is None or id(shared) in self._sharing else shared.size
 

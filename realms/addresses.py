@@ -95,12 +95,13 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """Returns the public origin for which a request's Host header stands.
+    """Returns the public origin of the realms that a request with this Host header asks for.
 
-    A client may send requests to the address of one particular replica. A header with the replica's
-    host and port stands for REALM_PUBLIC_ORIGIN. In any other header, the replica's port stands for
-    the public port. For example, if the replica's port is 8000 and REALM_PUBLIC_ORIGIN is
-    `http://localhost:4201`, `ada.localhost:8000` stands for `http://ada.localhost:4201`.
+    A client may send requests directly to one replica. If the header is the replica's own host and
+    port, the result is REALM_PUBLIC_ORIGIN. If the header has another host and the replica's port,
+    the public port replaces the replica's port. For example, if the replica's port is 8000 and
+    REALM_PUBLIC_ORIGIN is `http://localhost:4201`, the result for `ada.localhost:8000` is
+    `http://ada.localhost:4201`.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)
@@ -123,8 +124,8 @@ def is_within_reach(realm_url: str) -> bool:
 
 
 def _authority(text: str) -> tuple[str, str]:
-    """Returns the host and the port in a text. The host may be an IPv6 address in brackets, which
-    contains colons."""
+    """Splits `text`, such as `localhost:4201`, into the host and the port. The port is empty if
+    `text` has no port. The host may be an IPv6 address in brackets, which contains colons."""
     name, port = _AUTHORITY.findall(without_final_dot(text).lower())[0]
     return name, port
 

@@ -1,4 +1,4 @@
-"""Adds checks to `manage.py check --deploy` that find settings which work but are unsafe in
+"""Adds checks to `manage.py check --deploy` that find settings that are wrong or unsafe in
 production."""
 
 import os
@@ -126,8 +126,8 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
             )
         elif len(labels) == 1 and not _local(host):
             yield Error(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}, a domain with a single label: "
-                "other owners have hosts below it.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, a top-level domain. "
+                "Hosts below a top-level domain belong to many different owners.",
                 hint="Give a domain of your own, such as sites.example.com",
                 id=_id(10),
             )

@@ -66,7 +66,7 @@ class Forbidden(RealmError):
 
 
 class PinEnded(RealmError):
-    """the access to {url} that this pin is based on has ended"""
+    """the reader of this pin no longer has access to {url}"""
 
     status = 403
     title = PIN_ENDED

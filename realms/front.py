@@ -85,11 +85,13 @@ class Front:
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
     ) -> Reply | None:
         """Returns the reply to a read without a query, if this process's caches have the answer.
-        `path` is unescaped and in Unicode's composed form. `copy` is the request's If-None-Match,
-        or None if the request has no such header or has other conditions besides it.
-        If-Modified-Since doesn't count as a condition if the request also has If-None-Match. If
-        `copy` is set, `wanted` contains no conditions. This method doesn't block, so the event loop
-        may call it."""
+        `path` is unescaped and in Unicode's composed form. This method doesn't block, so the event
+        loop may call it.
+
+        `wanted` has the conditions of the request. If the only condition is an If-None-Match, the
+        caller may pass the header's value as `copy` instead. The request may also have an
+        If-Modified-Since, which HTTP ignores next to an If-None-Match.
+        """
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
         place = wanted.variant, wanted.origin + path
@@ -136,8 +138,9 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """Returns the finished reply that `answer` keeps for a host, a content coding and an outcome of
-    the conditions. Returns None if `answer` keeps no reply for this combination."""
+    """Returns the finished reply that `answer` keeps for a host and a content coding (`form`), and
+    for the status that results from the request's conditions (`decided`). Returns None if `answer`
+    keeps no reply for this combination."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:
@@ -194,8 +197,8 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     if not _may_load(path, wanted):
         return None
     url = wanted.origin + path
-    # Skips Django's health check, which would send a statement before the load. If the load fails
-    # on a broken connection, Django gets the request and reconnects.
+    # Skip Django's health check, which would send one more statement to the database. If the
+    # connection is broken, the load fails, and Django gets the request and reconnects.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         # If only the compressed body for this client is missing, the cached answer needs no load.
@@ -260,7 +263,8 @@ def _pinned_hit(environ: Environ, path: str) -> Reply | None:
         place = pin.realm_url, pin.generation, name
         answer = cached_at(*place)
     except (RealmError, UnicodeDecodeError, DatabaseError, InterfaceError):
-        # Django gets the request, and answers with the error on a working connection.
+        # Django gets the request and makes the error response. If the database connection is
+        # broken, Django opens a new one.
         return None
     if answer is None:
         return None

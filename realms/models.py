@@ -111,7 +111,8 @@ class Realm(models.Model):
 
     @property
     def owner_key(self) -> str:
-        """The owner's key in the reindex queue. The queue takes turns between owners."""
+        """The key of the realm's owner in the reindex queue. It is empty if the realm has no owner.
+        Owners take turns in this queue."""
         return "" if self.owner_id is None else str(self.owner_id)
 
     def clear_local_source_caches(self) -> None:
@@ -255,8 +256,8 @@ class Account(get_user_model()):  # type: ignore[misc]
 class AccountName(models.Model):
     """The time at which an account got its current username. A trigger maintains this table.
 
-    A token may name its account by username only, without the account's key. A token that names
-    only the username is valid only if it was issued after this time.
+    A token may name its account by username only, without the account's key. A token without the
+    key is invalid if it was issued before `since`.
     """
 
     account = models.OneToOneField(

@@ -110,8 +110,9 @@ FROM unnest(%(hashes)s::text[], %(sizes)s::int[], %(starts)s::int[])
 ON CONFLICT (sha256) DO UPDATE SET stored_at = EXCLUDED.stored_at
 """
 
-#: Opens file versions of a realm at a generation, given as lists of paths, hashes, sizes and times
-#: of creation. SQL, because for thousands of rows the ORM takes longer than Postgres.
+#: Opens file versions of a realm at a generation. The lists `paths`, `hashes`, `sizes` and
+#: `created` have one element for each version. SQL, because for thousands of rows the ORM takes
+#: longer than Postgres.
 OPEN_VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion
     (realm_id, path, sha256, size, created_at, modified_at, from_generation)
@@ -301,8 +302,8 @@ _ENDED: LiteralString = """
 
 #: For each kind of finished work, the part of a statement after DELETE or SELECT. This part chooses
 #: the rows that are no longer needed. Cards and batches must come before their jobs. A job is kept
-#: while one of its cards is shown. SQL, because one loop handles the tables of all packages, and
-#: Postgres computes the hashes of modules.
+#: while one of its cards is shown. SQL, because Postgres computes the hashes of modules, and
+#: because one loop can then delete or count the rows of all kinds.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
@@ -356,10 +357,10 @@ WHERE status = 'done' AND started_at IS NOT NULL
 # --- The coherence page -----------------------------------------------------------------------
 
 #: The ids of one page of realms, the worst first. If the page doesn't exist, the ids of the last
-#: page. Each row also has the number of realms on all pages. The realms are sorted by the number of
-#: generations that the slowest reporting replica has yet to apply. Among realms with the same
-#: number, realms with outdated pages come first. With `problems`, realms without a problem are left
-#: out. SQL, because the ORM would query the generations of each realm separately.
+#: page. Each row also has the number of realms on all pages. The realms are sorted by three keys:
+#: how many generations the slowest reporting replica has yet to apply, whether the realm's pages
+#: are outdated, and the realm's URL. With `problems`, realms without a problem are left out. SQL,
+#: because the ORM would query the generations of each realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s

@@ -1,5 +1,5 @@
-"""Registers the models of jobs, batches and the index in Django's admin. Nobody can change them
-there."""
+"""Registers the models of jobs, batches and the index in Django's admin. The admin shows the rows
+of these models but can't change them."""
 
 from typing import Any
 

@@ -1,8 +1,9 @@
 """The database models of reindex jobs, of their batches, and of the index that jobs write.
 
-A job's row guarantees that a realm's pages will be rendered at a generation. The transaction that
-changes the realm also writes the row. Celery messages only make workers start sooner. Realms are
-identified by URL, because a worker may run on a host that reaches realms over HTTP only.
+A job's row makes workers render a realm's pages, even if a message is lost or a worker dies, unless
+the job is superseded or cancelled, or fails. The transaction that changes the realm also writes the
+row. Celery messages only make workers start sooner. Realms are identified by URL, because workers
+read the files of realms over HTTP and not from the database.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -363,7 +364,7 @@ class Worker(models.Model):
 
 
 class OwnerUsage(models.Model):
-    """The worker time that an owner has used lately. The time halves every minute."""
+    """The worker time that an owner has used lately. Used time counts half as much every minute."""
 
     owner = models.TextField(primary_key=True)
     seconds = models.FloatField(help_text="the worker time at `counted_at`")

@@ -13,8 +13,9 @@ from typing import LiteralString
 
 #: The common table expression `held`: how many workers work for each owner, counted by unexpired
 #: leases. The leases of a superseded job's batches are counted, because the workers still render
-#: these batches. The lease for planning a superseded job isn't counted. Work that waits for a retry
-#: after an error is counted too, because `lease_until` is then the time of the retry.
+#: these batches. The lease for planning a superseded job isn't counted. Work that waits for a
+#: retry, or that is postponed, counts as a busy worker although no worker has it: its `lease_until`
+#: is the time of the next attempt.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -51,10 +52,10 @@ _EARLY: LiteralString = """
 """
 
 #: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
-#: whether any job's message was delivered before the job was due. The owner with the fewest workers
-#: comes first. For this comparison, an owner's second piece counts as if the owner had one worker
-#: more, the third piece as if the owner had two more, and so on. So if a worker can't lease one
-#: owner's piece, the worker next tries a piece of another owner.
+#: whether any job's message was delivered before the job was due. The piece with the smallest sum
+#: of two numbers comes first: the number of workers that the piece's owner has, and the place of
+#: the piece among the owner's pieces (1, 2, ...). So if a worker can't lease one owner's piece, the
+#: worker next tries a piece of another owner.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -73,13 +74,13 @@ PIECES_IN_TURN: LiteralString = f"""
 """
 
 #: A row for each kind of work that waits for a worker: plans, batches and definitions. Columns: the
-#: kind, the number of waiting pieces, and the time since which the oldest piece has been waiting.
+#: kind, the number of waiting pieces, and the time when the oldest of these pieces became due.
 WAITING_PIECES: LiteralString = f"""
     WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
 """
 
-#: Whether another owner's work waits and that owner has fewer workers than `owner`. `later` says
-#: that the caller is working on a draft or on definitions. If `later` is false, waiting drafts and
+#: Whether there is an owner with waiting work who has fewer workers than `owner`. `later` is true
+#: if the caller is working on a draft or on definitions. If `later` is false, waiting drafts and
 #: definitions count only after they have waited for PATIENCE.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
@@ -121,7 +122,8 @@ UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
 RETURNING (pins ->> %(url)s)::bigint
 """
 
-#: Adds the missing realms in `sought` to the pins of a job that has fewer than `most` pins.
+#: Adds `sought` to the pins of a job. `sought` has the missing realms for which the job has looked.
+#: Changes no pin that the job has already. Does nothing if the job has `most` pins or more.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
@@ -165,11 +167,12 @@ UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = 
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
 
-#: Records that a card or module hung. `signs` is the number of signs of this hang (see PROOF in
-#: `prerender/hangs.py`). If the card or module has a row, adds `signs` to the row's number. If the
-#: row was last written for the same job, keeps the larger number instead, because one slow replica
-#: may have delayed all batches of the job. SQL, because the ORM's upserts can't compute with the
-#: stored value.
+#: Records that a card or module hung, and how many signs this hang counts for (see PROOF in
+#: `prerender/hangs.py`). If the card or module has no row, inserts a row with these signs. If the
+#: row was last written for another job, adds the signs to the stored signs. If the row was last
+#: written for the same job, stores the larger of the two numbers, because one slow replica may have
+#: delayed all batches of the job. SQL, because the ORM's upserts can't compute with the stored
+#: value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)

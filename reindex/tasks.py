@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name=messages.WORK_TASK, ignore_result=True)
 def work() -> bool:
-    """Leases and does the next piece of work. Returns False if no work waits."""
+    """Leases and does the next piece of work. Returns False if no piece of work could be leased."""
     piece = turns.take()
     if piece is None:
         return False
@@ -169,8 +169,8 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
-    """Builds a module's definitions, unless another process of any server builds the same
-    definitions."""
+    """Builds a module's definitions, unless they are stored already. If another process in the
+    fleet is building them, waits for the result of that process."""
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
@@ -208,8 +208,9 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # A worker gives back a batch of one card only if it has a result or has recorded a
-            # hang. Otherwise workers could give the batch back for ever.
+            # A batch of several cards is given back as smaller batches. A batch of one card can't
+            # become smaller, so the worker gives it back only after a result or a recorded hang.
+            # Otherwise workers could give the batch back for ever.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver

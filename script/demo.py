@@ -3,7 +3,7 @@ current.
 
 Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
 step prints one line with its measurement. The demo ends at the first step that fails. With
-`--check` it also ends after the last step, otherwise it stays up.
+`--check`, the demo also ends after the last step. Without `--check`, the demo stays up.
 """
 
 import argparse
@@ -32,7 +32,9 @@ def main() -> int:
         "shows how soon every replica serves what changed.",
     )
     parser.add_argument(
-        "--check", action="store_true", help="check every step and stop; exit 1 if one fails"
+        "--check",
+        action="store_true",
+        help="stop after the last step; exit with status 1 if a step fails",
     )
     parser.add_argument(
         "--port", type=int, default=4201, help="the first replica's port (default: 4201 or above)"
@@ -44,7 +46,7 @@ def main() -> int:
     from settings.embedded.server import stop_if_unused
 
     if not settings.DATABASE_URL:
-        # Tests of this clone may use the same Postgres; its last user stops it.
+        # Tests of this clone may use the same Postgres. Then the last of these tests stops it.
         stop_if_unused(settings.DATA_DIR)
     return status
 
@@ -110,8 +112,8 @@ def addresses(ports: list[int], password: str) -> str:
 
 
 def free_ports(first: int, count: int) -> list[int]:
-    """Returns the first `count` free ports from `first` on. The demo of another clone may use some
-    ports."""
+    """Returns the first `count` free ports from `first` on. Skips ports on which other programs
+    listen, such as the demo of another clone."""
     import socket
 
     found: list[int] = []

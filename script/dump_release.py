@@ -4,9 +4,9 @@
     .venv/bin/python PATH_TO/script/dump_release.py tests/db/data/NAME.tar.gz
 
 Run `script/release_content.py` first: it fills the database. The archive has `database.sql`, which
-psql can load, and `blobs/`. The embedded Postgres has no pg_dump. So this script records the
-statements of the release's migrations on an empty database, and reads each table with COPY. It uses
-only the settings of the release, so it runs in every release.
+psql can load, and `blobs/`. The embedded Postgres has no pg_dump. So this script runs the release's
+migrations on an empty database and records their statements, and reads each table with COPY. The
+script itself imports only the settings of the release, so the script works with every release.
 """
 
 import io
@@ -23,8 +23,8 @@ import django
 from django.conf import settings
 from django.db import connection, transaction
 
-#: The first words of statements that change the schema. The other statements of migrations change
-#: rows. `schema` doesn't record these statements, because `copied` dumps the rows.
+#: The first words of statements that change the schema. `schema` records only such statements.
+#: Migrations also have statements that change rows, but `copied` dumps the rows.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
 #: A larger dump is refused, because the dump is committed to the repository.
 LARGEST_BYTES = 200 * 1024

@@ -2,7 +2,8 @@
 
 The program runs in a child process. The parent adopts every orphan of the child and ends all
 orphans when the child has ended. If the parent is killed, the kernel signals the child, and the
-child ends the processes. Processes remain only if parent and child are killed at the same instant.
+child ends its descendants. Processes remain only if parent and child are killed at the same
+instant.
 """
 
 import atexit
@@ -22,8 +23,8 @@ GRACE_SECONDS = 20
 
 
 def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]) -> int:
-    """Runs `program` in a child process, then ends all processes that it has left. Returns the exit
-    status of `program`.
+    """Runs `program` in a child process. When `program` has ended, ends all processes that the
+    program started and that still run. Returns the exit status of `program`.
 
     `shared` returns whether other programs may use a process. `guarded` doesn't end shared
     processes.

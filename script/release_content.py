@@ -6,7 +6,8 @@
     .venv/bin/python PATH_TO/script/release_content.py
     .venv/bin/python PATH_TO/script/dump_release.py PATH_TO/tests/db/data/COMMIT.tar.gz
 
-It starts a replica of that release, and uses only commands and endpoints that all releases have.
+This script starts a replica of the release, and uses only commands and endpoints that all releases
+have.
 `tests/db/storage/test_migrating.py` checks the content that this script makes.
 """
 
@@ -157,7 +158,7 @@ def imported(folder: Path, realm: str, files: dict[str, str], *options: str) -> 
 
 
 def manage(*arguments: str) -> None:
-    """Runs a command of the release."""
+    """Runs a management command with the release's manage.py."""
     subprocess.run([sys.executable, "manage.py", *arguments], check=True)
 
 

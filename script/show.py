@@ -127,14 +127,18 @@ class Show:
         mark = f"changed at {time.time_ns()}"
         with self._step("a card is changed over HTTP on replica a; b serves the new source") as say:
             self._change(source, mark)
-            say(self._after(lambda: mark in self._text("b", source, SOURCE), "the new source on b"))
+            say(
+                self._after(
+                    lambda: mark in self._text("b", source, SOURCE), "b serves the new source"
+                )
+            )
         with self._step("the realm is published again; b serves the new bytes") as say:
             generation = self._publish(example)
             published_at = time.monotonic()
             published = self._site(example) + path
             say(
                 self._after(
-                    lambda: mark in self._text("b", published, SOURCE), "the new bytes on b"
+                    lambda: mark in self._text("b", published, SOURCE), "b serves the new bytes"
                 )
             )
         self._see_pages(example, page, mark, generation, published_at)
@@ -181,7 +185,7 @@ class Show:
     ) -> None:
         with self._step("both replicas serve the new HTML") as say:
             for name in "ab":
-                self._after(partial(self._shows, name, page, mark), f"HTML on {name}")
+                self._after(partial(self._shows, name, page, mark), f"{name} serves the new HTML")
             elapsed = time.monotonic() - published_at
             if not self._ready(example, generation):
                 raise StepFailed("the pages are new, but the readiness check says they are not")
@@ -268,7 +272,7 @@ class Show:
                     hits.add(answer.headers["x-realm-replica"])
             return len(hits) == 4
 
-        self._until(all_hit, 20, f"hits for {url} on all four web workers")
+        self._until(all_hit, 20, f"all four web workers have hits for {url}")
         return len(hits)
 
     def _workers(self, seen: set[str]) -> set[str]:

@@ -1,9 +1,10 @@
 """Defines hatchling's build hooks, which add the requirements and the files outside the packages to
 the wheel.
 
-The TypeScript goes to `settings/typescript/` in the wheel. That folder is laid out as the root of
-the clone, so relative paths are the same in both. The wheel also has the npm files that the
-prerenderer loads, so that an installed server needs no download.
+In the wheel, the TypeScript files are in `settings/typescript/`. Each file has the same path in
+`settings/typescript/` as in the clone, so the relative paths between the files stay valid. The
+wheel also has the npm files that the prerenderer loads, so that an installed server needs no
+download.
 """
 
 import json

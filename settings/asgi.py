@@ -5,8 +5,9 @@ from django.conf import settings
 
 from settings.wsgi import application as front
 
-from realms.web.asgi import RealmServer  # isort: skip  needs the applications loaded just above
-from realms.web.telling import Telling  # isort: skip  needs these applications, too
+# These modules need the Django applications that `settings.wsgi` has loaded.
+from realms.web.asgi import RealmServer  # isort: skip
+from realms.web.telling import Telling  # isort: skip
 
 application = RealmServer(front)
 Telling(settings.REALM_BOARD).start()

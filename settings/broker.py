@@ -20,8 +20,8 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
     """
     name, exchange_type, arguments = prefix + QUEUE, "direct", None
     if kind == "quorum":
-        # Celery can't delay messages to a direct exchange on the broker: a worker would hold a
-        # delayed message and take no other message meanwhile.
+        # With a topic exchange, RabbitMQ holds a delayed message until the message is due. With a
+        # direct exchange, a worker would hold the message and take no other message meanwhile.
         name, exchange_type = f"{name}.quorum", "topic"
         arguments = {"x-queue-type": "quorum"}
     queue = Queue(

@@ -25,16 +25,16 @@ TICK_SECONDS = 0.1
 
 
 class _Scheduler(beat.Scheduler):
-    """A Celery scheduler that sends over the worker's connections. Opening a new connection would
-    block the worker's event loop."""
+    """A Celery scheduler that sends its messages over the worker's connections. Opening a new
+    connection would block the worker's event loop."""
 
     producer = None  # type: ignore[assignment]
 
 
 class Beat(bootsteps.StartStopStep):
-    """Sends the scheduled messages from the event loop of every worker. With `--beat`, a separate
-    process would send them. Celery doesn't restart that process, so nobody would send scheduled
-    messages after its end."""
+    """Sends the scheduled messages from the event loop of every worker. Celery's option `--beat`
+    starts a separate process, which sends the scheduled messages. But Celery doesn't restart that
+    process: after its end, no scheduled messages would be sent."""
 
     requires = ("celery.worker.components:Timer",)
 

@@ -1,9 +1,12 @@
 """Changes kombu's filesystem transport so that messages and queue tables are written atomically.
 
-kombu's own transport has three races between processes. A consumer can take a half-written message.
-A consumer takes a message by moving it to the system's temporary folder. If that folder is on
-another file system, the move is a copy, and two consumers may take the same message. A process may
-read an exchange's table while another process rewrites it.
+kombu's own transport has three races between processes:
+
+- A consumer can take a half-written message.
+- Two consumers can take the same message. A consumer takes a message by moving it to the system's
+  temporary folder. If the temporary folder and the queue are on different file systems, the move
+  copies the message.
+- A process can read an exchange's table while another process rewrites the table.
 """
 
 import fcntl
@@ -103,10 +106,10 @@ class Transport(filesystem.Transport):
 
     Channel = Channel
 
-    # Makes Celery use its event loop. Without the event loop, a worker's processes receive their
-    # tasks through one pipe, and share a lock on the pipe. A process holds the lock while it waits
-    # for a task. If the process is killed during the wait, the lock is never freed, and no other
-    # process gets a task.
+    # With `asynchronous`, a Celery worker runs an event loop. Without the event loop, a worker's
+    # processes receive their tasks through one pipe, and share a lock on the pipe. A process holds
+    # the lock while it waits for a task. If the process is killed during the wait, the lock is
+    # never freed, and no other process gets a task.
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

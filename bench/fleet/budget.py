@@ -1,10 +1,11 @@
 """Measures the cost of a replica, a write, a publish and a row, and computes the cost of a fleet.
 
-The unit costs are measured by calls of the project's own functions on a new Postgres. Processor
-time is that of the Postgres process that serves the connection, because a busy machine distorts
-elapsed time more. WAL is the number of bytes that Postgres writes to its log; a standby and an
-archive get the same bytes. The last table computes the cost of a fleet by the formulas in its first
-column. `script/bench fleet notify` measures the value for `--wake`.
+The unit costs are measured by calls of the project's own functions on a new Postgres. Besides the
+elapsed time, the script measures the processor time of the Postgres process that serves the
+connection. Other work on the machine distorts this processor time less than the elapsed time. WAL
+is the number of bytes that Postgres writes to its log; a standby and an archive get the same bytes.
+The last table computes the cost of a fleet by the formulas in the table's first column.
+`script/bench fleet notify` measures the value for `--wake`.
 """
 
 import argparse
@@ -145,7 +146,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
         f"{len(published) / options.repeat:.1f} with {sum(published) / options.repeat:.0f} bytes"
     )
     table(
-        "growth in the database, bytes with indexes",
+        "growth of each table and its indexes, in bytes",
         ("table", "for a write", "for a publish"),
         [
             (name, f"{(between[name] - before[name]) / options.repeat:,.0f}",
@@ -214,9 +215,9 @@ def sizes() -> dict[str, int]:
 
 
 def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, str]:
-    """Measures the pages of a fleet with `replicas` reporting replicas. Returns the time of the
-    matrix on the admin's start page, the time of the metrics, and the size of the table of applied
-    generations."""
+    """Replaces all rows of replicas with `replicas` new rows, as if this many replicas had reported
+    the generation of every realm. Returns the time of the matrix on the admin's start page, the
+    time of the metrics, and the size of the table of applied generations."""
     from django.db import connection
     from django.utils import timezone
 
@@ -263,15 +264,17 @@ def computed(
     rows: list[tuple[str, Callable[[int], str]]] = [
         ("connections: N x (3 sidecar + web processes x 21 at most)",
          lambda n: f"{n * (3 + options.web_processes * threads):,}"),
-        ("pings a second, each a commit: 2 N", lambda n: f"{2 * n:,}"),
-        (f"cores for pings: 2 N x N x {options.wake:g} µs", lambda n: f"{2 * n * n * wake:.2f}"),
-        (f"cores for {events:.0f} notifying commits/s at the peak: N x rate x {options.wake:g} µs",
+        ("pings a second (each ping is one commit): 2 N", lambda n: f"{2 * n:,}"),
+        (f"cores that pings use: 2 N x N x {options.wake:g} µs",
+         lambda n: f"{2 * n * n * wake:.2f}"),
+        (f"cores that {events:.0f} notifying commits/s use at the peak: "
+         f"N x rate x {options.wake:g} µs",
          lambda n: f"{n * events * wake:.2f}"),
-        ("cores for reports: N x processor time of a report",
+        ("cores that reports use if no realm changes: N x processor time of a report",
          lambda n: f"{n * idle.cpu:.2f}"),
-        ("cores for reports while realms change every second",
+        ("cores that reports use if a realm changes before each report",
          lambda n: f"{n * changed.cpu:.2f}"),
-        ("WAL of reports, GB a day: N x 86,400 x WAL of a report",
+        ("GB of WAL that reports write in a day: N x 86,400 x WAL of a report",
          lambda n: f"{n * DAY * idle.wal / 1e9:,.1f}"),
         ("rows/s written to the table of applied generations: N x changed realms/s",
          lambda n: f"{n * peak * 2:,.0f}"),

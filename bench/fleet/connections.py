@@ -1,10 +1,11 @@
 """Counts the connections of a replica and of a worker, with and without PgBouncer.
 
-One replica with two web processes answers many clients at once: missed reads, listings and
-publishes. The replica's connections are counted on the Postgres server. A second measurement counts
-the same connections with PgBouncer, and also the clients of PgBouncer: DATABASE_URL names a
-PgBouncer in transaction mode, and LISTEN_DATABASE_URL names Postgres itself. Finally the script
-measures what an idle connection costs the server.
+Many clients send requests to one replica with two web processes at once: missed reads, listings and
+publishes. In the first measurement, the replica connects to Postgres directly. In the second
+measurement, the replica's DATABASE_URL names a PgBouncer in transaction mode, and
+LISTEN_DATABASE_URL names Postgres itself. Both measurements count the connections to the Postgres
+server. The second measurement also counts the connections to PgBouncer. Finally the script measures
+what an idle connection costs the Postgres server.
 """
 
 import argparse
@@ -73,8 +74,8 @@ def main() -> int:
 def replica(
     server: Server, folder: Path, url: str, options: argparse.Namespace, bouncer: str | None
 ) -> list[str]:
-    """Measures the connections, PgBouncer clients and latencies of one replica whose DATABASE_URL
-    is `url`."""
+    """Runs one replica whose DATABASE_URL is `url`. Measures the replica's connections to Postgres
+    and to PgBouncer, and the latencies of missed reads."""
     from tests.support.cluster import cluster
 
     told = {

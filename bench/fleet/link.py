@@ -1,9 +1,9 @@
-"""Simulates a network on this machine that delays all packets and loses some.
+"""Simulates a slow network with packet loss on this machine.
 
 The simulated network has two TUN devices, one of them in a network namespace. A process forwards
-the packets between the two devices. This process delays each packet and drops some packets, because
-some kernels lack `tc netem`, which does the same. TCP over the simulated network is the kernel's
-own, including retransmissions. The simulation needs root and /dev/net/tun.
+the packets between the two devices, delays each packet, and drops some packets. `tc netem` would do
+the same, but some kernels lack `tc netem`. The kernel's own TCP runs over the simulated network,
+including retransmissions. The simulation needs root and /dev/net/tun.
 """
 
 import ctypes
@@ -49,12 +49,13 @@ class Link:
         self._control.send((delay, loss))
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """Returns a pool of threads of this process that use the network namespace of the far
-        end."""
+        """Returns a thread pool. Its threads run in this process, but in the network namespace of
+        the far end."""
         return ThreadPoolExecutor(count, initializer=enter, initargs=(self.space,))
 
     def call(self, function: Callable[[], T]) -> T:
-        """Calls a function in a thread at the far end, and returns the function's result."""
+        """Calls `function` in a thread at the far end, and returns the value that `function`
+        returns."""
         with self.threads(1) as pool:
             return pool.submit(function).result()
 

@@ -5,8 +5,8 @@ statements insert the rows, with triggers off. The rows are spread over all real
 had written in all realms at once. A fifth of the rows are closed versions. Ten rows share each
 small blob. After the first measurements, the rows are copied to a table that is partitioned by a
 hash of the realm, and the original table is dropped. The partitioned table has the same columns,
-indexes and triggers as the original table, and one more index, on the id. Its primary key also
-contains the realm. Then the measurements are repeated.
+indexes and triggers as the original table, and an additional index on the id. The primary key of
+the partitioned table contains the realm and the id. Then the measurements are repeated.
 """
 
 import argparse
@@ -59,8 +59,9 @@ SELECT encode(sha256(n::text::bytea), 'hex'), 300, convert_to(repeat(md5(n::text
     now() - interval '30 days' FROM generate_series(0, %(blobs)s - 1) n
 """
 #: Inserts `each` rows for every realm. The first `closed` paths of a realm have two rows: a closed
-#: version and the current version. All other paths have one row, the current version. A closed
-#: version ends at a generation before the first kept publication, or between two publications.
+#: version and the current version. All other paths have one row, the current version. Half of the
+#: closed versions end before the generation of the first kept publication. The other half end
+#: between the generations of two kept publications.
 VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion (realm_id, path, sha256, size, created_at, modified_at,
     from_generation, until_generation, closed_at)
@@ -74,7 +75,7 @@ FROM generate_series(0, %(realms)s::bigint * %(each)s - 1) i,
     LATERAL (
         SELECT CASE WHEN place < %(closed)s THEN place ELSE place - %(closed)s END AS path
     ) q,
-    -- Half were closed before the first kept publication, so no publication shows them.
+    -- No publication shows a version that ended before the first kept publication.
     LATERAL (SELECT CASE WHEN path %% 2 = 0 THEN 50000 ELSE 92000 + path %% 4000 END AS until) u
 """
 INDEXES: LiteralString = """

@@ -153,7 +153,7 @@ def pings(server: Server, options: argparse.Namespace) -> None:
                  shares(taken), shares(heard.lags))
             )  # fmt: skip
     table(
-        "pings of all sidecars, with 12 publishes a second; a publish's p50 / p99 / highest, ms",
+        "pings of all sidecars during 12 publishes a second; times: p50 / p99 / highest, in ms",
         (
             "sidecars",
             "channel",
@@ -257,7 +257,7 @@ def listening(server: Server, count: int, *, own: bool = False) -> Iterator[None
     process.start()
     try:
         if not ready.wait(120):
-            raise TimeoutError(f"{count} listeners do not listen after two minutes")
+            raise TimeoutError(f"not all {count} listeners were listening after two minutes")
         yield
     finally:
         ended.set()

@@ -63,18 +63,19 @@ def standby(server: Server) -> Iterator[Server]:
 
 @dataclass
 class Reads:
-    """Reads a file by each of the three rules. A rule returns the bytes and whether the standby
-    answered."""
+    """Reads a file from the standby or from the primary. The methods `anything`, `by_lsn` and
+    `pinned` follow the three rules of this module's docstring, in the same order. Each of the three
+    methods returns the file's bytes, and True if the bytes come from the standby."""
 
     primary: Any
     replica: Any
-    #: The pinned generation. It is committed before the read begins, because a rendering job
-    #: also reads only at a committed generation.
+    #: The pinned generation. This generation is committed before the read begins, as in the
+    #: server: a rendering job reads only at committed generations.
     pin: int
 
     def primary_lsn(self) -> str:
-        """Returns the primary's write position in the WAL. A commit is written before other
-        sessions see its changes."""
+        """Returns the primary's write position in the WAL. A transaction's commit is in the WAL
+        before other sessions see the transaction's changes."""
         return str(self.primary.execute(WRITTEN).fetchone()[0])
 
     def replayed(self, lsn: str) -> bool:

@@ -40,7 +40,8 @@ _writer = ThreadPoolExecutor(1)
 
 
 def near(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in the network namespace of the database. Returns the function's result."""
+    """Calls `function` in the network namespace of the database, and returns the value that
+    `function` returns."""
     return _writer.submit(function, *arguments).result()
 
 
@@ -75,8 +76,8 @@ class Place:
     network: Link | None
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """Calls a function in the network namespace of the replica's clients. Returns the
-        function's result."""
+        """Calls `function` in the network namespace of the replica's clients, and returns the value
+        that `function` returns."""
         return self.network.call(function) if self.network else function()
 
     def client(self) -> "Client":

@@ -50,8 +50,8 @@ class Table:
     plotted: bool = True
 
     def ratio(self, case: str, to: str) -> Ratio | None:
-        """Returns the ratio of the samples of `case` to the samples of `to`; None if either isn't
-        measured."""
+        """Returns the ratio of the samples of `case` to the samples of `to`; None if one of the two
+        cases isn't measured."""
         if not (self.samples.get(case) and self.samples.get(to)):
             return None
         pairs = zip(self.samples[case], self.samples[to], strict=True)
@@ -69,8 +69,8 @@ def ratio_of(values: Sequence[float]) -> Ratio:
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure and the limits that the figure must keep. A figure of None was not measured. A bar
-    with `always` must hold on every machine, however busy, so smoke tests judge it too."""
+    """A figure, and the limits within which it should be. A figure of None was not measured. Smoke
+    tests judge only bars with `always`, which must be held even on a busy machine."""
 
     text: str
     figure: Ratio | float | None
@@ -92,8 +92,8 @@ class Bar:
 
 @dataclass
 class Series:
-    """The samples of a second figure that is measured in the same runs, by case. Each measurement
-    adds a sample with `note`."""
+    """Collects samples of a further figure, such as a latency, while `compare` measures the cases.
+    `samples` maps each case to its samples. Each measurement of a case calls `note` once."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
 

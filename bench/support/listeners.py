@@ -152,27 +152,28 @@ def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def sidecar() -> Way:
-    """Returns the way to invalidate caches with the realm server's sidecar. A change is announced
-    by the notification that a file write sends."""
+    """Returns a `Way` whose listeners are sidecars of the realm server. A change sends the same
+    notification as a write of a file."""
     return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
 
 
 def bare() -> Way:
-    """Returns the way to invalidate caches with LISTEN and NOTIFY through psycopg alone."""
+    """Returns a `Way` whose listeners are bare psycopg connections that LISTEN. A change sends a
+    NOTIFY."""
     return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
 
 
 def pgpubsub() -> Way:
-    """Returns the way to invalidate caches with django-pgpubsub. Raises Missing if django-pgpubsub
-    isn't installed."""
+    """Returns a `Way` whose listeners use django-pgpubsub. Raises Missing if django-pgpubsub isn't
+    installed."""
     channel = pubsub_channel().listen_safe_name()
     payload = '{{"kwargs": {{"entry": "{}"}}}}'
     return Way("django-pgpubsub", _pgpubsub, _notify(channel, payload))
 
 
 def redis_pubsub() -> Way:
-    """Returns the way to invalidate caches with Redis pub/sub, which publishes a change after the
-    change's commit. Raises Missing if no Redis answers."""
+    """Returns a `Way` whose listeners subscribe to a Redis channel. A change is published on the
+    channel after the change's transaction has committed. Raises Missing if no Redis answers."""
     client = redis_client()
     return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
 

@@ -49,7 +49,9 @@ def section(name: str) -> str:
             f"![{name}: medians, with the lowest and highest run](images/bench-{name}.svg)"
         )
     tables = "\n\n".join(map(tabulated, result["tables"]))
-    parts.append(f"<details><summary>All figures of {name}</summary>\n\n{tables}\n\n</details>")
+    parts.append(
+        f"<details><summary>All figures of the benchmark {name}</summary>\n\n{tables}\n\n</details>"
+    )
     return "\n\n".join(parts) + "\n"
 
 

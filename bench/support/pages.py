@@ -1,11 +1,11 @@
 """Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. Each peer makes one page for
 each card.
 
-Each peer is a context manager. The context manager prepares the peer; the preparation isn't timed.
-Then the context manager yields a function that makes the pages and returns how many pages per
-second the peer made. A page has a heading, Markdown, a list of tags, and two linked cards. The
-peers make only the pages. The realm server also renders the other formats of each card, and makes a
-search document of each card. The context manager raises Missing if the peer isn't installed.
+Each peer is a context manager that prepares the peer and then yields a function. The function makes
+all pages with the peer, and returns the number of pages per second. The preparation isn't timed. A
+page has a heading, Markdown, a list of tags, and two linked cards. The peers make only the pages.
+The realm server also renders the other formats of each card, and makes a search document of each
+card. The context manager raises Missing if the peer isn't installed.
 """
 
 import asyncio
@@ -104,9 +104,9 @@ render(h("article", null,
 
 @contextmanager
 def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Starts Chromium, which isn't timed. The yielded function opens each card in a tab, where
-    preact renders the card, and reads the page's HTML. As many tabs are open at a time as there are
-    processors."""
+    """Starts a server for the cards and for an app that renders a card with preact. The yielded
+    function starts Chromium, opens the app with each card in a tab, and reads the page's HTML. As
+    many tabs are open at a time as there are processors. The start of Chromium isn't timed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         raise Missing("Chromium", "apt-get install --no-install-recommends chromium")
@@ -204,8 +204,8 @@ const body = new MarkdownIt().render(card.body);
 
 @contextmanager
 def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
-    """Prepares an Astro site with a page of each card. The yielded function times the command that
-    builds the site. The packages come from npm."""
+    """Prepares an Astro site with one page for each card. The yielded function builds the site and
+    times the build. The packages come from npm."""
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("Astro", "apt-get install npm")

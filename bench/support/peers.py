@@ -188,8 +188,8 @@ def process(
     port: int | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Runs a process. If `port` is given, waits until the process listens on that port. At the end
-    of the block, the process gets SIGTERM, and SIGKILL if it doesn't end. Ctrl-C reaches only the
-    benchmark, which ends the process."""
+    of the block, the process gets SIGTERM, and later SIGKILL if it hasn't ended. The process has a
+    session of its own, so Ctrl-C in the terminal interrupts only the benchmark."""
     said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
     started = subprocess.Popen(
         command,

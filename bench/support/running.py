@@ -52,7 +52,9 @@ class Bench:
             "--runs", type=int, default=runs, help=f"runs of each case (default: {runs})"
         )
         self.parser.add_argument(
-            "--quick", action="store_true", help="a smoke test: judges no times, writes no result"
+            "--quick",
+            action="store_true",
+            help="a smoke test: doesn't judge times, writes no result",
         )
 
     @cached_property
@@ -97,8 +99,9 @@ class Bench:
         self._stack.__exit__(kind, error, traceback)
 
     def start(self, process: AbstractContextManager[T]) -> T | None:
-        """Enters the context manager `process` until the benchmark ends. If the needed program
-        isn't installed, returns None and adds the program to `skipped`."""
+        """Enters the context manager `process`, and returns the value that it yields. The end of
+        the benchmark exits the context manager. If the needed program isn't installed, returns None
+        and adds the program to `skipped`."""
         try:
             return self._stack.enter_context(process)
         except Missing as missing:
@@ -110,14 +113,14 @@ class Bench:
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar to the result. A bar is a figure with its limits. A smoke test leaves out
+        """Adds a bar, which is a figure with its limits, to the result. A smoke test leaves out
         every bar whose `always` is False."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 
     def finish(self) -> int:
-        """Prints the result and appends it to the results. Returns the exit status: 1 if a figure
-        isn't within the limits of its bar."""
+        """Prints the result, and appends it to the results unless this is a smoke test. Returns the
+        exit status: 1 if a bar isn't held, otherwise 0."""
         screen.show(self.tables, self.bars, self.skipped)
         if self.quick:
             console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")

@@ -1,4 +1,7 @@
-/** A light as it looks by day, drawn to scale in metres from its height, build and bands. */
+/**
+ * Draws a light as it looks by day. The light's height, build and bands determine the drawing. One
+ * unit of the drawing is one metre.
+ */
 import { Lamp, readCharacter } from "./rhythm.tsx";
 
 interface DaymarkProps {

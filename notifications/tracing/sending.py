@@ -30,8 +30,9 @@ def propagator() -> Any:
 
 @cache
 def provider() -> Any:
-    """Returns the object that makes spans and sends them in a thread. The first span creates the
-    object. So a process that makes no spans has no such thread, and can fork safely."""
+    """Returns the object that makes spans and sends them in a thread of its own. The first call
+    creates the object and the thread. A process that makes no spans never calls this function, so
+    the process doesn't have the thread and can fork safely."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -45,8 +46,8 @@ def provider() -> Any:
             "process.pid": os.getpid(),
         }
     )
-    # With `shutdown_on_exit`, every command would end half a minute later while the collector is
-    # down.
+    # While the collector is down, `shutdown_on_exit` would delay the end of every command by half a
+    # minute.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(settings.REALM_TRACES_ENDPOINT, timeout=GIVE_UP_SECONDS)
     sending = BatchSpanProcessor(exporter, schedule_delay_millis=SEND_SECONDS * 1000)

@@ -1,12 +1,13 @@
 """Traces each publish until its pages are live, if REALM_TRACES_ENDPOINT names a collector.
 
-Without that setting, all functions of this module return at once and don't import OpenTelemetry. A
-trace begins at a publish, a rollback or a removal. `span` adds to the caller's current trace, and
-does nothing without one, so other writes and reads are not traced. Processes pass the trace's ID as
-text (W3C's traceparent) in the job's row and in a notification.
+Without that setting, all functions of this module return at once and don't import OpenTelemetry.
+Only a publish, a rollback or a removal of a realm begins a trace. `span` adds a span to the
+caller's current trace. If the caller has no current trace, `span` does nothing. So reads, and
+writes of files, are not traced. Processes pass the trace's ID as text (W3C's traceparent) in the
+job's row and in a notification.
 
-If the collector is down, only spans are lost: a thread sends them (`sending.py`), and drops them if
-that fails.
+If the collector is down, only spans are lost. A thread sends the spans (`sending.py`), and drops
+the spans that it can't send.
 """
 
 from collections.abc import Iterator

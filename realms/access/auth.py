@@ -1,8 +1,8 @@
 """Authenticates users by tokens, and checks their permissions in realms.
 
 Two kinds of token exist, both signed with HS256 and the realm secret seed. A *server token* is
-valid at the server's endpoints, a *realm token* at the endpoints of one realm. Neither kind is
-accepted in place of the other.
+valid at the server's endpoints, a *realm token* at the endpoints of one realm. The operator is an
+exception: each of the operator's tokens is valid at all endpoints.
 """
 
 import re
@@ -104,8 +104,8 @@ def server_caller(request: HttpRequest) -> Caller:
 
 
 def authorize(request: HttpRequest, realm: Realm, action: Action) -> Caller | None:
-    """Returns the caller of a realm endpoint if the caller may do `action`, or None if everyone may
-    do `action`.
+    """Returns the caller of a realm endpoint if the caller may perform `action`, or None if
+    everyone may perform `action`.
 
     Raises Unauthorized, Forbidden, Malformed.
     """
@@ -138,8 +138,8 @@ def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
 
 
 def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
-    """Returns the caller of a realm endpoint, and the actions that the caller may do in the realm
-    now."""
+    """Returns the caller of a realm endpoint, and the actions that the caller may now perform in
+    the realm."""
     try:
         caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
@@ -177,8 +177,10 @@ def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None
 
 
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
-    """Returns the actions that a caller may do in a realm: the union of the permissions of
-    everyone, of signed-in users and of the caller's account."""
+    """Returns the actions that a caller may perform in a realm. The operator may perform every
+    action. Every other caller has the permissions of everyone. A caller with an account also has
+    the permissions of signed-in users and of the account, unless the caller's token is for another
+    realm."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
     if caller is not None and caller.realm_id not in (None, realm.pk):
@@ -322,8 +324,9 @@ def _claims(header: str | None) -> dict[str, Any]:
 
 
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    """Returns the caller whom a token's claims name. `realm` is the realm that the request asks
-    for, or None at the server's own endpoints. Raises Unauthorized."""
+    """Returns the caller to whom a token belongs. `claims` are the claims in the token. `realm` is
+    the realm that the request asks for, or None at the server's own endpoints. Raises
+    Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
@@ -342,9 +345,11 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """Returns the caller for the account that a token's claims name. If the claims don't contain
-    the account's key, the username identifies the account. In this case, the claims are valid only
-    if the account already had this username when the token was issued. Raises Unauthorized."""
+    """Returns the caller for the account to which a token belongs. The key in the token's claims
+    identifies the account. If the claims have no key, the account is the one with the username
+    `name`. In this case, the token is valid only if the account already had the username when the
+    token was issued. If no account has the username, the caller has no account. Raises
+    Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:

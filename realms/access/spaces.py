@@ -39,9 +39,10 @@ def check_domain(url: str) -> None:
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     """Returns whether a URL that has no realm is reserved for accounts other than `account`. At the
-    public origin, a URL below a username is reserved for the account with this username. At any
-    other host, a URL is reserved for an account that has a realm at the host, with any port. Realms
-    of the owners in `also` are ignored."""
+    public origin, a URL below a username is reserved for the account with this username. At an
+    origin other than the public origin, a URL is reserved for the owners of the realms at the URL's
+    host. These realms may be at any port of the host. Realms of the owners in `also` are
+    ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -49,8 +50,8 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     name = first_segment(url)
     if account is None or name != account.get_username() or is_reserved(name):
         return True
-    # While a former owner of the username has realms below it, the space still belongs to that
-    # owner.
+    # A former owner of the username may still have realms below the username's URL. Until these
+    # realms are deleted, the space belongs to the former owner.
     since = AccountName.objects.filter(account=account.pk).values("since")
     below = f"{settings.REALM_PUBLIC_ORIGIN}/{name}/"
     return others.filter(url__startswith=below, created_at__lt=Subquery(since)).exists()

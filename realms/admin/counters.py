@@ -10,7 +10,7 @@ from realms.coherence.counters import counters as found_counters
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
     """Returns the page with all counters, or with the counters whose URL or cause contains `q`.
-    Only users who may view realms see the counters of realms and the causes."""
+    Users who may not view realms see only the counters of definitions, and see no causes."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

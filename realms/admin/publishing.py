@@ -116,7 +116,7 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
         for name in ("from", "to")
     )
     if one is None or other is None:
-        raise Malformed(what=f"{realm.url} has no such publications")
+        raise Malformed(what=f"{realm.url} has no publication of one of the two generations")
     paths = _differing(one, other)
     return render(
         request, "differences", "Differences", realm=realm, one=one, other=other, paths=paths

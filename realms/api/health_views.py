@@ -14,15 +14,16 @@ from realms.housekeeping.readiness import not_ready
 
 @csrf_exempt
 def liveness(request: HttpRequest) -> HttpResponse:
-    """Answers every GET or HEAD request with 200. Checks nothing else, so that only a process that
-    needs a restart fails to answer."""
+    """Responds to every GET or HEAD request with 200. Doesn't check the database, because the
+    supervisor restarts a process that fails this check, and a restart doesn't repair the
+    database."""
     _check_method(request)
     return _uncached(HttpResponse(b"alive\n", content_type="text/plain; charset=utf-8"))
 
 
 @csrf_exempt
 def readiness(request: HttpRequest) -> HttpResponse:
-    """Answers 200 if this replica can serve requests, else 503 with a list of the missing
+    """Responds with 200 if this replica can serve requests, else with 503 and a list of the missing
     conditions."""
     _check_method(request)
     missing = not_ready()

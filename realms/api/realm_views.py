@@ -63,7 +63,7 @@ def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:
     """Writes several files in one generation, or writes none."""
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
-            (), method=f"POST in a {realm.kind} realm", expected="a source realm"
+            (), method=f"POST to _atomic in a {realm.kind} realm", expected="a source realm"
         )
     body = read_body(request, settings.ATOMIC_SIZE_LIMIT_BYTES, "Request body")
     generation, results = atomic.apply(realm, atomic.read_operations(body, realm.url))

@@ -21,9 +21,9 @@ from reindex.reading.media_types import API
 
 
 def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Answers 200 if the realm is ready, else 503 with the name of the missing part. A realm is
-    ready if no job is making its index. With awaitPrerenderHtml, a published realm is ready only if
-    its pages also show its current generation."""
+    """Responds with 200 if the realm is ready, else with 503 and the name of the missing part. A
+    realm is ready if no job is making its index. With awaitPrerenderHtml, a published realm is
+    ready only if its pages also show its current generation."""
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = shown.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
@@ -37,8 +37,9 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Returns whether outdated pages make a realm unready: if a job is under way, or if the request
-    waits for pages."""
+    """Returns whether a realm whose pages are outdated counts as not ready. A realm counts as not
+    ready while one of its jobs is queued or rendering. If the request waits for pages (`awaited`),
+    a published realm counts as not ready until its pages are current."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 

@@ -208,12 +208,13 @@ def _loaded(
 
 
 def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
-    """Checks that the caller may read the realm around a URL, before anything is loaded or
-    transpiled and before an answer reveals whether the file exists. Raises Unauthorized, Forbidden.
+    """Checks that the caller may read the realm around a URL. The check comes before an answer
+    reveals whether the file exists. On a cache miss, the check also comes before the load.
 
-    Returns the URL of the realm around `url`. If the caller may not read this realm, but `url`
-    lacks only the final slash of a nested realm's URL, returns the response for a URL outside any
-    realm.
+    Returns the URL of the realm around `url`, or None if no realm contains `url`. Raises
+    Unauthorized or Forbidden if the caller may not read the realm. There is one exception: if `url`
+    with a final slash is a realm's URL, returns a redirect to that realm instead of raising an
+    error.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
@@ -317,7 +318,7 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
     if action is not None:
         _may(realm, action, request)
     if method not in (*READING, "QUERY"):
-        # An endpoint has neither an ETag nor a date.
+        # What a request changes at an endpoint has neither an ETag nor a date.
         Conditions.of(request.META).check_write(realm.url + name, [], None)
     return _with_headers(realm, view(request, realm))
 

@@ -58,15 +58,16 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 class _Definitions:
-    """Looks up definitions of card types that no card of the realm has, in public modules only."""
+    """Finds the definitions of card types, in public modules only. A search needs the definition of
+    a card type if the realm has no cards of that type."""
 
     def __init__(self, realm: Realm) -> None:
         #: The modules that the search needs and whose definitions are not built.
         self.lacking: list[str] = []
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:
-        """Returns the definition of a card type, or None if there is no such type. Raises Busy if
-        the definition is not built yet."""
+        """Returns the definition of the card type `name`. Returns None if `module` is not public,
+        doesn't exist or has no such card type. Raises Busy if the definition is not built yet."""
         found = resolve(module, MODULE_ENDINGS)
         if found is None or found.file is None:
             return None

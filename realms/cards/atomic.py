@@ -1,7 +1,8 @@
 """Applies atomic requests. An atomic request writes several files at one generation, or writes
 none.
 
-Finds and reports all problems of a request before it writes a file.
+All operations of a request are checked before a file is written. An error reports every problem
+that a check has found.
 """
 
 import json
@@ -45,8 +46,9 @@ class Result:
 
 
 def read_operations(body: bytes, realm_url: str) -> list[Operation]:
-    """Returns the operations in the body of an `_atomic` request. Raises Malformed, or Several with
-    all problems."""
+    """Returns the operations in the body of an `_atomic` request. Raises Malformed if the body
+    can't be parsed. If operations are invalid, raises one `Several` error that reports all invalid
+    operations."""
     sent = bodies.parse(bodies.Atomic, body).operations
     problems = Problems()
     operations: list[Operation] = []
@@ -105,7 +107,7 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
     """Carries out all operations. Returns the realm's generation and a result for each operation,
     in the same order. If two operations write the same file, the last operation wins.
 
-    If some operations are impossible, raises Several and carries out no operation.
+    If some operations are impossible, raises `Several` and carries out no operation.
     """
     with locked_realm(realm) as current:
         _check(current, operations)
@@ -117,7 +119,8 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
-    """Raises Several with all operations that are impossible. The caller holds the realm's lock."""
+    """Raises one `Several` error that reports all impossible operations. The caller holds the
+    realm's lock."""
     named = realm.versions.open().filter(path__in=[each.path for each in operations])
     existing = set(named.values_list("path", flat=True))
     # A file below an inner realm's URL belongs to that realm.

@@ -38,7 +38,8 @@ from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument, is_held
 
 @dataclass(frozen=True)
 class Card:
-    """A card's document as stored at one generation of its realm. `path` is without `.json`."""
+    """A card's document as stored at one generation of its realm. `path` is the path of the card's
+    file without `.json`."""
 
     realm_url: str
     path: str
@@ -70,8 +71,9 @@ class Card:
         }
 
 
-#: A check that a write calls under the realm's lock, with the path of the file and the card in it,
-#: if any. It raises an error to refuse the write.
+#: A function that checks whether a write may proceed. The write calls this function under the
+#: realm's lock. The arguments are the path of the file, and the card in the file, or None if there
+#: is no card. The function raises an error to refuse the write.
 Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
@@ -158,8 +160,8 @@ class PatchCard(_Part):
 
 
 def read(realm: Realm, path: str) -> Card:
-    """Returns the card at a path, which has no `.json`. For a folder, returns the folder's `index`
-    card.
+    """Returns the card at `path`, a path without `.json`. For a folder, returns the folder's
+    `index` card.
 
     Raises NotFound and NotACard. Raises BrokenCard if the card's file is broken or if, in a
     published realm, its rendering failed.
@@ -239,7 +241,7 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
     adopts = sent.meta.adoptsFrom
     for what, segment in (("data.lid", name), ("data.meta.adoptsFrom.name", adopts.name)):
         if "/" in segment:
-            raise errors.Malformed(what=f"{what} is {segment!r}; a file's name has no /")
+            raise errors.Malformed(what=f"{what} is {segment!r}; a file's name can't contain /")
     path = check_path(file_of(f"{folder}{adopts.name}/{name}"), realm.url)
     base = file_url(realm.url, folder)
     data = {
@@ -258,7 +260,8 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
 def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
     """Merges the fields in `body` into a card. Keeps concurrent changes to other fields.
 
-    Raises NotFound, NotACard, BrokenCard, TooLarge, and Malformed for a change of the type.
+    Raises Malformed if `body` would change the card's type. Also raises NotFound, NotACard,
+    BrokenCard, TooLarge.
     """
     sent, file = body.data, check_path(file_of(path), realm.url)
     base = file_url(realm.url, path)

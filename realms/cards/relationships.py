@@ -17,9 +17,10 @@ _MAX_NUMBER = 999_999
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the stored relationships after applying the fields and single links in `sent`.
 
-    The key `"friends"` replaces the whole field, in either form; null removes the field.
-    `"friends.1"` replaces one link, or appends a link if 1 is the next number; null removes the
-    link, and later links move up. Other links stay. The numbers in `sent` refer to the links before
+    The key `"friends"` replaces the whole field, which may be stored as a list or as one entry for
+    each link. With the value null, the key removes the field. The key `"friends.1"` replaces one
+    link, or appends a link if 1 is the next number. With the value null, the key removes the link,
+    and later links move up. All other links stay. The numbers in `sent` refer to the links before
     the change. Raises Malformed for a number that doesn't exist, and for a field that is sent both
     as a whole and as single links.
     """

@@ -60,7 +60,7 @@ class Impact:
         names = ", ".join(self.replicas) or "none has reported"
         return (
             f"{files} and {self.definitions:,} definitions; replicas: {names}. Visitors get the "
-            "same bytes, the first time more slowly."
+            "same bytes, but the first read of each file is slower."
         )
 
 
@@ -125,7 +125,8 @@ def clear(target: Target, caller: Caller, user: str = "") -> datetime:
 
 
 def answers(since: datetime) -> list[ReplicaAnswer]:
-    """Returns for each replica whether it has applied a clear that was made at `since`."""
+    """Returns for each replica whether the replica has cleared its caches. `since` is the time that
+    `clear` returned."""
     return [_answer(replica, since) for replica in Replica.objects.all()]
 
 

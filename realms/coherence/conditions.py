@@ -71,7 +71,7 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
             "no web service",
             f"The web service of {name} does not answer at {replica.address}.",
             "Visitors get no answers; the load balancer should send them to other replicas.",
-            f"Restart the web service on {name}. If it runs, check REALM_REPLICA_ADDRESS there.",
+            f"Restart the web service on {name}, or correct REALM_REPLICA_ADDRESS on {name}.",
         )
     if replica.state != State.LIVE:
         return _not_live(replica)
@@ -135,7 +135,7 @@ def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Co
         means,
         "Visitors still get the new files: after the staleness bound, the replica bypasses every "
         "cache that may be outdated.",
-        f"Clear the realm. If {replica} stays behind, restart listen_file_changes there.",
+        f"Clear the realm. If {replica} stays behind, restart listen_file_changes on {replica}.",
     )
 
 
@@ -162,7 +162,7 @@ def of_pages(
         )
     if realm.kind != Realm.Kind.PUBLISHED or shown >= realm.generation:
         return Condition(Severity.FINE, "shown", f"Visitors see no outdated pages of {realm.url}.")
-    old = f"the pages of generation {shown}" if shown else "a page that asks them to wait"
+    old = f"the pages of generation {shown}" if shown else "a notice that the site isn't ready yet"
     visitors = f"Visitors see {old}; files and modules are new."
     if job is None:
         return Condition(
@@ -179,7 +179,7 @@ def of_pages(
             "waits for a worker",
             f"The job of {realm.url} has waited for {duration(waits)} for a worker.",
             visitors,
-            "Start Celery workers or add more; the page Work lists all waiting jobs.",
+            "Start Celery workers, or add more. All waiting jobs are on the page Work.",
         )
     return Condition(
         Severity.FINE, job.status, f"The pages of {realm.url} are being rendered.", visitors

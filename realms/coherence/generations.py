@@ -25,15 +25,17 @@ from realms.models import FileVersion, Publication, Realm
 from reindex.models import IndexHead, ReindexJob
 
 REALMS_PER_PAGE = 25
-#: No page has a higher number.
+#: A page number that is larger than the number of any page. For a page that doesn't exist, the
+#: query returns the last page.
 _LAST = 10**9
-#: A replica that hasn't reported for longer than this has no column.
+#: The table, the metrics and the verifier omit a replica that hasn't reported for longer than this.
 REMEMBERED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A replica's last report and its condition. Unit of the ages: seconds."""
+    """A column of the table: a replica's last report and its condition. `watermark_age` and
+    `report_age` are in seconds."""
 
     replica: Replica
     condition: Condition
@@ -92,8 +94,8 @@ class Row:
 
     @property
     def problems(self) -> list[Condition]:
-        """The bad conditions of the realm's pages, and of the realm on replicas that have reported
-        lately."""
+        """The conditions that are not fine: the condition of the realm's pages, and the conditions
+        of the realm on the replicas that have reported lately."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 

@@ -1,4 +1,5 @@
-"""Represents the requests that the verifier sends to replicas, and the changes that it follows."""
+"""Represents the requests that the verifier sends to replicas, and the changes that the verifier
+follows."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -50,7 +51,8 @@ class WatchedChange:
     generation: int | None
     #: The generation before the change.
     before: int
-    #: The number of replicas that serve the change or took too long.
+    #: The number of replicas that the verifier no longer asks about the change. These replicas have
+    #: served the change, or have taken too long.
     replicas: int = 0
     latency: float = 0.0
     missed: bool = False

@@ -24,7 +24,8 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 #: The maximum number of concurrent requests to one replica.
 AT_ONCE = 4
-#: The lifetime of the token that each run of the verifier signs. No run may take longer.
+#: The lifetime of the token that each run of the verifier signs. A run can't renew its token, so
+#: the run must be shorter than this lifetime. Unit: seconds.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}

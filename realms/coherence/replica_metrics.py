@@ -29,11 +29,11 @@ _COUNTED = (
     ("hits", "Reads that web workers answered from their caches"),
     ("misses", "Reads that web workers loaded although the board was live"),
     ("bypasses", "Reads that web workers loaded because the board was not live"),
-    ("stale_discards", "Loads whose result was not reused, because a change came meanwhile"),
+    ("stale_discards", "Loads whose result no later read could use, because of a change meanwhile"),
     ("requests", "Requests that web workers received"),
     ("publishes", "Publishes and rollbacks by web workers"),
     ("publish_seconds", "Time of publishes and rollbacks, from the request to the commit"),
-    ("locks", "Transactions of web workers that held locks of realms"),
+    ("locks", "Transactions in which web workers held locks of realms"),
     ("lock_wait_seconds", "Time that transactions waited for locks of realms"),
     ("lock_held_seconds", "Time that transactions held locks of realms, including the commit"),
 )

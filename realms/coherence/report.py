@@ -16,7 +16,8 @@ from realms.models import CoherenceReport
 
 #: How long rows of reports are kept.
 KEPT = timedelta(days=90)
-#: How many violations the terminal's text shows. The JSON and the row have all violations.
+#: How many violations the terminal's text shows. The JSON report and the report's database row
+#: contain all violations.
 SHOWN = 20
 
 COHERENT, VIOLATED, UNREACHABLE = 0, 1, 2
@@ -42,8 +43,8 @@ class Outcome:
 
     grace: float
     replicas: list[str]
-    #: Replicas whose sidecar reported that it was stopping. If such a replica is silent, it was
-    #: shut down.
+    #: Replicas whose sidecar reported that it was stopping. If a replica in this set is silent, the
+    #: replica was shut down.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0

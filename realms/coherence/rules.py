@@ -3,9 +3,8 @@ right, and `judge` decides whether a wrong answer is a violation. `nines` counts
 percentage: for example, 99.9 % has three nines.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
-answer. An observation is right if it has the state's bytes and a generation in which the URL had
-these bytes. A replica may serve a path under an older generation if no change since then touched
-the path.
+answer. A right observation has the bytes of the state, and a generation at which the URL had these
+bytes. This may be an older generation of the realm, if no change since then touched the URL.
 """
 
 from dataclasses import dataclass
@@ -15,16 +14,16 @@ from hashlib import sha256
 
 from realms.serving.compact import Answer
 
-#: The time limits of the report, in seconds. A change counts as seen within a limit if every
-#: replica serves the change before this much time has passed since the change's commit.
+#: The time limits of the report, in seconds. For each limit, the report counts the changes that
+#: every replica served within this time after the change's commit.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
 
 @dataclass(frozen=True)
 class State:
-    """The right answer at a URL. It has the digest of the answer's bytes, and the range of
-    generations with these bytes."""
+    """The right answer at a URL. `digest` is the digest of the answer's bytes. The URL has these
+    bytes at all generations from `low` to `high`."""
 
     realm_url: str | None
     status: int
@@ -39,7 +38,8 @@ class State:
         """Returns the state that an answer describes. The answer must be one that was made without
         caches."""
         content = answer.content
-        # The database doesn't say since when a path has no file, so a 404 may have any generation.
+        # The database doesn't say for how long a path has had no file, so a 404 may have any
+        # generation.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -149,5 +149,5 @@ def share_text(seen: int, total: int) -> str:
     percent = f"{floor // 10**digits}.{floor % 10**digits:0{digits}d}".rstrip("0").rstrip(".")
     words = _WORDS[count] if count < len(_WORDS) else f"{count} nines"
     if seen == total:
-        words += f" (the maximum that {total} {'change' if total == 1 else 'changes'} can show)"
+        words += f" (the maximum for {total} {'change' if total == 1 else 'changes'})"
     return f"{percent} %, {words}"

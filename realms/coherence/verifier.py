@@ -45,7 +45,7 @@ from realms.serving.transpiling import TranspilerFailed
 POLL_SECONDS = 0.1
 #: The least time between the starts of two samples.
 SAMPLE_SECONDS = 5.0
-#: The pause before the loop asks a replica again after it gave no answer.
+#: How long the loop waits before it repeats a question that got no answer. Unit: seconds.
 AGAIN_SECONDS = 0.1
 #: How many times the loop repeats a question within the grace period after a wrong answer.
 TIMES_AGAIN = 5
@@ -102,7 +102,7 @@ class Verification:
         self._poll_seconds = POLL_SECONDS
         #: Replicas that give no answers.
         self._down: set[str] = set()
-        #: Replicas in `_down` that have not yet got their one request of the current sample.
+        #: Replicas in `_down` to which the current sample has not yet sent its one request.
         self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
@@ -171,8 +171,8 @@ class Verification:
         for realm in selected:
             if not is_within_reach(realm.url):
                 self.outcome.unchecked[realm.url] = (
-                    f"its port or scheme differs from {settings.REALM_PUBLIC_ORIGIN}, so these "
-                    "replicas don't serve it"
+                    "these replicas don't serve the realm, because its scheme or port differs from "
+                    f"{settings.REALM_PUBLIC_ORIGIN}"
                 )
         return [realm for realm in selected if is_within_reach(realm.url)]
 
@@ -296,7 +296,7 @@ class Verification:
         return self._arrival_over(asking, found)
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
-        """Returns whether to give up a question that got no answer. Gives up if the replica is
+        """Returns whether to stop asking a question that got no answer. Stops if the replica is
         already in `_down`, or has been silent for the grace period."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
@@ -309,7 +309,7 @@ class Verification:
         return True
 
     def _check_over(self, check: Check, found: Observation) -> bool:
-        """Returns whether a check is done: its answer is right or a violation."""
+        """Returns whether a check is done. A right answer or a violation ends the check."""
         if check.first is not None and found.worker != check.suspect:
             return self._other_worker_over(check)
         state = self._read(check.question)
@@ -333,8 +333,8 @@ class Verification:
     def _other_worker_over(self, check: Check) -> bool:
         """Handles an answer from a web worker other than the one that gave the wrong answer.
         Another worker answers if the old connection was lost. Tries new connections until the
-        suspected worker answers. Gives up after two grace periods and a second, because the worker
-        has probably ended."""
+        suspected worker answers. Gives up `2 * grace + 1` seconds after the wrong answer, because
+        the worker has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

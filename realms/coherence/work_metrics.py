@@ -44,7 +44,7 @@ def _last_hour(now: datetime) -> Iterator[Metric]:
     yield _gauge("reindex_hour_jobs", "Reindex jobs done within the last hour", done)
     yield _gauge("reindex_hour_cards", "Cards that the last hour's jobs rendered", rendered)
     for name, text, values in (
-        ("took", "Time that the last hour's jobs took after a worker began", took),
+        ("took", "Run time of the last hour's jobs, without the wait for a worker", took),
         ("waited", "Time that the last hour's jobs waited for a worker", waited),
     ):
         family = GaugeMetricFamily(f"realm_reindex_hour_{name}_seconds", text, labels=["quantile"])

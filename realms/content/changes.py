@@ -31,9 +31,10 @@ class Change:
     `paths` are the files that may have changed; None means all files. For a published realm,
     `shows_before` is the URL of its source realm before the change, and `shows_after` is the URL of
     its source realm after the change. `readable_before` and `readable_after` say whether everyone
-    may read the realm before and after the change; None means that this doesn't change. `rights`
-    says whether the realm's permissions have changed. `by` is a human-readable description of what
-    caused the change.
+    may read the realm before and after the change. A change of permissions sets both values, and
+    the first publication of a realm sets only `readable_after`. The values are None for all other
+    changes. `rights` says whether the realm's permissions have changed. `by` is a human-readable
+    description of what caused the change.
     """
 
     realm_url: str
@@ -81,10 +82,10 @@ def keys_moved_here(change: Change) -> set[str]:
 
 
 def notifications_of(change: Change) -> list[Notification]:
-    """Returns those notifications about the change that the database triggers don't send. If all
-    files of the realm may have changed, one notification says so. For each source realm whose
-    published URL changes, one notification names that realm, because links to a source realm
-    resolve to its published URL."""
+    """Returns the notifications about a change, except the notifications that database triggers
+    send. If all files of the realm may have changed, one notification says so. For each source
+    realm whose published URL changes, one notification names that realm, because links to a source
+    realm resolve to its published URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
@@ -132,14 +133,15 @@ _raised: ContextVar[list[Change] | None] = ContextVar("raised", default=None)
 
 def connect(receiver: Receiver) -> None:
     """Registers a function that receives all changes of a transaction just before the transaction
-    ends."""
+    ends (`dispatch_at_end`)."""
     if receiver not in _receivers:
         _receivers.append(receiver)
 
 
 def raise_change(*changes: Change) -> None:
-    """Adds changes to the list of changes of the caller's transaction. The caller holds the locks
-    of the changed realms."""
+    """Adds changes to the changes of the current `dispatch_at_end` block. Outside such a block,
+    passes the changes to the receivers at once. The caller holds the locks of the changed
+    realms."""
     with dispatch_at_end():
         _collected().extend(changes)
 
@@ -152,8 +154,8 @@ def _collected() -> list[Change]:
 
 @contextmanager
 def dispatch_at_end() -> Iterator[None]:
-    """Passes all changes that were raised in the block to the receivers at the end of the outermost
-    block. The caller's transaction must end after the outermost block."""
+    """At the end of the outermost block, passes all changes that were raised during the block to
+    the receivers. The caller's transaction must end after the outermost block."""
     if _raised.get() is not None:
         yield
         return

@@ -66,8 +66,9 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
     """Returns the files that a realm hides or shows because an inner realm was created or removed.
-    The result also has the topmost folder, with its final slash. This entry matches cards for which
-    a lookup below the folder found no file."""
+    The result also has an entry for the topmost folder around the inner realm, with the folder's
+    final slash. Every card that looked for a file below this folder depends on the folder, even if
+    the card found no file (`DependencyTracker` in `reindex/reading/dependency_keys.py`)."""
     low, high = sorted((since, at))
     moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
     files: dict[str, str | None] = {}

@@ -24,16 +24,16 @@ LOCK_WAIT_SECONDS = 30
 def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
-    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
-    end of the block, passes the changes that were raised in the block to their receivers.
+    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. The
+    receivers of changes get all changes of the block at the end of the block (`dispatch_at_end`).
 
     Locks are taken in sorted order, so that two callers don't deadlock. Only `move_border` may take
     a further lock later, out of order. If two transactions deadlock then, Postgres ends one of them
-    with an error, and its caller can retry.
+    with an error, and the caller of that transaction can retry.
 
     Locks end with the transaction, so that a crash leaves no lock behind. A realm may change while
-    the caller waits for its lock, so the caller must read the realm again inside the block. With
-    `durable=False`, the block may lie in another transaction, and the locks end with the outer
+    the caller waits for the realm's lock, so the caller must read the realm again inside the block.
+    With `durable=False`, the block may lie in another transaction, and the locks end with the outer
     transaction. Raises Busy if the transaction has waited LOCK_WAIT_SECONDS for one lock.
     """
     asked, held = perf_counter(), 0.0

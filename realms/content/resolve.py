@@ -37,8 +37,9 @@ class Resolved:
     """The realm and the file at a URL. `file` is the same in all generations from `low` to `high`.
 
     `whole` is False if the publication of the requested generation has been deleted, so that the
-    files at this generation are unknown. `whole` is always True for realms that aren't published:
-    the garbage collector keeps the file versions that pins need.
+    files at this generation are unknown. Only published realms have publications, so `whole` is
+    always True for all other realms. The garbage collector keeps the file versions that a pin
+    needs.
     """
 
     realm_id: UUID
@@ -76,8 +77,9 @@ def resolve(
     known: str | None = None,
     at: int | None = None,
 ) -> Resolved | None:
-    """Returns the realm that contains `url` (unescaped), and the file at `url` plus the first
-    extension for which a file exists. Returns None if no realm contains `url`.
+    """Returns the realm that contains `url` (unescaped), and a file. To find the file, appends each
+    of the extensions to `url` in turn, and takes the first file that exists. Returns None if no
+    realm contains `url`.
 
     `known` is the SHA-256 of content that the caller already has. `at` is the generation to read
     instead of the current one. A generation that isn't committed yet has no files.

@@ -31,8 +31,9 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: The maximum number of processes whose counters are kept separately. The counters of an ended
-#: process are kept too, because the process may only be suspended and write its counters again.
+#: The maximum number of processes whose counters are kept separately. A process that counts as
+#: ended may in fact be suspended, and write its counters again later. So the counters of ended
+#: processes are kept too.
 ENDED = 200
 
 

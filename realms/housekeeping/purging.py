@@ -30,15 +30,17 @@ logger = logging.getLogger(__name__)
 
 #: How long a cache may take to confirm a purge. Unit: seconds.
 RECEIPT_SECONDS = 2.0
-#: The maximum time that an answer takes from a replica to a cache. Unit: seconds.
+#: The maximum time between the sending of an answer by a replica and its arrival at a cache. Unit:
+#: seconds.
 WAY_SECONDS = 1.0
 BACKOFF_SECONDS = (0.1, 5.0)
 #: The number of keys that fits into one header of every known server.
 KEYS_PER_REQUEST = 50
 _KEY = re.compile(r"[a-z0-9-]+")
 
-#: The type of a function that purges surrogate keys at a cache's address. It raises PurgeFailed
-#: unless the cache confirms that it no longer serves the stored answers with these keys.
+#: The type of a function that purges surrogate keys at a cache's address. The function raises
+#: PurgeFailed unless the cache confirms that it no longer serves the stored answers with these
+#: keys.
 Purge = Callable[[str, Collection[str]], None]
 
 

@@ -20,10 +20,11 @@ REALM, GENERATION = "x-boxel-realm-url", "x-realm-generation"
 NO_STORE = "no-store"
 NEVER_SHARED = "private, no-store"
 REVALIDATED = "max-age=0, must-revalidate"
-#: Cache-Control for the answers of a realm's endpoints, which have no validators.
+#: Cache-Control for the answers of a realm's endpoints. No cache may store these answers.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
-#: Forbids stale answers. Without these directives, some shared caches serve the answers.
+#: Forbids shared caches to serve expired answers. By default, some shared caches serve an expired
+#: answer while they fetch a new answer, or if no replica responds.
 _NEVER_STALE = "stale-while-revalidate=0, stale-if-error=0"
 
 #: Allows scripts of any origin to read an answer.
@@ -193,8 +194,8 @@ def _realm(url: str) -> tuple[str, str]:
 
 @short_cached(maxsize=4096)
 def _pair(name: str, value: str) -> tuple[str, str]:
-    """Returns a header that many answers have. The result is cached, so that all answers share one
-    tuple."""
+    """Returns the header `name: value` as a tuple. The result is cached, so that all answers with
+    the same header share one tuple."""
     return (name, value)
 
 

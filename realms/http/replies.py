@@ -1,4 +1,4 @@
-"""Represents complete responses in ASGI's form. The web server sends them unchanged."""
+"""Represents complete responses in ASGI's form. The web server sends these responses unchanged."""
 
 from collections.abc import Iterable
 from functools import lru_cache

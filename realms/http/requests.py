@@ -48,8 +48,8 @@ def request_url(host: str, path_info: str) -> str:
 
 
 def request_origin(host: str) -> str:
-    """Returns the public origin of the realms at a Host header. Raises Malformed if the header is
-    not a host."""
+    """Returns the public origin of the realms that a request with this Host header asks for. Raises
+    Malformed if the header is not a host."""
     check_host_length(host)
     if not _HOST.fullmatch(host):
         raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")

@@ -37,7 +37,7 @@ def caller(options: dict[str, object]) -> Caller:
 
 
 def add_confirmation(parser: ArgumentParser) -> None:
-    """Adds the options `--dry-run` and `--yes`, for commands that can't be undone."""
+    """Adds the options `--dry-run` and `--yes`, for commands that may ask for confirmation."""
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would happen, change nothing"
     )

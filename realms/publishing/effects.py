@@ -1,9 +1,8 @@
 """Updates caches, definitions and jobs after changes of realms, within the transaction that makes
 the changes.
 
-`carry_out` first registers the move of the local board. It then notifies all replicas, drops
-definitions, and enqueues the jobs. Django runs the callbacks at commit in the order of their
-registration, so the board is moved before Celery gets a message.
+`carry_out` registers the move of the local board before it enqueues jobs. Django runs the callbacks
+at commit in the order of their registration, so the board is moved before Celery gets a message.
 """
 
 from collections.abc import Sequence
@@ -54,10 +53,11 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops the definitions that were built from changed files: from changed, new or deleted
-    modules, or from changed data that a module imports. Drops all definitions that were built from
-    a realm if its permissions or all its files may have changed. Definitions can depend on a new
-    module, because an earlier build may have looked for the module and failed."""
+    """Drops the definitions that changes may have outdated. A change of permissions outdates all
+    definitions that were built from the realm. So does a change after which any file may be
+    different, such as a publish. Any other change outdates the definitions that were built from
+    changed, new or deleted modules, or from changed data that a module imports. Definitions can
+    depend on a new module, because an earlier build may have looked for the module and failed."""
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []

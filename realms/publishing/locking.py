@@ -41,7 +41,7 @@ class Locks:
 @dataclass(frozen=True)
 class Held:
     """Tells how an operation got its locks. `waited` is the number of seconds from the start of
-    `with_locks` until the operation got its locks. It includes the time for computing the locks,
+    `with_locks` until the operation got its locks. This time includes the computation of the locks,
     and tries that started over. `since` is the time of `perf_counter` at which the operation got
     the locks."""
 
@@ -51,8 +51,8 @@ class Held:
     @property
     def since_on_database(self) -> Combinable:
         """The time at which the operation got its locks, on the database's clock. The SQL
-        expression subtracts the seconds that have passed since that time from the database's
-        current time. A difference between the clocks of the hosts has no effect."""
+        expression takes the database's current time, and subtracts the seconds for which the
+        operation has held its locks. A difference between the clocks of the hosts has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
@@ -82,18 +82,18 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
 
 
 def with_outer_urls(*urls: str) -> list[str]:
-    """Returns the URLs to lock for creating or removing realms at `urls`: the URLs themselves, and
-    the URLs of the realms around them. The operation also changes the content of the realms around
-    them (see `borders`)."""
+    """Returns the URLs to lock for creating or removing realms at `urls`. These are the URLs
+    themselves and, for each URL, the URL of the innermost realm around it. The operation also
+    changes which files this outer realm serves (see `borders`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
     """Returns the address locks of all source realms that the realm at `url` shows, has shown or
     will show (`source_urls`). The operation may change the URLs at which these source realms are
-    published. If there is only one such source realm, its published URL stays the same, so no lock
-    is needed. But if the operation removes the realm at `url` (`gone`), the locks are always
-    needed."""
+    published. If the realm at `url` has shown only one source realm and will show no other, that
+    source realm's published URL stays the same, so no lock is needed. But if the operation removes
+    the realm at `url` (`gone`), the locks are always needed."""
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})
         shown = {source_url for (source_url,) in cursor.fetchall()}

@@ -1,8 +1,8 @@
 """Creates, publishes, rolls back, unpublishes and deletes realms.
 
-Each operation is one transaction under the realm's write lock. A crash at any line leaves the
-registry of realms as before the operation or as after the operation. The same transaction writes a
-job row, from which Celery renders the pages later.
+Each operation is one transaction, which holds the locks of everything that the operation changes.
+After a crash at any line, the operation has taken effect either completely or not at all. The same
+transaction also queues the jobs that render the affected pages.
 """
 
 import logging
@@ -153,9 +153,9 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
-    """Makes a published realm show the content of an earlier publication again. By default this is
-    the previous publication. `publication` chooses another publication by the generation of the
-    published realm. The rollback creates a new publication."""
+    """Makes a published realm show the content of an earlier publication again. `publication` is
+    the generation of the earlier publication; None stands for the previous publication. The
+    rollback creates a new publication."""
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
@@ -187,9 +187,9 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """Returns the publication whose content a rollback would show. By default this is the previous
-    publication. `publication` chooses another publication by its generation. A second rollback goes
-    back one more publication and doesn't undo the first rollback.
+    """Returns the publication whose content a rollback would show. `publication` is the generation
+    of that publication; None stands for the previous publication. A second rollback goes back one
+    more publication and doesn't undo the first rollback.
 
     Raises Unprocessable if the publication doesn't exist, or if the realm already shows the
     publication's content.
@@ -211,8 +211,8 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # The first publication that showed the current content. If later publications showed other
-    # content, they were rolled back.
+    # Find the first publication that showed the current content. The target comes before that
+    # publication, because earlier rollbacks have undone the publications after it.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)

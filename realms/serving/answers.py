@@ -4,8 +4,9 @@ answer was made from.
 An `Answer` doesn't depend on the individual request. HEAD, conditions, ranges, the content coding
 and the policy of the host are applied later, when a request's response is made from the answer. The
 source cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A
-load queries the database, but a cache look-up doesn't. For a private answer, the routes also query
-the database, to authorize the reader.
+load queries the database, but a cache look-up doesn't. Authorization may query the database too:
+the routes check the reader of a private answer, and `pinned_reads.opened` checks the reader of a
+pin.
 """
 
 from collections.abc import Callable, Hashable
@@ -87,8 +88,9 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
 
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
-    """Adds a finished reply to its answer. `place` says where the answer is cached. If two threads
-    add replies at once, one reply can get lost. The next cache hit then makes that reply again."""
+    """Stores a finished reply in the cached answer from which the reply was made. `place` says
+    where the answer is cached. If two threads store replies in the same answer at once, one of the
+    replies can get lost. The next cache hit then makes the lost reply again."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
@@ -128,8 +130,8 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     try:
         return _shared(variant, url, lambda: _from_database(variant, url))
     except Unfinished:
-        # This call joined a load that `load_public` had started. Such a load raises Unfinished if
-        # the realm is private.
+        # This call joined a load that `load_public` had started. A load of `load_public` raises
+        # Unfinished if the realm is private or if the load fails.
         return _from_database(variant, url)
     except _FailedForAll as failure:
         raise failure.error from failure
@@ -247,9 +249,9 @@ def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
 
 
 def _watched(variant: Variant, url: str) -> Slots:
-    """Returns the board's slots whose changes can affect the answer at a URL. They are the slots of
-    every possible realm at or above the URL, and of every file that the URL could name. For a page,
-    the result includes the slots of these realms' indexes."""
+    """Returns the board's slots whose changes can affect the answer at a URL: the slots of every
+    possible realm at or above the URL, and the slots of every file that the URL could name. For a
+    page, the result also includes the slots of these realms' indexes."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
@@ -263,10 +265,10 @@ def _watched(variant: Variant, url: str) -> Slots:
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """Returns the slots that can affect an answer that was made from a file. They are the slots of
-    the realms at or above the URL, of the file, and of the paths that take precedence over the
-    file. Returns None for an answer without a file, because every slot of `_watched` can affect
-    such an answer."""
+    """Returns the slots that can affect an answer that was made from a file: the slot of the file,
+    the slots of the paths that take precedence over the file, and the slots of every possible realm
+    at or above the URL. Returns None for an answer without a file, because every slot of `_watched`
+    can affect an answer without a file."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -282,8 +284,9 @@ def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
 
 
 def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
-    """Returns the stale answer's content if its file has the same bytes, name and times as the
-    current file. A different name or time changes the headers."""
+    """Returns the stale answer's content if the stale answer's file has the same bytes, name and
+    times as the current file. The name and the times must be the same too, because the content's
+    headers contain them."""
     if before is None or found is None or found.file is None:
         return None
     if before.made_from != without_bytes(found.file):

@@ -1,5 +1,5 @@
-"""Parses the headers of a read request: the variant, the least generation, the conditions, and the
-content coding."""
+"""Parses the headers of a read request: the variant, the minimum generation, the conditions, and
+the content coding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Asked:
     variant: Variant
     #: Whether the client accepts a page if the URL has no file.
     takes_pages: bool
-    #: The least generation that the client accepts.
+    #: The minimum generation that the client accepts.
     at_least: int
     conditions: Conditions
     #: The Host header and the preferred content coding. The finished reply depends on these two

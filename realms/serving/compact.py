@@ -1,9 +1,9 @@
 """The compact form in which the caches hold answers.
 
 Thousands of answers differ in only a few values, such as the file's digest, path and timestamps.
-The answers share all their equal values in one `Frame`. Each answer packs its own values into one
-byte string. `Answer.headers` unpacks this string, which takes some microseconds. A cache hit needs
-no headers, because it sends the finished reply.
+All other values are stored once, in a `Frame` that the answers share. Each answer packs its own
+values into one byte string. `Answer.headers` unpacks this string, which takes some microseconds.
+Most cache hits send a finished reply, and so don't unpack the string.
 """
 
 import struct
@@ -63,8 +63,8 @@ class Frame(NamedTuple):
     size: int
 
 
-# Two threads may create equal frames. The duplicates only use memory, and the cache counts the
-# memory of each.
+# Two threads may create equal frames. A second, equal frame does no harm except that it occupies
+# memory, and the cache counts that memory.
 _frame = lru_cache(maxsize=1024)(Frame)
 
 
@@ -216,8 +216,8 @@ _KIND_OF = {
 
 
 def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
-    """Returns the `_Item` that a frame stores for a header. Some values can neither be stored in
-    the frame nor be computed from `derived`. Such a value is appended to `packed`."""
+    """Returns the `_Item` that a frame stores for a header. If the header's value can neither be
+    stored in the frame nor be computed from `derived`, appends the value to `packed`."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
     if name not in OWN:

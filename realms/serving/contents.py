@@ -50,7 +50,8 @@ class Content:
     made_from: ResolvedFile | None = None
     #: The page's generation, which can be older than the realm's. None for other contents.
     generation: int | None = None
-    #: Whether clients that accept any media type also get this page if the URL has no file.
+    #: Whether a client that accepts HTML but doesn't prefer HTML (`Accept: */*`) gets this page if
+    #: the URL has no file.
     for_all: bool = False
     #: The compressed bodies so far, by their content coding.
     coded: Mapping[Coding, bytes | None] = field(default_factory=lambda: _NO_CODED, compare=False)
@@ -117,7 +118,7 @@ def make_html(url: str, found: Resolved) -> Content:
     page = _page_at(found, path)
     if page.generation is None:
         preparing = _page(503, pages.preparing(found.realm_url), 0)
-        # In a sandboxed page, the meta element for a refresh has no effect, but the header has.
+        # The Refresh header also works in a sandboxed page. A meta element for a refresh doesn't.
         headers = (*preparing.headers, ("refresh", "1"))
         return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:

@@ -1,10 +1,9 @@
 """Decides which host serves which paths, and sets the security policy headers of every answer.
 
-An author's scripts run only at their realm's own host. The server uses the request's Host header to
-check this, because the header names the origin at which a browser runs the answer. At every other
-host (the public origin, a replica's address, another realm's host) every answer is sandboxed. A
-sandbox has no effect on the images, style sheets and scripts that a page loads, so answers of every
-type can have it.
+An author's scripts run only at their realm's own host. The request's Host header tells the server
+at which host a browser will run the answer's scripts. At every other host (the public origin, a
+replica's address, another realm's host) every answer is sandboxed. A sandbox has no effect on the
+images, style sheets and scripts that a page loads, so answers of every type can have it.
 
 Two callers use `policy`: the front for the answers that it sends, and `OriginMiddleware` for every
 answer of Django. A view sets a policy only if its answer needs more than the sandbox, for example

@@ -71,7 +71,7 @@ def nowhere() -> str:
 
 def preparing(realm_url: str) -> str:
     """Returns the notice for a realm that is published but has no rendered pages yet."""
-    return _notice("This site is being prepared", "It appears here in a moment.")
+    return _notice("This site is being prepared", "Its pages will appear here in a moment.")
 
 
 def source_realm(realm_url: str) -> str:

@@ -50,7 +50,8 @@ def opened(token: str) -> Pin:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     url, reader = signed.pin.realm_url, signed.reader
     if reader not in (EVERYONE, ITSELF):
-        # A deleted or deactivated user loses access. Stamps don't cover accounts, so don't cache.
+        # A user who was deleted or deactivated loses access. The result isn't cached, because
+        # changes of accounts move no slot of the board.
         allowed = _may_read(url, reader)
     else:
         cached = _access().get((url, reader))
@@ -136,10 +137,10 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Returns the files that the request lists. The request's body is `{"paths": [...]}`. The
-    answer has one JSON line for each path, in the same order: `{"path", "content"}`. The content of
-    a missing file is null. A binary file has the content null, and its bytes under `base64`. A path
-    in a nested realm has `"elsewhere": true`. If the answer would be too long, it omits the last
-    paths, and the client requests them again."""
+    answer has one JSON line for each path, in the same order: `{"path", "content"}`. For a missing
+    file, `content` is null. For a binary file, `content` is null and `base64` contains the bytes.
+    For a path in a nested realm, `elsewhere` is true. If the answer would be too long, the last
+    paths are left out, and the client requests them again."""
     realm = _realm(pin)
     try:
         body = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))

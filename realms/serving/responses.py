@@ -121,8 +121,9 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
-    """Returns the error response to a request whose conditions or range fail. The response has the
-    error's body and the answer's headers, without the headers that describe the answer's body."""
+    """Returns the error response to a request whose conditions or range fail. The response's body
+    describes the error. The response keeps the answer's headers, except the headers that describe
+    the answer's body."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(
@@ -156,7 +157,8 @@ class PackedResponse(StreamingHttpResponse):
     sent."""
 
     def __init__(self, packed: Packed) -> None:
-        #: `realms/web` sends the pieces of this text itself, as fast as the client reads them.
+        #: `realms/web` reads this attribute and sends the text in pieces, as fast as the client
+        #: reads them.
         self.packed = packed
         super().__init__(packed.pieces(_UNPACKED_BYTES))
         self["Content-Length"] = str(packed.size)

@@ -89,8 +89,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # A shortcut: for a small reply, `Outbox.send` sends exactly these two messages. A call
-            # of that coroutine would make a cache hit a few percent slower.
+            # A shortcut: for a small reply, `Outbox.send` sends exactly these two messages. Calling
+            # `Outbox.send` would make a cache hit a few percent slower.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -118,8 +118,9 @@ class RealmServer:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
-            # The listening sockets exist only once the server runs, so this is done at the first
-            # request. The caches are empty then, so the first request gets here.
+            # The listening sockets don't exist before the server runs, so they are configured at
+            # the first request. The first request always reaches this line, because the caches are
+            # still empty.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
@@ -176,8 +177,8 @@ class _Asked:
         """Returns the parsed headers, and the value of If-None-Match. The parsed headers are None
         if only Django can handle the request.
 
-        The second value is None if the request has no If-None-Match, or has other conditions
-        besides it. In this case, the parsed headers include all conditions. If-Modified-Since
+        If the only condition is If-None-Match, the parsed headers contain no conditions. Otherwise
+        the parsed headers contain all conditions, and the second value is None. If-Modified-Since
         doesn't count as a condition if the request also has If-None-Match.
         """
         key = tuple(headers)

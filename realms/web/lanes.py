@@ -79,8 +79,8 @@ def lane_of(environ: Mapping[str, Any]) -> Lane:
     if path.endswith("/") and (
         accepted(environ.get("HTTP_ACCEPT", ANY)) == API or environ["QUERY_STRING"]
     ):
-        # A request for a folder's listing. A request with a query string counts as such a request,
-        # because the parameter `acceptHeader` can ask for a listing.
+        # The request asks for a folder's listing by its Accept header, or it has a query string. A
+        # query string may ask for a listing by its parameter `acceptHeader`.
         return Lane.READ if path.startswith("/_") else Lane.LARGE
     return Lane.READ
 
@@ -93,9 +93,9 @@ class Lanes:
     """The threads of this process, grouped by lane. Only one event loop may use an instance."""
 
     def __init__(self, threads: int) -> None:
-        """Creates the threads of all lanes. Reads and pinned reads get `threads` threads each.
-        Large reads, writes and publishes get half of `threads` each, but at least one thread. Each
-        of the remaining lanes gets a fixed number of threads."""
+        """Creates the threads of all lanes. READ and PINNED get `threads` threads each. LARGE,
+        WRITE and PUBLISH get half as many each, but at least one. Each of the remaining lanes gets
+        a fixed number of threads."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,

@@ -31,7 +31,8 @@ class Telling(threading.Thread):
             while not self._stopped.wait(WRITE_SECONDS):
                 self.tell()
         except Exception:
-            # This is a bug. The process keeps serving requests, but writes no more figures.
+            # Only a bug can raise an exception here. The process keeps serving requests, but writes
+            # no more figures.
             logger.exception("this process no longer writes its figures")
 
     def stop(self) -> None:

@@ -1,8 +1,8 @@
 """Receives request bodies and sends answers, with limits for time and memory.
 
 All functions of this module run in the event loop, which cuts off clients that are too slow. A slow
-upload takes the memory of the bytes that it has sent. A slow download takes the memory of one piece
-in addition to the answer.
+upload occupies memory only for the bytes that have arrived. A slow download occupies memory only
+for the answer and for one piece of it.
 """
 
 import asyncio

@@ -199,8 +199,8 @@ export class Cards {
         try {
           refs.register(imported, this.#modules.exports(imported));
         } catch {
-          // The importing module works although this import failed, so none of its types come from
-          // this import.
+          // The module works although its import `imported` failed. So the module got no type from
+          // `imported`.
         }
       }
       refs.register(module, this.#modules.exports(module));

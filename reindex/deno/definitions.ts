@@ -34,7 +34,8 @@ export async function define(
     // first, so an error comes before the errors that it caused.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
-      // The document's line is a line of the document's module, which isn't always `each`.
+      // `document.line` is a line of `document.module`. If `document.module` isn't `each`, the line
+      // is left out, because the new document names `each`.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

@@ -75,8 +75,8 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
 }
 
 /**
- * The position of an error's cause in the author's code or, if that is unknown, of the error
- * itself.
+ * The position of an error in the author's code. If the error has a cause, and the cause's position
+ * is known, returns the position of the cause.
  */
 function placeOf(error: unknown): Partial<ErrorDocument> {
   // Status 422 means that the card's document is wrong, and not the code that reads it.
@@ -90,8 +90,9 @@ function placeOf(error: unknown): Partial<ErrorDocument> {
 }
 
 /**
- * The status and field of the card library's `CardError`. The host can't load the library, so it
- * recognizes such an error by its properties.
+ * The status and the field of an error, if the error is a `CardError` of the card library. This
+ * module also runs in the host, which can't load the card library. So a `CardError` is recognized
+ * by its properties.
  */
 function aboutField(error: unknown): Partial<ErrorDocument> {
   const { status, field } = error as { status?: unknown; field?: unknown };

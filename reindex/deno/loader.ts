@@ -2,9 +2,11 @@
  * Loads modules in the sandbox, in place of Deno's own loader.
  *
  * The loader compiles every module of a realm from a text that the host supplies, and handles all
- * imports of the module, static or dynamic. So the process that supplies the texts decides what may
- * be imported; `node:`, `npm:`, `data:`, `file:` and other hosts can't be requested at all. Modules
- * are identified by their public URLs.
+ * imports of the module, static or dynamic. The loader accepts paths, `http:` and `https:` URLs,
+ * and the names of a few packages. It refuses all other specifiers, such as `node:fs`,
+ * `npm:preact`, and URLs with `data:` or `file:`. The loader itself reads no URL: the process that
+ * supplies the texts decides which URLs may be imported. Modules are identified by their public
+ * URLs.
  */
 // @ts-types="./vm.d.ts"
 import { type Module, SourceTextModule, SyntheticModule } from "node:vm";
@@ -23,7 +25,10 @@ export interface Places {
   libraryRealm: string;
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
-  /** Fetches texts that were not supplied; `dynamic` if card code could continue without them. */
+  /**
+   * Fetches sources that were not supplied. `dynamic` is true if card code imports the sources
+   * dynamically, and so could continue without them.
+   */
   fetch: (urls: string[], dynamic: boolean) => Promise<Sources>;
 }
 
@@ -86,8 +91,9 @@ export class Loader {
   }
 
   /**
-   * Links a module and evaluates it. `find` is called after earlier links have ended, because a
-   * failed link may have removed the module.
+   * Links the module that `find` returns, and evaluates it. `find` is called when no other module
+   * is being linked. If it were called earlier, a failure to link another module could remove the
+   * module that `find` returned.
    */
   async #run(find: () => Promise<Module>): Promise<Module> {
     const linked = this.#linking.then(async () => {
@@ -110,8 +116,8 @@ export class Loader {
         return imported;
       });
     } catch (error) {
-      // Partly linked modules can't be linked again. Removing them is safe, because they have not
-      // run.
+      // Partly linked modules can't be linked again, so they are removed. No card can have used a
+      // partly linked module, because such a module has not run.
       const graph = this.#graph(module);
       for (const [key, each] of this.#modules) {
         const whole = each.status === "linked" || this.#entered.has(each);

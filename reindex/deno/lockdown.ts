@@ -2,10 +2,10 @@
  * Removes the globals that card code doesn't need, and freezes the objects that card modules share.
  *
  * The Worker's permissions deny access to files and the network. This module also removes the
- * globals for such access, so that attempts fail early and with a clear message. The module removes
- * timers, too. It also keeps card modules from affecting each other's pages: the language's own
- * objects, Preact and the card library can't be changed. `ses` freezes the language in such a way
- * that ordinary assignments still work.
+ * globals that access files and the network, so that attempts fail early and with a clear message.
+ * This module removes timers, too. It freezes the language's own objects, Preact and the card
+ * library, so that card modules can't use these objects to affect each other's pages. `ses` freezes
+ * the language in such a way that ordinary assignments still work.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -41,8 +41,8 @@ export const removed = new Set<string>();
  * frozen.
  */
 export function lockDown(port: MessagePort): void {
-  // Deno reads this function from the global scope at the first call only, so the call comes before
-  // card code.
+  // Deno copies `queueMicrotask` from the global scope when `queueMicrotask` is first called. This
+  // call makes Deno copy the function before card code runs.
   queueMicrotask(() => {});
   // An unhandled rejection of one card must not end the Worker during the next card.
   addEventListener("unhandledrejection", (event) => event.preventDefault());

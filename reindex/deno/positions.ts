@@ -36,8 +36,8 @@ export interface CallSite {
 const places = new WeakMap<Error, { module: string; line: number; column: number }>();
 
 /**
- * Stores the innermost call in a realm's module that led to an error. The call must be stored,
- * because V8 reports the call stack of an error only once.
+ * Stores the position of the innermost call in a realm's module that led to an error. V8 reports an
+ * error's call stack only once, so the position can't be found again later.
  */
 export function noteCalls(error: Error, sites: CallSite[]): void {
   for (const site of sites) {

@@ -66,7 +66,7 @@ export interface Order {
 }
 
 /**
- * A line on stdin after the host's `done`. It requests a new sandbox. When the new sandbox is
+ * A request for a new sandbox: a line on stdin after the host's `done`. When the new sandbox is
  * ready, the host answers `ready`.
  */
 export type Rest = Record<string, never>;
@@ -88,7 +88,8 @@ export interface CardsTask {
   realm: RealmInfo;
   cards: CardToRender[];
   /**
-   * Documents that these cards may show. Other documents are requested when a render needs them.
+   * The documents that these cards may show. The sandbox requests other documents when a render
+   * needs them.
    */
   linked?: Documents;
   /**
@@ -101,7 +102,10 @@ export interface CardsTask {
    * own URLs.
    */
   addresses?: Record<string, string>;
-  /** Modules that these cards will import. Other modules are requested when they are imported. */
+  /**
+   * The modules that these cards will import. The sandbox requests other modules when card code
+   * imports them.
+   */
   sources?: Sources;
 }
 
@@ -126,18 +130,19 @@ export type Response =
   /** The next line is the `Result` of the definitions. */
   | { type: "definitions" }
   /**
-   * The documents and modules that the sandbox needs to continue; `dynamic` if card code imports
-   * the modules dynamically and could continue without them.
+   * The documents and modules that the sandbox needs to continue. `dynamic` is true if card code
+   * imports the modules dynamically and could continue without them.
    */
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   | { type: "error"; error: ErrorDocument }
-  /**
-   * The last line, unless a card hung. After a hang, the last line is `stopped`. If the hang was
-   * the card's own fault, the host has already sent the card's error. The remaining cards need a
-   * new process, and its `Order` must contain this `unavailable`.
-   */
+  /** The last line about a task, unless a card hung or ended its sandbox. */
   | { type: "done" }
   | { type: "ready" }
+  /**
+   * The last line if a card hung or ended its sandbox. If this was the card's own fault, the host
+   * has already sent the card's error. The remaining cards need a new process. The `Order` for the
+   * new process must contain the modules in `unavailable`.
+   */
   | { type: "stopped"; unavailable: Record<string, ErrorDocument> };
 
 /** The result for a card or a module. */
@@ -199,12 +204,12 @@ export type Ask =
   | { ask: "supply"; supply: string };
 
 /**
- * The sandbox's messages to its host. The start, and every request except `supply`, ends in one
- * `result`.
+ * The sandbox's messages to its host. The sandbox sends one `result` after it has started, and one
+ * `result` for each request except `supply`.
  */
 export type Tell =
   | { tell: "started" }
-  /** The start has failed. The sandbox sends this message instead of the `result` of the start. */
+  /** The sandbox could not start. It sends `failed` in place of its first `result`. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }

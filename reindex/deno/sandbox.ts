@@ -1,8 +1,8 @@
 /**
- * One Worker that runs card code, as its host sees it. The Worker handles one request at a time,
- * under a time limit. A busy Worker can't be stopped: Deno's `terminate()` leaves an endless loop
- * running, and keeps the connections of the process open. So the host ends the whole process if a
- * card hangs.
+ * The host's side of a sandbox, which is a Worker that runs card code. The Worker handles one
+ * request at a time, under a time limit. A busy Worker can't be stopped: Deno's `terminate()`
+ * leaves an endless loop running, and keeps the connections of the process open. So the host ends
+ * the whole process if a card hangs.
  *
  * The permissions in this module protect the server. The globals that `worker.ts` removes are only
  * the second line of defence.

@@ -167,7 +167,7 @@ export const REFUSED: Record<string, Record<string, string>> = {
   },
 };
 
-/** Attempts to change what later cards' pages show; `Later` is a class that a later card adopts from. */
+/** Attempts to change the pages of cards that are rendered later, by kind and name. */
 export const CHANGES: Record<string, Record<string, string>> = {
   "the language": Object.fromEntries(
     [

@@ -1,7 +1,7 @@
 /**
- * Tests that card code can't leave its sandbox or change other pages. Card modules make the
- * attempts of `sandbox_attempts.ts`. The tests check the outcomes of the attempts, and the pages of
- * cards that are rendered after the attempts.
+ * Tests that card code can't leave its sandbox or change other pages. Card modules run the attempts
+ * of `sandbox_attempts.ts` as their code. The tests check the results of the attempts, and the
+ * pages of cards that are rendered after the attempts.
  */
 import * as assert from "./assert.ts";
 import { CHANGES, REFUSED, SPOIL, TEMPLATES } from "./sandbox_attempts.ts";
@@ -64,8 +64,9 @@ const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
 /**
  * Renders a card of each module in `modules`, and then the cards `later` and `two`. The modules'
- * code tries to leave the sandbox or to change the pages of `later` and `two`. Returns `outcomes`,
- * the results of the modules' cards, and `later`, the results of `later` and `two` as JSON.
+ * code tries to leave the sandbox or to change the pages of `later` and `two`. In the returned
+ * object, `outcomes` has the results of the modules' cards. The member `later` is a JSON text with
+ * the results of the cards `later` and `two`.
  */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };

@@ -32,8 +32,8 @@ export const NONCE = "nonce-that-card-code-never-learns:";
 export type Files = Record<string, string>;
 
 /**
- * The source at a URL, as the reindex would read it. The text "406" is a module that the transpiler
- * refuses.
+ * The source at a URL, as the reindex would read it. If a file consists of the text "406", the
+ * source is an error: the transpiler refused the module.
  */
 function sourceOf(url: string, files: Files): Source {
   if (url in files) {
@@ -46,7 +46,10 @@ function sourceOf(url: string, files: Files): Source {
   return refused(url, 404, "Module not found", `There is no module ${url}`);
 }
 
-/** The sources that a task has for these files: each under its URL with and without its extension. */
+/**
+ * The sources of files, by URL. A `.js` file is listed twice: under its URL, and under its URL
+ * without the extension.
+ */
 export function sourcesOf(files: Files): Sources {
   const urls = Object.keys(files).flatMap((url) => [url, url.replace(/\.js$/, "")]);
   return Object.fromEntries(urls.map((url) => [url, sourceOf(url, files)]));

@@ -1,8 +1,8 @@
 """Parses search queries, and reports their errors with positions.
 
 A query is JSON, or the same structure in a URL's query string
-(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. The search converts these
-values to the types of the fields.
+(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. The search converts each
+text to the type of the field with which it is compared.
 """
 
 import json

@@ -100,8 +100,8 @@ class Compiler:
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
         """Returns an SQL condition on a field that may be at different paths in different card
-        types. `make` returns the condition for one path; one of these conditions must hold. Raises
-        InvalidQuery if the value is invalid at every path."""
+        types. `make` returns the condition for one path. The result holds if the condition holds
+        for at least one path. Raises InvalidQuery if the value is invalid at every path."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -304,8 +304,8 @@ def _card_url(value: str, realm_url: str) -> str | None:
 
 
 def _from_text(kind: str, value: str) -> Any:
-    """Converts text from a URL to the type of a field. Returns the text itself if that is
-    impossible."""
+    """Converts text from a URL to the type of a field. Returns the text unchanged if it can't be
+    converted."""
     if kind == "boolean":
         return _BOOLEANS.get(value, value)
     if kind == "number" and re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?", value, re.ASCII):

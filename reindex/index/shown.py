@@ -46,8 +46,8 @@ def find_page(realm_url: str, card: str) -> Page:
 
 def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
     """Returns the error messages of the cards that failed in the index shown to visitors. The keys
-    are the cards' paths without `.json`. Returns no messages if the generation of the index shown
-    to visitors isn't `generation`."""
+    are the cards' paths without `.json`. If that index has a generation other than `generation`,
+    returns an empty dictionary."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)

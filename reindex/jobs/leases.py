@@ -112,15 +112,16 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
     next lease only after `rest` has passed. The caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # With `rest`, `lease_until` is in the future although no worker has the lease. Without a name,
-    # the admin doesn't show the row as the work of a worker.
+    # With `rest`, `lease_until` is in the future although no worker has the lease. The name of the
+    # worker is removed, so that the admin doesn't show the row as the work of a worker.
     work.worker = ""
     work.save()
 
 
 def _new_number(before: int) -> int:
-    """Returns a random number for the next lease. A crash of the database may undo the newest
-    leases and batches. A counter could then give the number of an undone lease to a new lease."""
+    """Returns a random number for the next lease. A crash of the database may lose the newest
+    leases and batches. If the numbers were counted up, a new lease could get the number of a lost
+    lease."""
     while (number := secrets.randbelow(MAX_NUMBER)) == before:
         pass
     return number

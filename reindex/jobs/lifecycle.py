@@ -51,7 +51,7 @@ class Plan:
     over.
 
     `base` is the id of the job that rendered the last index. Unchanged cards are carried over from
-    that index. If `base` is None, the job renders every card.
+    the last index. If `base` is None, the job renders every card.
     """
 
     paths: list[str]
@@ -107,7 +107,8 @@ def create_batches(
     once and returns an empty list. If the caller has lost the lease or the job is no longer queued,
     changes nothing and returns an empty list."""
     size = _batch_size(len(plan.paths))
-    # Without batches, the transaction shows the new index to visitors, so it must reach the disk.
+    # A transaction without batches swaps in the new index, so its commit waits for the disk.
+    # Otherwise visitors could see an index that a crash of the database undoes.
     with bookkeeping() if plan.paths else transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -215,9 +216,9 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
     """Ends a job that may no longer read a realm that it has pinned, and queues another job in its
-    place. The new job is due after QUIET, because some replicas may not know yet that the access
-    has ended. After MAX_ATTEMPTS attempts the old job fails, and no new job is queued. Does nothing
-    if the caller has lost the lease of the job or of its batch."""
+    place. The new job is due after QUIET, because until then some replicas may still report that
+    the realm is readable. After MAX_ATTEMPTS attempts the old job fails, and no new job is queued.
+    Does nothing if the caller has lost the lease of the job or of its batch."""
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

@@ -31,7 +31,7 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
     """Plans which cards a job renders and at which generations it reads other realms. Calls `go_on`
-    before each request about another realm.
+    before it requests the generation and the address of another realm.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
@@ -56,12 +56,12 @@ def _incremental(
     """Returns a plan that carries over unchanged cards; None if the realm's history doesn't reach
     back to `base`."""
     access = _access(job)
-    # After this call, a change of any of these realms makes another job follow the planned job.
+    # From now on, a change of one of these realms or addresses makes another job follow this job.
     lifecycle.watch_realms(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
     # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # A second thread requests this realm's changes. This thread asks about the other realms.
+    # Another thread requests the changes of the job's own realm during the requests about others.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}

@@ -1,8 +1,8 @@
 """Queues the jobs that render pages again after a transaction has changed realms.
 
-`cancel` opens a transaction. The other functions run in the transaction that changes a realm or
-ends a job. `enqueue` and `cancel` lock all jobs that they affect before they change one. The caller
-of `enqueue_successor` has locked only the job that ended.
+`cancel` opens a transaction. The other functions run in the caller's transaction. `enqueue` and
+`cancel` lock all jobs that they affect before they change one. The caller of `enqueue_successor`
+has locked only the job that ended.
 """
 
 import logging
@@ -80,8 +80,10 @@ def enqueue(
 
     The caller holds the locks of the realms that it changes. A worker stores that it reads a realm,
     then waits for these locks, and then requests the realm's generation and address, even if it has
-    requested them before. So either the worker sees the change, or this function sees the job. Call
-    it once per transaction: it locks jobs by key and creates jobs by URL; two calls could deadlock.
+    requested them before. So either the worker sees the change, or this function sees the job.
+
+    Call `enqueue` only once per transaction. A call locks jobs in the order of their keys, and then
+    creates jobs in the order of their URLs. A second call could cause a deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
@@ -91,7 +93,7 @@ def enqueue(
         return
     heads = reading.heads().exclude(realm_url__in=own) if reading else IndexHead.objects.none()
     theirs = Q(realm_url__in=[*own, *heads.values_list("realm_url", flat=True)])
-    unfinished = _lock_jobs(theirs | reading.jobs() if reading else theirs)
+    unfinished = _lock_jobs((theirs | reading.jobs()) if reading else theirs)
     for realm_url in ended:
         _forget(realm_url)
     others = [job for job in unfinished if job.realm_url not in own]
@@ -99,8 +101,7 @@ def enqueue(
     for realm_url in sorted({*wanted, *dependents, *fresh}):
         if realm_url in wanted:
             work = wanted[realm_url]
-            # If a superseded job had to render everything, the new job has to render everything
-            # too.
+            # If a superseded job had to render everything, so has the new job.
             full = any(job.full for job in unfinished if job.realm_url == realm_url)
             _enqueue(replace(work, full=work.full or full))
         elif realm_url in dependents:
@@ -113,15 +114,16 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """Returns the realms that depend on a change, in two dictionaries by URL. The first dictionary
-    maps a realm to its unfinished job, which the caller has locked. The second dictionary maps each
-    remaining realm to its index."""
+    """Returns the realms whose pages depend on a changed realm, in two dictionaries. The keys are
+    the realms' URLs. The first dictionary has the realms with an unfinished job, which the caller
+    has locked; the values are these jobs. The second dictionary has the remaining realms; the
+    values are the realms' indexes."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # The caller has locked the jobs. The caller may have waited for a transaction that showed a new
-    # index. This query runs after the wait, so it finds the new index.
+    # While the caller waited for the locks of the jobs, another transaction may have swapped in a
+    # new index. This query runs after the wait, so it finds the new index.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue
@@ -175,8 +177,8 @@ def _forget(realm_url: str) -> None:
 
 def _enqueue(work: Work) -> None:
     """Queues a job for `work`. Debounced work creates no job if the realm has a live job. If the
-    live job hasn't started, its generation is updated. If it has started, another job will follow
-    it."""
+    live job hasn't started, updates the generation of the live job. If the live job has started,
+    arranges for another job to follow the live job."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)

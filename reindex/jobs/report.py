@@ -61,7 +61,7 @@ def _cards(kind: dict[str, Any]) -> str:
 
 
 def _because(chain: Iterable[str]) -> str:
-    """Joins a message and its causes to one text, without duplicates."""
+    """Joins a message and its causes into one text, without duplicates."""
     return ", because: ".join(dict.fromkeys(_shown(link) for link in chain))
 
 

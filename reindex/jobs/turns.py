@@ -77,8 +77,9 @@ class Turn:
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work and returns it; None if no work waits. Also sends a delayed
-    message for each job whose last message was delivered before the job was due."""
+    """Leases the next piece of work and returns it. Returns None if no work waits, or if other
+    workers have leased the first MANY pieces meanwhile. Also sends a delayed message for each job
+    whose last message was delivered before the job was due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
@@ -93,9 +94,10 @@ def take() -> Piece | None:
 
 
 def others_wait(owner: str, *, later: bool) -> bool:
-    """Returns whether another owner's work waits and that owner has fewer workers than `owner`.
-    Drafts and definitions that have waited for less than PATIENCE are ignored, unless `later` is
-    true. `later` says that the caller's own work is a draft or definitions."""
+    """Returns whether there is an owner with waiting work who has fewer workers than `owner`. Work
+    that has waited for less than HARDLY_WAITED is ignored. `later` is true if the caller is working
+    on a draft or on definitions. If `later` is false, drafts and definitions that have waited for
+    less than PATIENCE are ignored, too."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))

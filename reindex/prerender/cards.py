@@ -27,8 +27,9 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM
 #: the start, and one more each time that a card needs more documents. Deeper links are read only
 #: for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: The maximum number of processes in a row that end without answering a card, each because of a
-#: different hanging module. If this maximum is reached, the next card gets an error.
+#: The maximum number of processes without a result, one after another. A process may end without a
+#: result because a module hangs. After MAX_FRUITLESS processes without a result, the next card gets
+#: an error.
 MAX_FRUITLESS = 5
 
 #: The other realms whose code a card loads.
@@ -78,8 +79,9 @@ class _Known:
 
     def supply(self, urls: list[str]) -> Message:
         """Returns the documents at `urls`, which a process requests while it renders a card. If one
-        card needs the next level of links, the other cards of the batch probably need that level
-        too. So the next level is read for all cards at once, and is returned too."""
+        card needs more linked documents, the other cards of the batch probably need more, too. So
+        this method also returns the documents to which the documents known so far link, for at most
+        LEVELS_AT_ONCE levels of links."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -187,9 +189,9 @@ class _Group:
 
     batch: _Batch
     strangers: Strangers
-    #: The cards that need code of realms outside `strangers`. Another group renders these cards.
-    #: Each card is mapped to the realms whose code that group may load: the realms in `strangers`
-    #: and the further realms that the card needs.
+    #: The cards that need code of realms outside `strangers`, and that another group will render.
+    #: Each card is mapped to the `strangers` of the other group: this group's `strangers`, and the
+    #: further realms that the card needs.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
     #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the

@@ -1,15 +1,16 @@
 """Limits the time that a job loses to hanging cards and modules. Decides which cards the job skips.
 
 A card that exceeds its time limit costs that time, and its process has to be killed. A job may lose
-REALM_LOST_SECONDS to such cards. After that, the job skips all cards of a module if one of these
-cards has hung. When the job has lost twice as much, it skips all remaining cards.
+REALM_LOST_SECONDS to cards that exceed their limits. After that, the job skips all cards of a
+module if one of these cards has hung. After the job has lost 2 * REALM_LOST_SECONDS, it skips all
+remaining cards.
 
 A hanging card or module is stored with a hash of its content and of everything that it imports. For
-a day, or until the hash changes, later jobs report the stored error instead of running the code.
-Harmless cards exceed their limit too if a process is stopped or gets no processor time. So the job
-also measures the processor time of the process. If the process used a processor for more than half
-of the real time, the card or module counts as hanging at once. Otherwise the card or module counts
-as hanging only after it has exceeded its limit in two jobs.
+a day, or until the hash changes, later jobs report the stored error instead of running the code. A
+harmless card exceeds its limit, too, if its process is stopped or gets no processor time. So the
+job also measures the processor time of the process. If the process used a processor for more than
+half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise the
+card or module must exceed its limit in two jobs.
 """
 
 import hashlib
@@ -103,20 +104,20 @@ class LostTime:
     #: Errors of the modules that hang, by URL.
     modules: dict[str, Document] = field(default_factory=dict)
     _known_cards: dict[str, Document] = field(default_factory=dict)
-    #: The card that was answered last, and the real and processor time that it took.
+    #: The card whose result was received last, and the real and processor time that it took.
     _last: tuple[str | None, float, float] = (None, 0, 0)
-    #: When a process dies, its unrendered cards are divided into parts, which are rendered
-    #: separately. Each of these cards is mapped to the number of its part.
+    #: When a process dies, its unrendered cards are divided into numbered parts, which are rendered
+    #: separately. The keys are the cards' URLs, and the values are the numbers of the cards' parts.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.modules |= {url: error for url, error in self.job.hung.items() if error is not None}
 
-    # --- known hangs ---
+    # --- hangs that earlier jobs found ---
 
     def recall(self, modules: Iterable[str]) -> None:
-        """Looks up which of the given modules and of the batch's cards are known to hang. A full
-        job tries all of them again."""
+        """Looks up which of the given modules and of the batch's cards are known to hang. Does
+        nothing for a full job, which runs even the cards and modules that are known to hang."""
         if self.job.full:
             return
         digests = _digests(self.reader, modules)
@@ -143,7 +144,7 @@ class LostTime:
         error = {"status": 504, "title": "Time limit exceeded", "message": message, "causes": []}
         return {**error, "card": url, **({"module": module} if module else {})}
 
-    # --- new hangs ---
+    # --- hangs that this job finds ---
 
     def heard(self, url: str | None = None) -> None:
         """Records that a process has sent a card's result, or that it has ended because of a
@@ -155,8 +156,9 @@ class LostTime:
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
         """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
-        has all modules that are known to hang. If none of these modules is new, the card that was
-        answered last has hung. Does nothing if the process ended for another reason."""
+        has all modules that are known to hang. If `modules` has no new module, the hang belongs to
+        the card whose result was received last. Does nothing if the process ended for a reason
+        other than a hang."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return

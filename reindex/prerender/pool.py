@@ -1,8 +1,8 @@
 """Keeps the idle prerenderers of a worker process.
 
-If files of a job's own realm have changed, a prerenderer is started while the job is still planned.
-After a successful task, the prerenderer is kept for the next task. It starts a new sandbox, so that
-no data of one task reaches another.
+If files of a job's own realm have changed, a prerenderer is started while the job is still being
+planned. After a successful task, the prerenderer is kept for the next task. A kept prerenderer
+starts a new sandbox for each task, so no data of one task reaches another.
 """
 
 import threading
@@ -14,7 +14,7 @@ from django.conf import settings
 from reindex.prerender import host
 from reindex.prerender.host import Host, Library
 
-#: An idle prerenderer waits at least this long for a task, and is then ended.
+#: The shortest time that an idle prerenderer waits for a task before the pool ends it.
 START_SECONDS = 60.0
 #: The maximum number of idle prerenderers. Two are useful, because an author's draft and its
 #: published realm are often rendered alternately.
@@ -70,7 +70,8 @@ class RendererPool:
 
     def get_ready(self) -> None:
         """Makes the released prerenderer start a new sandbox and wait for the next task. The worker
-        calls `get_ready` after it has stored the results, so that no page waits for the start."""
+        calls `get_ready` after it has stored the results, so that starting the sandbox delays no
+        page. If REALM_PRERENDERER_SECONDS is 0, ends all idle prerenderers instead."""
         released, self._released = self._released, None
         keeps = settings.REALM_PRERENDERER_SECONDS > 0
         if released is not None and keeps:
@@ -121,5 +122,5 @@ class RendererPool:
             each.host.end()
 
 
-#: The pool of this process. Only worker processes use it.
+#: The pool of this process. Only worker processes use the pool.
 renderers = RendererPool()

@@ -17,11 +17,13 @@ Message: TypeAlias = dict[str, Any]
 #: Unit: bytes.
 MAX_RESULT = 8_000_000
 
-#: The card library's limit of a card's searchable text. Postgres can index ten times as much; a
-#: longer text would make the swap fail for all cards. Unit: characters.
+#: The maximum length of a card's searchable text. The card library has the same limit. Postgres can
+#: index a text of ten times this length. A text that Postgres can't index would make the swap fail
+#: for all cards. Unit: characters.
 MAX_TEXT = 100_000
 
-#: The limits of `deno/cards.ts` and of the card library's `referencesOf`, per card.
+#: The maximum numbers of a card's warnings and references. `deno/cards.ts` has the same limit of
+#: warnings, and the card library's `referencesOf` has the same limit of references.
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 
@@ -147,7 +149,7 @@ def failed(url: str, why: object) -> Message:
     error = {
         "status": 500,
         "title": "Render Failed",
-        "message": f"rendering this card failed as a whole: {why}",
+        "message": f"this card could not be rendered: {why}",
         "causes": [],
         "card": url,
     }

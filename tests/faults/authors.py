@@ -93,7 +93,7 @@ class Author(Client):
         return self._do(operation, "POST", source + path, SOURCE, self._in(source), body)
 
     def remove(self) -> Operation:
-        """Deletes the file `FLEETING`, which later writes create again."""
+        """Deletes the file `FLEETING`. A later `write` may create the file again."""
         source = self.site.source
         operation = Operation(time.time(), "remove", source, FLEETING)
         return self._do(operation, "DELETE", source + FLEETING, SOURCE, self._in(source))
@@ -164,8 +164,8 @@ class Author(Client):
 
     def rollback(self) -> None:
         """Rolls the published realm back to an earlier publication. The rollback runs in the
-        campaign's process. In the same way, an operator can roll back on a host without a
-        replica."""
+        campaign's process, without a replica. An operator's `manage.py rollback_realm` needs no
+        replica either."""
         operation = Operation(time.time(), "rollback", self.site.published)
         try:
             done = rollback_realm(self.site.published, Caller(self.site.user))

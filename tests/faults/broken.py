@@ -166,8 +166,8 @@ DO $$ DECLARE t record; BEGIN
 END $$
 """
 
-#: The mechanisms that can be switched off, by name. Each has a function for every process, and SQL
-#: for the database.
+#: How to switch off each mechanism, by name. Every process calls the function. The database
+#: executes the SQL, if there is any.
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "no-stamp": (no_stamp, ""),
     "no-watermark": (no_watermark, ""),

@@ -1,5 +1,5 @@
-"""Defines the clients that send requests during a campaign: their base class, their sites, and the
-readers."""
+"""Defines the readers of a campaign, and the base class of all clients. Also defines `Site`, which
+has the URLs of one author's realms."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,8 @@ export class Note extends Card {
   );
 }
 """
-#: The cards of each realm. The value is the card to which the card links.
+#: The cards of each realm. Maps a card's name to the name of the linked card; None if the card has
+#: no link.
 CARDS = {"index": "a", "a": None, "b": None}
 #: The files that authors rewrite.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")

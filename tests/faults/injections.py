@@ -39,7 +39,7 @@ class Injections:
         #: For each stall, the seconds until the replica answered from its caches again.
         self.back_to_hits: list[float] = []
         self._steps: Iterator[str] = iter(())
-        #: The nginx before the fleet; None if the campaign has none.
+        #: The nginx in front of the fleet; None if the campaign runs without nginx.
         self.edge: Edge | None = None
 
     def kinds(self) -> dict[str, Callable[[random.Random], None]]:
@@ -146,8 +146,8 @@ class Injections:
         self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
 
     def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
-        """Waits up to 5 s for a prerenderer, and returns a list with one random running
-        prerenderer. The list is empty if no prerenderer has run in that time."""
+        """Waits up to 5 s until a prerenderer runs. Returns a list with one running prerenderer,
+        chosen at random. If no prerenderer runs within the 5 s, the list is empty."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]
@@ -261,11 +261,11 @@ class Injections:
             for message in late.iterdir():
                 shutil.move(message, self._broker / message.name)
 
-    # --- the end of all faults ---
+    # --- repairs after the last fault ---
 
     def mend(self) -> None:
         """Lets all proxies forward again, and starts the processes that have ended. Must be called
-        after all faults."""
+        after the last fault."""
         for proxy in self._proxies.values():
             proxy.flow()
         for replica in self._fleet.replicas:

@@ -102,9 +102,9 @@ def _samples(
     running: Cluster, realm: Realm, heard: memoryview, seconds: float, console: Console
 ) -> Iterator[tuple[float, float, float]]:
     """Yields three durations in seconds for each write. Each duration begins just before the
-    COMMIT. The first duration ends when the last bare listener has been notified. The second
-    duration ends when the file's slot has changed on the last board. The third duration ends when
-    the last replica has served the new bytes."""
+    COMMIT. The first duration ends when all bare listeners have been notified. The second duration
+    ends when the file's slot has changed on all boards. The third duration ends when all replicas
+    have served the new bytes."""
     slots = Slots([path_key(realm.url + PATH)])
     boards = [each.board for each in running.replicas]
     rounds = range(int(seconds / 0.12))

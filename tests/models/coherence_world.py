@@ -104,8 +104,9 @@ class Database:
 
 @dataclass(eq=False)
 class FakeLine:
-    """A fake connection of a listener. `meanwhile` contains changes and reads by other processes.
-    Before each statement, the connection runs the next of these changes and reads."""
+    """A fake connection of a listener. Each function in `meanwhile` acts as another process, which
+    makes a change or reads the page. Before each statement, the connection calls the next function
+    of `meanwhile`."""
 
     database: Database
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
@@ -131,8 +132,9 @@ class FakeLine:
 
 
 class WatchedBoard(Board):
-    """A board that records changes of the page. `floor` is the generation of the newest change that
-    was applied to the board. Reads must not return the content of an older generation."""
+    """A board that knows which changes to the page have been applied to it. `floor` is the
+    generation of the newest applied change. Reads must not return the content of an older
+    generation."""
 
     database: Database
     floor = 1
@@ -234,8 +236,8 @@ class Request:
             current.request = self
 
     def wait_for_others(self) -> None:
-        """Continues the other requests. One of them is loading the content for which this request
-        waits."""
+        """Lets each unfinished request in `others` continue until it stops again or ends. One of
+        these requests is loading the content for which this request waits."""
         for each in self._others:
             if not each.done:
                 each.go_on()
@@ -243,7 +245,8 @@ class Request:
 
 class StandingRequest(Request):
     """A request that runs in a separate thread. The request stops before and after it reads the
-    database, and while another request loads the content. `go_on` continues it."""
+    database, and while another request loads the content. `go_on` lets the stopped request
+    continue."""
 
     def __init__(self, web: Web, now: int, at_least: int, fresh: bool) -> None:
         super().__init__(web, now, [], [])

@@ -158,10 +158,12 @@ class Coherence(RuleBasedStateMachine):
             self.replicas[at].board.go_live(0)
         self.replicas[at].start_sidecar()
 
-    # --- arriving notifications (a listener without steps is stalled) ---
+    # --- the arrival of notifications ---
 
     @rule(at=st.integers(0, 1), steps=st.integers(1, 5))
     def hear(self, at: int, steps: int) -> None:
+        """Runs some steps of a replica's listener. Without steps, the listener does nothing, as if
+        it were stalled."""
         for _ in range(steps if self.replicas[at].line else 0):
             self.replicas[at].hear()
 

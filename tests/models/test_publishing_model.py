@@ -133,7 +133,8 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, to=WHICH, end=ENDS)
     def publish(self, which: int, to: int, end: End) -> None:
-        """Publishes a source realm, perhaps at a URL that showed the other source realm."""
+        """Publishes one of the two source realms at one of the two published URLs. The URL may
+        already show the same or the other source realm."""
         source = self._one_of(self.sources, which)
         url = self.targets[to]
         self._do(
@@ -196,8 +197,9 @@ class Publishing(RuleBasedStateMachine):
         return [each.url for each in self._standing(self.targets) if self._earlier(each)]
 
     def _earlier(self, book: Shown) -> list[int]:
-        """Returns the generations of publications whose source differs from the current one's,
-        newest first."""
+        """Returns the generations of a published realm's earlier publications, newest first. Leaves
+        out publications with the same source realm and the same source generation as the current
+        publication."""
         newest, *earlier = sorted(book.publications, reverse=True)
         return [each for each in earlier if book.publications[each] != book.publications[newest]]
 

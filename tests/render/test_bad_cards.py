@@ -2,8 +2,8 @@
 worker.
 
 A faulty card gets an error document with the error and its place, and a line in the job's summary.
-The card's previous page stays. A card that is only large or has many links gets its page. Other
-cards aren't affected.
+The faulty card keeps its previous page. Faulty cards don't affect other cards. Large cards and
+cards with many links aren't faulty, so they get their pages.
 """
 
 import json
@@ -63,7 +63,7 @@ export class M{i} extends Card {{
     }
 
 
-#: The length of a title with which a card has exactly the largest allowed size.
+#: A card with a title of this length has exactly the maximum size.
 LETTERS = settings.CARD_SIZE_LIMIT_BYTES - len(make.card("./good", "Page", title=""))
 
 

@@ -112,7 +112,7 @@ def test_a_card_that_is_known_to_hang_costs_no_second_wait(
     assert "longer than 2 s at 20" in second["a"] and "in a full reindex" in second["a"]
     assert second["b"] == "<p>fine too</p>"
     assert len(limits) == 1
-    # The record of the hang ends when the card or its module changes.
+    # After a change to the card or its module, the card is no longer known to hang.
     make.write(source, a__json=note("loops"))
     shown(source, sent)
     assert len(limits) == 2
@@ -136,7 +136,7 @@ def test_a_module_that_is_known_to_hang_is_not_loaded_by_another_realm(
     elsewhere = shown(source, sent, "http://localhost:4201/mallory/copy/")
     assert all("to load at 20" in said for said in elsewhere.values()), elsewhere
     assert len(limits) == 1
-    # The record of the hang ends when the imported module changes.
+    # After a change to the imported module, the module is no longer known to hang.
     make.write(source, slow__ts=b"export {};")
     assert shown(source, sent) == {"a": "<p>a</p>", "b": "<p>b</p>"}
 
@@ -240,7 +240,8 @@ def test_cards_that_exhaust_memory_are_skipped_after_the_budget(
     mallory: Any, sent: Sent, settings: Settings
 ) -> None:
     settings.REALM_LOST_SECONDS = 3
-    # With these limits, only processes that run out of memory cost time.
+    # A card runs out of memory long before it reaches this time limit. So the job loses time only
+    # to processes that run out of memory.
     settings.REALM_RENDER_SECONDS, settings.REALM_RENDER_MEMORY_MB = 60, 64
     bad = {f"bad{i:02}.json": note(f"fill {i}") for i in range(40)}
     source = realm_of(mallory, {"note.tsx": module(FILL), **bad})

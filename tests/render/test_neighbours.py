@@ -382,7 +382,8 @@ def test_a_turn_that_ends_keeps_all_rendered_cards(
         return checked_card(result)
 
     def others_wait(turn: turns.Turn) -> bool:
-        """Returns whether a card has been rendered since the last call in this turn."""
+        """Replaces `Turn.is_over`, as if another owner waited. The turn is over if a card has been
+        rendered since the turn's previous check."""
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 

@@ -46,7 +46,7 @@ def site(web: Web, owner: Any, sent: Sent) -> Realm:
     sync_base_realm()
     files = {
         "note.tsx": NOTE,
-        # `./mark` resolves to the first of these two.
+        # `./mark` resolves to mark.tsx, not to mark.ts.
         "mark.tsx": b'export const mark = "?";',
         "mark.ts": b'export const mark = "!";',
         "data.json": b'{"said": "one"}',

@@ -1,5 +1,6 @@
-"""Tests that a render reads only public realms, reads each other realm at one generation, and
-imports modules with any extension."""
+"""Tests what a render reads: only public realms, only one generation of each realm, and also
+modules with the extensions .mts and .mjs. Tests that links to a source realm lead to its published
+realm."""
 
 import json
 import re
@@ -142,8 +143,8 @@ def test_modules_can_be_imported_with_any_typescript_extension(
     answer = web.get(f"{source.url}label.mts")
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert ": string" not in answer.text
-    # A change of the imported module renders the importing cards again, as with the usual
-    # extensions.
+    # The card index imports one.mjs through other modules, so a change to one.mjs renders the card
+    # again.
     make.write(source, one__mjs=b'export const one = "two";')
     make.publish(source, URL)
     work_off(sent)

@@ -73,7 +73,8 @@ SITE = {
 @dataclass(frozen=True)
 class Place:
     """An environment in which the worker runs. `address` is the address at which the worker reaches
-    this host. `within` has the words that precede a command to run it in this environment."""
+    this host. `within` is the start of a command line. A command that follows `within` runs in this
+    environment."""
 
     address: str
     within: tuple[str, ...]

@@ -4,7 +4,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 
 class QuickHasher(PBKDF2PasswordHasher):
-    """Hashes by PBKDF2 with one iteration. Processes with the real settings can check these hashes,
-    too."""
+    """Hashes passwords with PBKDF2 and only one iteration. A process with the real settings can
+    also check these hashes."""
 
     iterations = 1

@@ -118,8 +118,8 @@ def publish(realm: Realm, url: str) -> Published:
 
 
 def login(name: str) -> dict[str, str]:
-    """Returns the Authorization header with a server token of the user. A client that has the
-    server's seed signs the same kind of token."""
+    """Returns the Authorization header with a server token of the user. The token names only the
+    user, like a token that a client signs with the server's seed."""
     return {"Authorization": server_token(name)}
 
 

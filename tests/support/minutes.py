@@ -1,4 +1,5 @@
-"""Marks tests that take minutes. CI skips these tests, because other tests cover their parts."""
+"""Marks tests that take minutes. CI skips these tests, because faster tests check the same
+mechanisms separately."""
 
 import os
 

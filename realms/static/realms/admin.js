@@ -1,5 +1,5 @@
-// Fetches the changing part of a page every two seconds. Fetches nothing while the page is hidden,
-// and doesn't replace the part while the user is working in it.
+// Fetches the element with the attribute `data-refresh` again every two seconds. Pauses while the
+// page is hidden, and while the user is working in the element.
 addEventListener("DOMContentLoaded", () => {
   const part = document.querySelector("[data-refresh]");
   if (!part) return;

@@ -2,9 +2,9 @@
 
 The tests start a Docker engine from Debian's package. The engine has no image registry, so the
 tests build the images of Python, Postgres, RabbitMQ and nginx from Debian 12's packages. The images
-have the official names, but some have other versions (for example Python 3.11). The images of
-deploy/Containerfile and the services of deploy/compose.yaml are the same as an operator's. The
-tests need root, the package indexes and five minutes.
+have the official names, but some have other versions (for example Python 3.11). On top of these
+images, the tests build the image of deploy/Containerfile and start the services of
+deploy/compose.yaml, as an operator does. The tests need root, the package indexes and five minutes.
 """
 
 import shlex

@@ -1,4 +1,5 @@
-"""Runs the documented operators' commands in a cluster of a replica, a sidecar and a worker."""
+"""Runs the commands that the docs list for operators, in a cluster of a replica, a sidecar and a
+worker."""
 
 import shlex
 import shutil

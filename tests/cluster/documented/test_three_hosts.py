@@ -2,9 +2,9 @@
 
 The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx. The tests start
 these services on host 1. If one of these requirements is missing, the tests are skipped. Together
-the tests take three minutes on two quiet cores. The runbook takes half of the three minutes,
-because it is followed once for each broker. Setting up RabbitMQ takes 20 s, and each of about
-fifteen management commands takes several seconds.
+the tests take three minutes on two quiet cores. Half of this time is spent on the commands of the
+runbook, which run twice: once with Redis and once with RabbitMQ. Setting up RabbitMQ takes 20 s,
+and each of about fifteen management commands takes several seconds.
 """
 
 import hashlib
@@ -219,8 +219,8 @@ def test_no_visitor_or_author_gets_an_error_during_an_upgrade(fleet: Fleet) -> N
         fleet.runner.follow(OPERATIONS / "upgrade.md")
         back = visits.wait_more(100)
     assert visits.failed() == []
-    # Exit status 2 means that a replica gave no answer during the grace period. This may happen
-    # during the replica's upgrade.
+    # Exit status 2 means that a replica gave no answer during the grace period. A replica that is
+    # being upgraded may give no answer for that long.
     said = verified.result()
     assert said.splitlines()[-1] in ("exit status 0", "exit status 2"), said
     assert accepted

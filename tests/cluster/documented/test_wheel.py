@@ -30,8 +30,8 @@ from tests.support.cluster import free_ports, wait_until
 from tests.support.servers.reaper import mark
 from tests.support.web import ask
 
-# The tests take 25 s. They build and install the wheel, make an embedded Postgres, and run a
-# replica and a worker. Each of these processes could need a file that the wheel lacks.
+# The tests take 25 s, because the tests build and install the wheel, make an embedded Postgres, and
+# run a replica and a worker. Each of these processes could need a file that the wheel lacks.
 pytestmark = pytest.mark.cluster
 
 #: Libraries whose scripts start the services. The scripts in the tests' environment name another

@@ -162,7 +162,8 @@ def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
     assert pair.edge.errors == ""
 
 
-#: Headers that an attacker may send, so that the edge might store a wrong answer for other clients.
+#: Each entry has the headers of a forged request. With such a request, an attacker may try to make
+#: the edge store a wrong answer for other clients.
 FORGED: tuple[Mapping[str, str], ...] = (
     {"X-Forwarded-Proto": "https"},
     {"X-Forwarded-Host": "evil.example"},

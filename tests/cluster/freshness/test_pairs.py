@@ -49,7 +49,7 @@ export class Note extends Card {
 }
 """
 ADA = Caller("ada")
-#: The statuses of a realm that the caller may not read.
+#: The HTTP statuses with which a replica refuses a caller who may not read the realm.
 REFUSED = (401, 403, 404)
 
 

@@ -1,7 +1,7 @@
 """Switches each safety mechanism off in turn, and checks that the test of the mechanism then fails.
 
-`script/faults --break NAME` switches one of these mechanisms off in a whole fleet.
-docs/how-to/break-it.md lists the test that fails without each mechanism.
+`script/faults --break NAME` switches the mechanism NAME off in a whole fleet. A table in
+docs/how-to/break-it.md names, for each mechanism, the test that fails without the mechanism.
 """
 
 import os

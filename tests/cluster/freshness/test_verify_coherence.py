@@ -120,7 +120,8 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         assert 3 <= outcome.changes <= 4
         assert outcome.within[1] <= outcome.within[10] <= outcome.within[60] == outcome.changes
 
-        # Replica b is notified of no change, but bypasses its caches before the grace period ends.
+        # Replica b gets no notification of the next change. But replica b bypasses its caches
+        # before the grace period ends.
         post = f"{source.url}post.tsx"
         freeze(b, post)
         make.write(source, post__tsx=b"export const edition = 3;")
@@ -133,7 +134,7 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         outcome = checking.result(60)
         assert (outcome.exit_status, outcome.violations) == (0, [])
 
-        # From now on replica b serves the source's old file, and is notified of no change.
+        # From now on replica b gets no notifications and serves the source's old file.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
         status, report = run("--realm", source.url, "--grace", "0.5")

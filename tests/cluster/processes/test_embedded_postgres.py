@@ -236,7 +236,8 @@ def test_a_server_starts_despite_an_incomplete_pid_file(machine: Machine) -> Non
     end(pid)
     file = folder / "postgres/postmaster.pid"
     file.write_text("\n".join(file.read_text().split("\n")[:4]))
-    (folder / "postgres/.s.PGSQL.5432.lock").unlink()  # Postgres writes this lock file later.
+    # Postgres writes the lock file of the socket after the first four lines of the pid file.
+    (folder / "postgres/.s.PGSQL.5432.lock").unlink()
     assert machine.user(folder).ask(KEPT) == [["committed"]]
 
 

@@ -1,5 +1,5 @@
-"""Tests with real processes that a publish is one trace, from the request until the new pages are
-shown."""
+"""Tests that a publish is one trace, from the request until the new pages are shown. The tests use
+real processes."""
 
 import subprocess
 import sys

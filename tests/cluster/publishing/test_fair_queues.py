@@ -192,7 +192,7 @@ def test_no_other_attack_delays_another_users_publish(
     assert seconds < 10
 
 
-# --- Turns of owners ---------------------------------------------------------------------------
+# --- How owners take turns ---------------------------------------------------------------------
 
 
 def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) -> ReindexJob:

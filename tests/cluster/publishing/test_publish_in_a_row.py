@@ -1,8 +1,8 @@
 """Publishes several times in quick succession while readers read. A worker on another machine
 renders the pages.
 
-The worker's data folder has no blobs and no boards. The worker shares only the database, the
-broker's folder and the replicas' addresses with the replicas.
+The worker's data folder has no blobs and no boards. The worker and the replicas share only the
+database and the broker's folder. The worker finds the replicas' addresses in the database.
 """
 
 import json
@@ -94,8 +94,8 @@ def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
 
 
 class Reader:
-    """Continuously reads every page and a search from every replica, and the index in the database.
-    Collects states that a visitor must never see."""
+    """Repeatedly requests every page and a search from every replica, and reads the index from the
+    database. Collects states that a visitor must never see."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []

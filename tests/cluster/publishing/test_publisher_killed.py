@@ -292,8 +292,8 @@ class Visitor:
 
 
 def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
-    """Waits until all jobs and builds are done and no prerenderer runs. A prerenderer that runs
-    later must then belong to the next publish."""
+    """Waits until all jobs and builds are done and no prerenderer runs. So if a test then finds a
+    prerenderer, the prerenderer renders the next publish."""
     live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "every job done")
     # The definitions are requested while the prerenderer of the last batch still runs.

@@ -29,13 +29,13 @@ POST = "http://localhost:4201/ada/site/post.tsx"
 
 
 def by(scope: str, key: str) -> str:
-    """Returns the cause of the last raise of a definitions counter."""
+    """Returns what last raised a definitions counter, according to the counter's row."""
     return CacheGeneration.objects.get(scope=scope, key=key).bumped_by
 
 
 def told(url: str) -> str:
-    """Returns the recorded cause of the last raise of a realm's generation. Asserts that the time
-    of this raise is recorded."""
+    """Returns what last raised a realm's generation, according to the realm's row. Asserts that the
+    row also has the time."""
     realm = Realm.objects.get(url=url)
     assert realm.bumped_at is not None
     return realm.bumped_by

@@ -86,8 +86,9 @@ def land(realm_url: str, **figures: Any) -> ReindexJob:
 def test_the_printed_figures_are_those_of_the_job_whose_index_is_shown(
     source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job may end after the command has read the job's row and before the command reads the
-    index. A newer job may also replace the job."""
+    """The command reads its job's row. Then a job ends before the command reads the index. If
+    `overtaken` is true, the job that ends is a newer job, which has superseded the command's
+    job."""
     from realms.management import progress
 
     landed = progress._landed

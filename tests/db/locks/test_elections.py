@@ -48,8 +48,8 @@ def wanted(name: str) -> "Future[str]":
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Replaces the transpiler with a fake that answers at once. Returns a list that collects the
-    sources given to the fake."""
+    """Replaces the transpiler with a function that returns at once. Returns a list to which this
+    function adds each source."""
     made: list[bytes] = []
 
     def run(source: bytes, path: str) -> str:

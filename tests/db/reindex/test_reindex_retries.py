@@ -252,7 +252,8 @@ def test_the_sweeper_sends_only_unfinished_work_without_a_worker(sent: Sent) -> 
     ended = owe(1, "http://b.localhost:4201/")
     lifecycle.create_batches(ended, lifecycle.Plan([], {}))
     sent.clear()
-    assert sweeper.sweep() == 0  # Their messages have just been sent, so the sweeper sends none.
+    # The messages for these jobs have just been sent, so the sweeper sends no message.
+    assert sweeper.sweep() == 0
     for job in (queued, rendering, ended):
         long_ago(job)
     assert sweeper.sweep() == 2

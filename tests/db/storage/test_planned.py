@@ -100,8 +100,8 @@ def test_an_array_parameter_keeps_its_texts() -> None:
 
 
 def test_the_generic_plan_reads_one_row_of_a_large_realm(realm: Realm) -> None:
-    """A session keeps one generic plan. Postgres makes this plan for tiny realms, because the
-    table's statistics describe many tiny realms."""
+    """A session keeps one generic plan for all realms. The table's statistics describe many tiny
+    realms, so Postgres expects a tiny realm when it makes the plan."""
     owner = realm.owner
     for number in range(60):
         make.source(f"{ORIGIN}/u{number}/", owner, {"a.txt": b"a"})

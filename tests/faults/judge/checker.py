@@ -42,9 +42,9 @@ def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verd
     The edge may cache an answer for `edge` seconds, so an answer through the edge may be outdated
     for `bound + edge` seconds.
 
-    The Date header of an answer through the edge must not be older than `edge` seconds. Replicas
-    are seldom outdated for as long as `bound` allows. So the Date header may reveal that the edge
-    caches for too long, even if the content isn't outdated for more than `bound + edge` seconds."""
+    The Date header of an answer through the edge must not be older than `edge` seconds. This check
+    finds an edge that caches answers for too long. The check of the content may miss such an edge,
+    because replicas usually serve much newer content than `bound` allows."""
     verdict = Verdict()
     faults = _merged(history.faults)
     for read in history.reads:
@@ -116,8 +116,8 @@ class _Judged:
             self._broken("P2", f"generation {read.pinned} is said not to be committed")
 
     def kept_for(self, most: float) -> None:
-        """Checks by the Date header that an answer is at most `most` seconds old. The header has
-        whole seconds."""
+        """Checks that an answer's Date header is at most `most` seconds old. A Date header is
+        rounded down to a whole second, so the check allows at least one second."""
         read = self._read
         if read.dated is not None:
             self._count("dates at the edge")

@@ -41,10 +41,11 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation for which rendering failed. If it is set, the answer is the last page that was
-    #: rendered.
+    #: The generation whose rendering failed; None if no rendering failed. After a failure, the
+    #: answer contains the last page that was rendered without an error.
     failed_at: int | None = None
-    #: The realm that answered. It may be an inner or outer realm of the requested realm.
+    #: The URL of the realm that answered. An inner or outer realm may answer instead of the
+    #: requested realm.
     answered: str | None = None
     #: The Location header.
     location: str = ""

@@ -57,11 +57,17 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: The commits, each with its time in seconds. At 10 s the source realm gets the old label. At 20 s
-#: the old label is published, and at 25 s its index is swapped in. At 30 s the source realm gets
-#: the new label. At 40 s the new label is published, and at 45 s its index is swapped in. From 70 s
-#: to 80 s the source realm is also published at an inner URL. At 75 s the inner realm becomes
-#: private. At 100 s the outer published realm is unpublished.
+#: The commits, each with its time in seconds:
+#: - 10: The source realm gets the old label.
+#: - 20: The source realm is published with the old label.
+#: - 25: The index with the old label is swapped in.
+#: - 30: The source realm gets the new label.
+#: - 40: The source realm is published again, with the new label.
+#: - 45: The index with the new label is swapped in.
+#: - 70: The source realm is also published at an inner URL.
+#: - 75: The inner realm becomes private.
+#: - 80: The inner realm is unpublished.
+#: - 100: The outer realm is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),

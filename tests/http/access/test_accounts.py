@@ -193,7 +193,8 @@ def test_rights_follow_a_renamed_account_and_its_old_name_has_none(
     assert web.post(f"{ORIGIN}/_realm-auth", {}, old).status == 401
     eve = make.realm_login(private, "ada")
     assert web.get(f"{PRIVATE}index.json", SOURCE, **eve).status == 403
-    # The name also gives no right to the realms below it.
+    # The account that took over the name ada may not make realms in the space of the renamed
+    # account either.
     for act in (
         lambda: create_realm(Caller("ada"), "new", {"name": "New"}),
         lambda: publish_realm(

@@ -145,8 +145,9 @@ def _get(browser: Client, address: str) -> Answer:
 
 
 def _pages(browser: Client) -> dict[str, Answer]:
-    """Follows all links from the admin's front page. Returns the answers by address. Requests only
-    one admin page for each view and set of query parameter names."""
+    """Follows all links from the admin's front page. Returns a dictionary that maps each requested
+    address to the answer. If several admin pages have the same view and the same names of query
+    parameters, requests only one of them."""
     answers: dict[str, Answer] = {}
     waiting = deque([f"{HOST}/_admin/"])
     seen: set[tuple[str, ...]] = set()

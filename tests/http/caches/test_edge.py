@@ -260,8 +260,9 @@ def test_many_concurrent_requests_cost_the_origin_one_request(
 def test_a_slow_answer_is_kept_only_in_the_second_of_its_request(
     origin: Origin, tmp_path: Path
 ) -> None:
-    """A slow answer isn't kept after the second in which its request came, even if the origin
-    allows it."""
+    """nginx reuses an answer only for requests that arrive in the same clock second as the first
+    request. If an answer arrives after this second, nginx never reuses the answer, even if the
+    origin allows it."""
     need_nginx()
     (port,) = free_ports(1)
     with edge(tmp_path / "edge", port, [origin.port]), ThreadPoolExecutor(1) as other:

@@ -45,7 +45,8 @@ def test_a_change_is_seen_through_a_purged_cache(kept: int, source: Realm) -> No
     listener = Listener("p", ToPurge([purger]), listen_connection, 2, 60, ping_connection)
     purger.start()
     with running(listener):
-        # Wait for the purge of everything that may have changed before the listener listened.
+        # A listener purges everything when it connects, because it may have missed changes. Wait
+        # until both purges are confirmed.
         wait_until(lambda: purger.confirmed >= 2 and not purger.owed, "all is purged")
         assert ask(kept, "GET", url, accept=SOURCE).body == b"old"
         assert int(ask(kept, "GET", url, accept=SOURCE).headers["age"]) >= 0

@@ -1,4 +1,5 @@
-"""Tests the answers of `_definition` to invalid requests, and for modules that can't be built."""
+"""Tests how `_definition` answers invalid requests, and requests for modules that can't be
+built."""
 
 import threading
 

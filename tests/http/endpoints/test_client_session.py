@@ -117,8 +117,8 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
         )  # fmt: skip
         assert answer.status == 204
 
-    # All other texts are sent in one request: the answer is exactly 201, with a result for each in
-    # the order sent.
+    # The client sends its remaining text files in one `_atomic` request. It relies on exactly the
+    # status 201, and on one result for each file in the order of the operations.
     names = ["post.tsx", "person.tsx", "ada.json", "index.json"]
     operations = [
         {
@@ -138,8 +138,8 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     results = json.loads(pushed.text)["atomic:results"]
     assert [each["data"]["id"] for each in results] == [REALM + name for name in names]
     refused = client.ask("POST", f"{REALM}_atomic", client.realm, content_type=API, body=atomic)
-    # The client reads from each error the href that exists already, and turns that operation into
-    # an update.
+    # Each error names the href of a file that already exists. The client reads the href from the
+    # error, and turns the operation with this href into an update.
     there = [each["detail"] for each in json.loads(refused.text)["errors"]]
     assert refused.status == 409
     matches = [re.search(r"Resource (\S+) ", detail) for detail in there]

@@ -162,7 +162,8 @@ def test_a_publish_answers_with_the_url_the_time_and_the_readiness_url(
     ],
 )
 def test_a_published_url_has_one_spelling(web: Web, source: Realm, spelling: str) -> None:
-    """URLs that differ only in case, default port, query or hash name the same realm."""
+    """In a published URL, the server ignores the scheme, the case of the host, a missing final
+    slash, the query and the fragment."""
     first = document(publish(web, source.url, PAGE))
     again = document(publish(web, source.url.removesuffix("/"), spelling))
     assert again["attributes"]["publishedRealmURL"] == PAGE

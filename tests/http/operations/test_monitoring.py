@@ -212,7 +212,8 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "RealmNoWorker": lambda: Worker.objects.update(heard_at=_ago(40)),
     "RealmViolationsFound": lambda: CoherenceReport.objects.update(violations=1),
 }
-#: Harmless states that resemble the fault of an alert.
+#: Harmless states, by alert. Each state resembles the alert's fault, but is below the alert's
+#: threshold.
 HARMLESS: dict[str, Callable[[], Any]] = {
     "RealmReplicaSilent": lambda: Replica.objects.filter(name="a").update(reported_at=_ago(20)),
     "RealmWatermarkLate": lambda: Replica.objects.filter(name="a").update(watermark_at=_ago(8)),

@@ -74,7 +74,7 @@ def test_a_realm_that_is_public_again_is_shown_again(
     assert rendered() == {"a", "b", "c", "lonely"}
     assert "two a" in index_of(URL)["a"].html["isolated"]
     assert newest().pins[LIBRARY] == library.generation
-    # Now later changes of the library count again.
+    # The library is readable again, so a change to the library renders the cards again.
     make.write(library, label__ts=b'export const label = "three";')
     assert rendered() == {"a", "b", "c", "lonely"}
 

@@ -31,8 +31,9 @@ Rendered = Callable[[], set[str]]
 
 
 def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
-    """Makes another realm and publishes it at ELSEWHERE. Adds a link to that realm to the site's
-    card `q`."""
+    """Makes another source realm, publishes it at ELSEWHERE, and returns it. Then changes the
+    site's card `q`, so that `q` links to a card at ELSEWHERE. If `close` is true, the realm at
+    ELSEWHERE is private."""
     other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
@@ -63,7 +64,7 @@ def test_a_site_that_is_published_again_is_shown_again(
     unpublish_realm(ELSEWHERE, make_operator())
     rendered()
     assert "title" not in index_of(URL)["q"].search["next"]
-    # The site changes and is rendered meanwhile.
+    # While no realm is published at ELSEWHERE, the site changes and is rendered again.
     make.write(site, p__json=note("p"))
     make.publish(site, URL)
     rendered()

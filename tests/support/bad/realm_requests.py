@@ -57,7 +57,8 @@ def card_resource(**changed: Any) -> Any:
 
 
 def realm_endpoints() -> Iterator[Case]:
-    """Yields requests to the endpoints of realms with refused bodies and wrong fields."""
+    """Yields requests that a realm's endpoints must refuse. In most requests, the body, a field or
+    the query is invalid."""
     for query, status, says in (
         ("", 400, "module: expected it once"),
         ("?module", 400, "module: expected 1 to"),

@@ -1,5 +1,5 @@
-"""Requests `GET <realm>/_definition` and reads the answers. Contains modules for tests: of Ada's
-site, and of Bob's private realm."""
+"""Requests `GET <realm>/_definition` and reads the answers. Also contains modules for tests. Two
+modules belong to Ada's site, and one module belongs to Bob's private realm."""
 
 import json
 from typing import Any

@@ -22,8 +22,9 @@ CALLERS = (
 
 
 def row(text: str) -> tuple[str, ...]:
-    """Splits a row of a table into the expected status for each kind of caller. `ok` stands for the
-    status that the `Route` has for the kind of realm."""
+    """Splits a row of a table into the expected status for each kind of caller. `ok` stands for a
+    status that the `Route` contains: its field `private`, `public` or `published`, depending on the
+    realm."""
     cells = tuple(text.split())
     assert len(cells) == len(CALLERS), text
     return cells
@@ -152,8 +153,8 @@ PLACES = (
     Route("DELETE", "none", "write", 404, 404, 405, CARD),
 )
 
-#: The server's endpoints. The value of each endpoint has a request, and a row of expected statuses
-#: for each kind of realm. In the request, `{realm}` stands for the realm's URL.
+#: The server's endpoints, by name. Each value contains a request to the endpoint, and the expected
+#: statuses for each kind of realm. In the request, `{realm}` stands for the realm's URL.
 SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_server-session": (
         Route("POST", "_server-session", "", 400, 400, 400, body={}),
@@ -166,7 +167,8 @@ SERVER: dict[str, tuple[Route, dict[str, tuple[str, ...]]]] = {
     "_create-realm": (
         Route("POST", "_create-realm", "", 202, 202, 202,
               body={"data": {"type": "realm", "attributes": {"endpoint": "new", "name": "New"}}}),
-        # The operator has no user name in which to create a realm, unless it assumes a user.
+        # A new realm belongs to the account that creates it. The operator has no account, so the
+        # operator must assume a user.
         {kind: row("401 ok ok ok ok 403 ok 401 401 401 401") for kind in KINDS},
     ),
     "_publish-realm": (

@@ -49,7 +49,7 @@ class DenoRuns:
     paths: list[str]
 
 
-#: The module that calls each step of a load, by the name of the step's function.
+#: The steps of a load. Maps the name of the step's function to the module that calls the function.
 MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 

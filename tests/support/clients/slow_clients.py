@@ -14,8 +14,8 @@ TICK_SECONDS = 0.1
 
 
 class Trickle:
-    """Opens connections that send the start of a request, and then one byte at a time without an
-    end."""
+    """Opens connections, and sends the start of a request on each connection. Then sends one byte
+    at a time, so that the request never ends."""
 
     def __init__(self, port: int, count: int, start: bytes, drip: bytes) -> None:
         """Sends `drip` repeatedly, byte by byte. If `drip` is empty, sends nothing after `start`,

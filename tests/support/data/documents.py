@@ -1,5 +1,5 @@
-"""Contains the files of a realm of notes, into which tests write invalid documents, and publishes
-the realm."""
+"""Contains the files of a realm of notes, and a function that publishes the realm. Tests write
+invalid documents into the realm."""
 
 import json
 from typing import Any

@@ -19,7 +19,8 @@ GRACE = timedelta(hours=24)
 
 
 def age(days: float = 30) -> None:
-    """Moves the dates of all rows that the garbage collector looks at into the past."""
+    """Makes all file versions, publications, blobs and jobs look `days` days older, so that the
+    garbage collector may remove them."""
     with transaction.atomic(), connection.cursor() as cursor:
         # The role `replica` switches off the triggers that forbid changes of history.
         cursor.execute("SET LOCAL session_replication_role = replica")

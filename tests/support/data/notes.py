@@ -1,5 +1,6 @@
-"""Contains the files of a realm of notes. Its module imports from a second realm, the library.
-Tests change a file and check which cards are rendered again."""
+"""Contains the files of a realm of notes. The realm's module imports from a second realm, the
+library. A test that uses these files changes one of them, and checks which cards are rendered
+again."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Creates a site's index without rendering, and a user's browser session."""
+"""Stores a site's index without rendering any cards. Also makes the Cookie header of a browser in
+which a user is logged in."""
 
 from typing import Any
 

@@ -23,8 +23,8 @@ def trying(statement: str) -> bytes:
 
 
 def awaiting(expression: str) -> bytes:
-    """Returns a card module that awaits an expression while it is loaded. The card's page shows the
-    result."""
+    """Returns a card module that awaits an expression while the module is loaded. The card's page
+    shows the value of the expression."""
     return module("return <p>it worked: {got}</p>;", top=f"const got = String(await {expression});")
 
 

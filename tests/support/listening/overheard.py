@@ -17,8 +17,8 @@ from tests.support.gates import PATIENCE, Gate, in_thread
 from tests.support.listening.hearing import connect, notify
 
 BOUND_SECONDS = 1.0
-#: The realm that the notification of `wait_applied` names. When the board has applied this
-#: notification, it has applied all earlier ones.
+#: The realm in the notification that `wait_applied` sends. When this notification has moved the
+#: board, all earlier notifications have also moved the board.
 MARK = "http://localhost:4201/mark/"
 MARK_SLOTS = Slots([f"index|{MARK}"])
 
@@ -98,7 +98,8 @@ def running(listener: Listener) -> "Iterator[Future[None]]":
 
 
 def wait_live(listener: Listener) -> None:
-    """Waits until a ping sent after this call has made the listener's board live."""
+    """Waits until the listener's board is live. Pings that the listener sent before this call don't
+    count."""
     assert listener.wait_for_watermark(now_ns(), PATIENCE), "never live"
     assert isinstance(listener.board, Board) and listener.board.live()
 

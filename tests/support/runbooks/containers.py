@@ -32,8 +32,8 @@ SERVER = "/srv/realms/server"
 SERVICES = (
     "postgres", "rabbitmq", "web-1", "sidecar-1", "web-2", "sidecar-2", "worker", "nginx"
 )  # fmt: skip
-#: The longest time that `up` may take on a busy machine. Half of this time is for building the
-#: image.
+#: The longest time that `docker compose up` may take on a busy machine. Half of this time is for
+#: building the image.
 START_SECONDS = 600
 
 
@@ -51,7 +51,7 @@ class Containers(Fleet):
         return said.replace("\r\n", "\n").replace("^@", "")
 
     def start(self, line: str) -> None:
-        """Runs the page's command `up`, and waits until all services run."""
+        """Runs the page's `docker compose up`, and waits until all services run."""
         log = self.folder / "up.log"
         running = self._up = self.hosts["host1"].spawn(
             ["bash", "-c", f"exec {self._here(line)}"], log, environment={}, cwd=SERVER
@@ -64,15 +64,14 @@ class Containers(Fleet):
         wait_until(served, f"everything runs; {log} says why not", START_SECONDS)
 
     def interrupt(self) -> None:
-        """Interrupts the page's command `up` as Ctrl-C does, and waits until the command has
-        ended."""
+        """Interrupts `docker compose up` as Ctrl-C does, and waits until the command has ended."""
         assert self._up is not None
         for each in psutil.Process(self._up.pid).children():
             each.send_signal(signal.SIGINT)
         self._up.wait(120)
 
     def stop(self) -> None:
-        """Kills the page's command `up`. The containers end with their host."""
+        """Kills the process of `docker compose up`. The containers end when their host ends."""
         if self._up is not None:
             self._up.kill()
             self._up.wait()
@@ -133,8 +132,8 @@ class Containers(Fleet):
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Containers]:
-    """Yields the fleet in its state before the page's first command. Images that are built here
-    replace the images of registries."""
+    """Yields the fleet in its state before the page's first command. The fleet uses images that are
+    built on this machine, not images from registries."""
     with ExitStack() as stack:
         copy = checkout(folder)
         stack.callback(shutil.rmtree, copy)

@@ -4,8 +4,8 @@ from settings.environment import BASE_DIR
 from tests.support.runbooks.documented import PAGES, commands
 
 #: The documented commands that `tests/cluster/documented/test_documented_commands.py` runs, in this
-#: order. The value of each documented command has the command lines that the test runs. The command
-#: lines omit `manage.py` and name the test's own realms.
+#: order. Maps each documented command to the command lines that the test runs. The command lines
+#: omit `manage.py` and name the test's own realms.
 RUN: dict[str, tuple[str, ...]] = {
     "deploy/manage migrate": ("migrate",),
     "manage.py migrate": ("migrate",),
@@ -41,7 +41,7 @@ RUN: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 #: The documented curl commands that `tests/cluster/documented/test_documented_commands.py` runs.
-#: The value of each documented command is a text that the command's output must contain.
+#: Maps each documented command to a text that the command's output must contain.
 ASKED = {
     "curl http://10.0.0.12:8000/_readiness": '"ready"',
     "curl --include http://10.0.0.12:8000/theme.css --header 'Host: tools.example.net'": (
@@ -50,7 +50,7 @@ ASKED = {
 }
 
 #: The documented commands that `tests/cluster/documented/test_scripts.py` runs in a fresh clone, in
-#: this order. The value of each documented command is the command line that the test runs. If the
+#: this order. Maps each documented command to the command line that the test runs. If the
 #: documented command takes minutes, the test runs a faster variant. `{place}` is an empty folder.
 IN_CLONE = {
     "script/bootstrap": "script/bootstrap",
@@ -110,7 +110,8 @@ IN_CLONE = {
 }
 
 #: The documented commands that other tests and scripts run. The outer key is the path of the test
-#: or script. The value of each documented command is a text that the test or script must contain.
+#: or script. The inner dictionary maps each documented command to a text that the test or script
+#: must contain.
 ELSEWHERE: dict[str, dict[str, str]] = {
     ".ci/run": {
         "script/test": "script/test",

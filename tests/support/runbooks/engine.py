@@ -42,8 +42,8 @@ SYSTEMS = {
     "python": ("python3", "python3-venv", "ca-certificates"),
     "services": ("postgresql", "nginx", "rabbitmq-server"),
 }
-#: Environment variables that say how this machine reaches the package indexes. Builds of images get
-#: the same variables.
+#: Environment variables that say how this machine reaches the package indexes. These variables are
+#: also set while images are built.
 INDEXES = (
     "http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
     "PIP_TRUSTED_HOST", "PIP_CERT", "NPM_CONFIG_REGISTRY",
@@ -107,7 +107,7 @@ def _leave_no_groups() -> bool:
 
 @contextmanager
 def _way_out(host: Host) -> Iterator[None]:
-    """Connects a host to the networks that this machine reaches, including DNS."""
+    """Lets a host reach every network that this machine reaches, and resolve names through DNS."""
     command = ["slirp4netns", "--configure", "--mtu=65520", "--disable-host-loopback"]
     process = subprocess.Popen(
         [*command, str(host.pid), "out"],

@@ -51,8 +51,8 @@ REPLICAS = {"host2": "10.0.0.12:8000", "host3": "10.0.0.13:8000"}
 
 
 def postgres_version() -> str:
-    """Returns the newest installed Postgres version. The page itself uses the version of Debian
-    12."""
+    """Returns the newest Postgres version that is installed on this machine. The page itself uses
+    Postgres 15, which Debian 12 contains."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return versions[-1].parts[4] if versions else ""
 
@@ -247,11 +247,12 @@ class Visits:
 
 
 def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
-    """Returns functions that replace commands of docs/operations/three-hosts.md. Each key is a
-    regular expression. The function replaces each line of the page that the expression matches."""
+    """Returns replacements for commands of docs/operations/three-hosts.md. Each key is a regular
+    expression. If a line of the page matches the key, the test calls the key's function instead of
+    running the line."""
     return {
-        # The packages are already installed. Installing them on a host would also make a database
-        # cluster and start a broker.
+        # The packages are already installed. On an empty host, the installation also makes a
+        # database cluster and starts the broker. The following two scripts replace these effects.
         r"^apt-get install .*\bpostgresql\b": lambda host, line: (
             f"pg_createcluster {postgres_version()} main --start\n"
             "rm -f /etc/nginx/conf.d/*"

@@ -196,8 +196,8 @@ def _within(pid: int, *commands: str) -> None:
 
 
 def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """Sets a host's address and name, and makes the host's empty folders and the folders that
-    Debian's packages expect."""
+    """Gives a new host its address, its name and its own copy of /etc. Makes its empty data
+    folders, such as /srv and /var/lib, and the folders that Debian's packages expect."""
     folders = "\n".join(
         f"if getent passwd {owner} >/dev/null; then"
         f" install --directory --owner {owner} --group {owner} {' '.join(paths)}; fi"
@@ -232,7 +232,8 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
 
 def _reachable() -> str:
     """Returns a script that lets every user of a host read the Python interpreter and the packages.
-    Their paths stay the same, even in a home folder that other users can't enter."""
+    The interpreter and the packages keep their paths, even if a path is in a home folder that other
+    users can't enter."""
     closed: dict[Path, list[Path]] = {}
     for path in (Path(sys.base_prefix), (BASE_DIR / ".venv").resolve()):
         for folder in reversed(path.parents):

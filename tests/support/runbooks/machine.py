@@ -148,8 +148,8 @@ class Machine:
         self.host("").run("systemctl is-system-running --wait || true")
 
     def reboot(self) -> None:
-        """Shuts the test machine down as an operator does, which stops all units, and boots it
-        again."""
+        """Shuts the test machine down as an operator does, and boots it again. The shutdown stops
+        all units."""
         assert self._holder is not None
         self.host("").run("systemctl poweroff --no-wall")
         self._holder.wait(150)

@@ -1,10 +1,10 @@
-"""Follows docs/operations/three-hosts.md on one test machine with systemd, which is both host 1 and
-host 2.
+"""Follows docs/operations/three-hosts.md on one test machine with systemd. This machine is both
+host 1 and host 2.
 
-The page's commands run unchanged: they install Debian's packages, clone the checkout, run
-`script/bootstrap` and start systemd's units. `instead` replaces only the commands for packages and
-for NFS, which the kernel doesn't support. The balancer's list names host 3, although there is no
-host 3.
+The page's commands install Debian's packages, clone the checkout, run `script/bootstrap` and start
+systemd's units. `instead` replaces the commands for packages and for NFS. All other commands run
+unchanged. The kernel of the test machine doesn't support NFS. The balancer's list names host 3,
+although there is no host 3.
 """
 
 import os
@@ -66,8 +66,9 @@ def _hosts(made: Machine) -> dict[str, Host]:
 
 
 def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
-    """Returns functions that replace commands of docs/operations/three-hosts.md. Each key is a
-    regular expression. The function replaces each line of the page that the expression matches."""
+    """Returns replacements for commands of docs/operations/three-hosts.md. Each key is a regular
+    expression. If a line of the page matches the key, the test calls the key's function instead of
+    running the line."""
 
     def online(line: str) -> None:
         """Runs a line on the real machine's network, to fetch packages."""

@@ -59,9 +59,10 @@ def blocks(page: Path, heading: str = "") -> list[Block]:
 
 @dataclass
 class Runner:
-    """Runs the blocks of pages. `instead` has patterns and functions that replace commands. For a
-    line that matches a pattern, the function gets the host and the line. The function returns the
-    script to run instead, or None."""
+    """Runs the blocks of pages. `instead` contains replacements for commands. Each key is a regular
+    expression. If a line matches the key, the runner calls the key's function with the host and the
+    line. Instead of the line, the runner runs the script that the function returns. If the function
+    returns None, the runner runs nothing."""
 
     hosts: Mapping[str, Host]
     words: Mapping[str, str]

@@ -1,5 +1,5 @@
-"""Tests the benchmark harness: the order of runs, the ratios, the limits of results, and the page
-of results."""
+"""Tests the benchmark harness: the order of runs, the ratios, the limits that results must keep,
+and the page that shows the results."""
 
 from functools import partial
 from pathlib import Path

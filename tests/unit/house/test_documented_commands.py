@@ -1,4 +1,5 @@
-"""A test runs every command of the documentation, or a table says why no test can."""
+"""Tests that some test runs each documented command, or that a table says why no test needs to run
+it."""
 
 from pathlib import Path
 

@@ -37,7 +37,8 @@ def replica(**more: Any) -> Condition:
 
 
 def pages(kind: str = "published", generation: int = 3, shown: int = 0, **job: Any) -> Condition:
-    """Returns the condition of a realm's pages. The realm has a last job if `job` has fields."""
+    """Returns the condition of a realm's pages. `job` contains the fields of the realm's last job.
+    If `job` is empty, the realm has never had a job."""
     realm = Realm(url=SITE, kind=kind, generation=generation)
     head = IndexHead(realm_url=SITE, generation=shown) if shown else None
     last = ReindexJob(realm_url=SITE, **{"created_at": NOW, **job}) if job else None
@@ -68,7 +69,7 @@ def test_a_silent_web_service_is_named_before_the_sidecars_state() -> None:
     assert (found.severity, found.name) == (Severity.PROBLEM, "no web service")
     assert found.means == "The web service of web-1 does not answer at http://10.0.0.1:8000."
     assert "should send them to other replicas" in found.visitors
-    assert "check REALM_REPLICA_ADDRESS" in found.todo
+    assert "correct REALM_REPLICA_ADDRESS" in found.todo
 
 
 def test_the_operator_is_told_to_start_a_stopped_sidecar() -> None:
@@ -153,7 +154,7 @@ def test_the_operator_is_told_to_render_old_pages_without_a_job() -> None:
     assert f"{SITE} is at generation 3, and no job renders its pages." in found.means
     assert "the pages of generation 2" in found.visitors
     assert found.todo == f"Run manage.py reindex_realm {SITE}."
-    assert "a page that asks them to wait" in pages().visitors
+    assert "a notice that the site isn't ready yet" in pages().visitors
 
 
 def test_only_an_old_job_that_has_not_started_waits_for_a_worker() -> None:

@@ -1,4 +1,4 @@
-"""`manage.py check --deploy` finds settings that work but are unsafe."""
+"""`manage.py check --deploy` finds settings that are wrong or unsafe."""
 
 from pathlib import Path
 from typing import Any

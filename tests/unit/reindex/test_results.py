@@ -89,7 +89,7 @@ def test_a_forged_card_result_becomes_an_error_of_its_card(forged: dict[str, Any
     checked = checked_card({"type": "card", "url": URL, "ms": "long", **forged})
     assert checked.keys() == {"type", "url", "ms", "error"}
     assert (checked["ms"], checked["error"]["card"]) == (0, URL)
-    assert checked["error"]["message"].startswith("rendering this card failed as a whole: it")
+    assert checked["error"]["message"].startswith("this card could not be rendered: it")
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def test_a_file_change_is_parsed_as_it_was_sent(realm_url: str, path: str) -> No
 
 
 def test_a_path_moves_its_own_key_and_the_wildcard_moves_the_realm() -> None:
-    """A notification about a path moves only the path's key. A wildcard moves only the realm's
-    key."""
+    """A notification about a path changes only the board slot of this path. A wildcard changes only
+    the board slot of the realm."""
     assert board_keys(*_pair(channels.file_change(REALM, "a/b.ts"))) == [f"path|{REALM}a/b.ts"]
     assert board_keys(*_pair(channels.all_files_changed(REALM))) == [f"realm|{REALM}"]
 

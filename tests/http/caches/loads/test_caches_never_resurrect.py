@@ -235,7 +235,8 @@ def test_a_manual_notification_invalidates_only_its_own_realm(
     source: Realm, sidecar: Listener
 ) -> None:
     """A notification about a path invalidates that path, and a wildcard invalidates the whole
-    realm. Notifications of other realms and malformed payloads invalidate nothing here."""
+    realm. A malformed payload invalidates nothing. A notification about another realm invalidates
+    nothing in this realm."""
     get(POST)
     for payload, following in [
         ("http://nobody.example/:*", "hit"),
