@@ -1,14 +1,14 @@
 """The reporter stores once a second which generations of realms this replica has provably applied.
 
 For each report, the reporter first reads committed generations. Most reads include only the realms
-that had notifications; every WHOLE_SECONDS, one read includes all realms. Then the reporter waits
-for a ping that the listener sent *after* this read. When the ping arrives, this replica has applied
+that had notifications; every WHOLE_SECONDS, one read includes all realms. Next, the reporter waits
+for a ping that the listener sent *after* the read. When this ping arrives, this replica has applied
 everything that was committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
 counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If
 a generation has fallen, a lagging standby has replaced the primary, and the database has lost
-transactions. The reporter then makes all cached answers stale.
+transactions. In this case, the reporter makes all cached answers stale.
 
 The reporter stores times of the database's clock, so that all hosts use one clock.
 """
@@ -65,9 +65,10 @@ class Reporter(threading.Thread):
         self._figures = figures
         self._complained = False
         self._stopped = threading.Event()
-        #: By realm: the generation that this replica has applied.
+        #: The generation that this replica has applied, by the realm's URL.
         self._seen: dict[str, int] = {}
-        #: The realms whose stored rows differ from `_seen`; None if all rows may differ.
+        #: The realms that have changed in `_seen` since the rows were stored; None if any row may
+        #: be outdated.
         self._unreported: set[str] | None = None
         self._seen_at = 0
         #: When the reporter last read the generations of all realms; None before the first time.
@@ -92,7 +93,7 @@ class Reporter(threading.Thread):
             read_at = now_ns()
             urls = self._to_read(read_at)
             committed = self._committed(urls)
-            proven = self._listener.wait_for_watermark(read_at, WATERMARK_SECONDS)
+            proven = self._listener.wait_for_watermark(now_ns(), WATERMARK_SECONDS)
             if proven:
                 self._compare(committed, read_at)
                 self._note(committed, self._seen if urls is None else urls)
@@ -229,8 +230,8 @@ class Reporter(threading.Thread):
 
 
 def _quantile(lags: Sequence[int], share: float) -> float | None:
-    """Returns the quantile of sorted `lags` in seconds, for a `share` such as 0.99; None without
-    lags."""
+    """Returns a quantile of the sorted `lags` in seconds, or None if `lags` is empty. A `share` of
+    0.99 means the 99th percentile."""
     return lags[ceil(share * len(lags)) - 1] / SECOND if lags else None
 
 

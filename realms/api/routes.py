@@ -1,5 +1,5 @@
-"""Passes requests for URLs in realms to views: files, modules, pages, cards, and a realm's `_name`
-endpoints."""
+"""Passes requests for URLs in realms to the views of files, modules, pages, cards, and a realm's
+`_name` endpoints."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -199,8 +199,8 @@ def _loaded(
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url != admitted:
-        # The caller's access is not checked yet: the answer was cached, or the realm became private
-        # after the first check.
+        # `_admit` has not checked the caller's access to this realm yet. Either the answer was
+        # cached, or the URL has come to belong to another realm since the first check.
         refused = _admit(request, url)
         if isinstance(refused, HttpResponse):
             return refused
@@ -212,16 +212,15 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     reveals whether the file exists. On a cache miss, the check also comes before the load.
 
     Returns the URL of the realm around `url`, or None if no realm contains `url`. Raises
-    Unauthorized or Forbidden if the caller may not read the realm. There is one exception: if `url`
-    with a final slash is a realm's URL, returns a redirect to that realm instead of raising an
-    error.
+    Unauthorized or Forbidden if the caller may not read the realm. But if `url` with a final slash
+    is a realm's URL, returns a redirect to that realm instead of raising an error.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
     if realm is None:
         return None
     if realm.public:
-        return realm.url
+        return None
     try:
         auth.authorize(request, realm, "read")
     except (errors.Unauthorized, errors.Forbidden):
@@ -239,9 +238,10 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 
 def _require_generation(request: HttpRequest, answer: HttpResponseBase) -> None:
-    """Checks that a read's answer is as new as the request's X-Realm-Min-Generation requires. This
-    holds for every view: an answer says its generation in a header. Raises Busy if the realm is not
-    rendered at the required generation, and Conflict if the generation has not been committed."""
+    """Checks that a read's answer is as new as the request's X-Realm-Min-Generation requires. Works
+    for every view, because the answer says its generation in a header. Raises Busy if the realm is
+    not rendered at the required generation, and Conflict if the generation has not been
+    committed."""
     at_least = min_generation(request.META.get(MIN_GENERATION))
     given = answer.headers.get(headers.GENERATION)
     if given is None or int(given) >= at_least or answer.status_code >= 500:
@@ -272,8 +272,8 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
-    """Returns the response for a URL outside any realm: a redirect if only the final slash is
-    missing, else a 404."""
+    """Returns the response for a URL outside any realm. If `url` with a final slash is a realm's
+    URL, the response is a redirect to that realm, else a 404."""
     if Realm.objects.filter(url=f"{url}/").exists():
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/{_query(request)}"
@@ -342,8 +342,8 @@ def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
     auth.authorize(request, realm, action)
 
 
-#: The realm endpoints by name and method: the permission that a caller needs (None: no permission),
-#: and the view.
+#: The endpoints of realms, by name and method. Each value consists of the permission that a caller
+#: needs and the view. None means that callers need no permission.
 ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
     "_readiness-check": {"GET": (None, reindex_views.readiness)},
     "_session": {"POST": (None, realm_views.post_session)},

@@ -121,6 +121,28 @@ def test_nothing_is_reported_as_applied_without_proof(
     assert replica.generations.get(realm_url=source.url).generation == before
 
 
+def test_a_ping_sent_before_the_generations_were_read_proves_nothing(
+    live: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that commits after the ping was sent, but before the read, is in the read. The ping
+    can return before the change's notification arrives."""
+    read_at: list[int] = []
+    waited_for: list[int] = []
+
+    def committed(urls: Collection[str] | None) -> Mapping[str, int]:
+        read = committed_generations(urls)
+        read_at.append(now_ns())
+        return read
+
+    def wait(moment: int, timeout: float) -> bool:
+        waited_for.append(moment)
+        return Listener.wait_for_watermark(live, moment, timeout)
+
+    monkeypatch.setattr(live, "wait_for_watermark", wait)
+    Reporter(live, "http://127.0.0.1:1", committed).report()
+    assert waited_for[0] >= read_at[0]
+
+
 def test_announced_changes_are_not_counted_as_missed(
     live: Listener, reporter: Reporter, source: Realm
 ) -> None:

@@ -1,5 +1,5 @@
-"""Sends an attacker's requests: with another user's identity, for secrets of private realms, and to
-foreign hosts."""
+"""Sends an attacker's requests. The attacker assumes other users' identities, asks for secrets of
+private realms, and publishes at hosts that belong to others."""
 
 import json
 import threading
@@ -12,13 +12,14 @@ from django.core import signing
 
 from notifications.models import Replica
 from realms.access.auth import OPERATOR, Caller
+from realms.access.permissions import change_permissions
 from realms.content.locks import realm_write_lock
 from realms.errors import Forbidden, InvalidURL, OwnHost
 from realms.models import Realm
 from realms.publishing import outside_references
 from realms.publishing.bootstrap import sync_base_realm
 from realms.publishing.publish import create_realm, publish_realm
-from realms.serving import transpiling
+from realms.serving import answers, transpiling
 from reindex.models import ReindexJob
 from reindex.reading.media_types import CARD
 from tests.support import make
@@ -282,3 +283,20 @@ def test_sessions_and_tokens_are_signed_with_different_keys() -> None:
     forged = signing.dumps({"user": 1}, key=configured.REALM_SECRET_SEED, salt="x")
     with pytest.raises(signing.BadSignature):
         signing.loads(forged, salt="x")
+
+
+def test_a_realm_that_becomes_private_after_the_first_check_is_checked_again(
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is admitted while the realm is public. The owner makes the realm private and
+    writes a secret before the request's load reads the database."""
+
+    def load(*args: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        change_permissions(source, {"*": []})
+        make.write(source, index__json=b'{"secret": 1}')
+        return answers.load(*args, **named)
+
+    monkeypatch.setattr("realms.serving.answers.load", load)
+    answer = web.get(f"{source.url}index.json?noCache", SOURCE)
+    assert (answer.status, b"secret" in answer.body) == (401, False)
