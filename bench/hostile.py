@@ -1,10 +1,10 @@
 """Measures how fast a replica serves cached pages while hostile clients attack it.
 
 Starts one replica with two web workers on a new database. A client requests cached pages at a
-steady rate, each on a new connection: without an attack, during each attack, and during all attacks
-at once. Each request is due at a fixed moment, and its time is measured from that moment. So the
-time includes the wait for a stalled server. The readers of listings request `_mtimes` and two
-folders of a large realm.
+steady rate, each on a new connection. The time of the requests is measured without an attack,
+during each attack, and during all attacks at once. Each request is due at a fixed moment, and its
+time is measured from that moment. So the time includes the wait for a stalled server. The readers
+of listings request `_mtimes` and two folders of a large realm.
 """
 
 import asyncio

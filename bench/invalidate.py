@@ -1,11 +1,12 @@
 """Measures the delay from the commit of a change until no replica uses the old entry any more.
 
-For sidecars the delay ends when the slot of the changed file has moved on the last replica's board:
-from then on no web worker uses an older entry. For bare LISTEN, django-pgpubsub and Redis the delay
-ends when the last listener has dropped the entry from a dictionary. Every change is a transaction
-that updates one row. Every listener is a process of its own. A sidecar runs the complete command
-`listen_file_changes`, including its reports. If a peer loses a change, the benchmark records a
-delay of 30 s for the peer, and doesn't measure the peer again.
+A sidecar moves the slot of the changed file on its replica's board. After that no web worker of the
+replica uses an older entry. So for sidecars the delay ends when the last sidecar has moved the
+slot. For bare LISTEN, django-pgpubsub and Redis the delay ends when the last listener has dropped
+the entry from a dictionary. Every change is a transaction that updates one row. Every listener is a
+process of its own. A sidecar runs the complete command `listen_file_changes`, including its
+reports. If a peer loses a change, the benchmark records a delay of 30 s for the peer, and doesn't
+measure the peer again.
 
 The second measurement is the delay until a look-up refuses the changed entry, in a small and in a
 large cache. The third measurement is the time from the return of a write to the first GET that
@@ -57,7 +58,7 @@ def main() -> int:
 
 
 def _ways(bench: Bench) -> list[Way]:
-    """Returns the ways to invalidate caches. Skips each way whose program isn't installed."""
+    """Returns the ways to invalidate caches. Skips a way if its program isn't installed."""
     ways = [sidecar(), bare()]
     for each in (pgpubsub, redis_pubsub):
         try:
@@ -71,7 +72,7 @@ def _ways(bench: Bench) -> list[Way]:
 
 
 def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
-    """Measures the delay until every listener has applied a change: its p99 and its median."""
+    """Measures the p99 and the median of the delay until every listener has applied a change."""
     medians: dict[str, list[float]] = {}
     title = f"delay of a change; replicas: {replicas}, changes/s: {rate:,}"
 
@@ -126,7 +127,7 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
 
 def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
     """Measures the delay from a change until a cache refuses the changed entry, for caches of
-    several sizes. First each change affects one file, then each change affects all files."""
+    several sizes. In the first table each change affects one file, in the second all files."""
     from notifications.board import Board, Slots, now_ns
     from notifications.channels import path_key, realm_key
     from notifications.stamped_cache import StampedCache

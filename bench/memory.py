@@ -1,11 +1,11 @@
 """Measures the memory of a cached answer without its body, and whether caches keep to their budget.
 
-`tracemalloc` counts the bytes that Python frees when a process drops its caches, and names the
-lines of code that allocated these bytes. A cache that gets more files than it can hold must never
-hold more bytes than its budget. The benchmark also measures the resident memory of a web worker
-that has answered requests for 100,000 files, because operators see this figure. Resident memory
-includes memory outside the caches, such as headers that many replies share, and memory that the
-allocator doesn't return to the system.
+`tracemalloc` counts the bytes that Python frees when a process drops its caches, and says which
+lines of code allocated these bytes. The caches must keep to their budget, even if a process gets
+requests for more files than its caches can hold. The benchmark also measures the resident memory of
+a web worker that has answered requests for 100,000 files, because operators see this figure.
+Resident memory includes memory outside the caches, such as headers that many replies share, and
+memory that the allocator doesn't return to the system.
 """
 
 import gc

@@ -1,16 +1,17 @@
 """Measures the time of a publish by the number of files, and how publishes delay other requests.
 
-This process publishes with the function that the web service calls. The function takes locks, makes
-its checks, sends notifications, and commits the publication and its rendering job. The peer works
-like a host of static sites: the peer copies a folder with `cp -a`, and renames the copy. The folder
-contains the same files as the realm of 10,000 files. Each file has 1 KB, and the folder is on a
-file system in memory. Then the realms are published again, and one file is written before each
-publish. The write isn't timed, and the published bytes are checked.
+The benchmark publishes in its own process, with the function that the web service calls. The
+function takes locks, makes its checks, sends notifications, and commits the publication and its
+rendering job. Like a host of static sites, the peer copies a folder with `cp -a`, and renames the
+copy. The folder contains the same files as the realm of 10,000 files. Each file has 1 KB, and the
+folder is on a file system in memory. In the second measurement, one file of a realm is written
+before each publish. The write isn't timed, and the published bytes are checked.
 
-Then 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a visitor reads a cached
-page 100 times a second, and another author writes a small file 10 times a second. Each read and
-each write is due at a fixed moment, and its time is measured from that moment. A client that gets a
-503 asks again after the time in Retry-After. No worker runs, so no page is rendered.
+In the third measurement, 200 authors publish 200 realms over HTTP at the same moment. Meanwhile a
+visitor reads a cached page 100 times a second, and another author writes a small file 10 times a
+second. Each read and each write is due at a fixed moment, and its time is measured from that
+moment. A client that gets a 503 asks again after the time in Retry-After. No worker runs, so no
+page is rendered.
 """
 
 import http.client
@@ -234,8 +235,8 @@ def _watched(port: int, login: dict[str, str], act: Callable[[], object]) -> dic
 
 
 def _asking(kind: str, rate: int, port: int, login: dict[str, str], stop: Any, found: Any) -> None:
-    """Sends requests at a steady rate until `stop` is set, then sends their durations to the pipe
-    `found`."""
+    """Sends requests at a steady rate until `stop` is set. Sends the durations of the requests to
+    the pipe `found` at the end."""
     from tests.support.web import SOURCE, ask
 
     reading = kind == "reads"

@@ -1,4 +1,4 @@
-"""Measures how fast pages are rendered: all pages of a realm, and the pages after a small change.
+"""Measures how fast a realm's pages are rendered, for all its cards and after a small change.
 
 Starts two replicas and a Celery worker with two processes on a new database, with default settings.
 Publishes a realm through one replica, and measures the time until the other replica reports that
@@ -106,7 +106,7 @@ def run(bench: Bench) -> None:
             )  # fmt: skip
             used = f"one module changed, used by {len(users(MODULE, options)):,} cards"
             changes = compare(
-                f"publish until a peer's pages are ready: {options.cards:,} cards",
+                f"time until published pages are ready: {options.cards:,} cards",
                 unit="s", better="lower", runs=bench.runs, reference="full",
                 cases=[Case("one card changed", one_card), Case(used, one_module)],
             )  # fmt: skip

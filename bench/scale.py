@@ -43,7 +43,7 @@ class Sizes:
     files: int = 1_000_000
     listeners: int = 64
     replicas: int = 16
-    #: The number of realms whose generations the replicas report.
+    #: The replicas report the generations of this many realms.
     reported: int = 1_000
     times: int = 20
 
@@ -114,8 +114,8 @@ def run(bench: Bench, sizes: Sizes) -> None:
 
 
 # --- Figures -----------------------------------------------------------------------------------
-# Each function's arguments: a folder for boards, the source realm, its number of files, and how
-# often to measure.
+# The arguments of each function are a folder for boards, the source realm, its number of files, and
+# how often to measure.
 
 
 def _hit(_: Path, source: Any, files: int, times: int) -> float:

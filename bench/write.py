@@ -135,7 +135,7 @@ def _compare(bench: Bench, title: str, cases: Sequence[Case], unit: str) -> None
 
 
 class Writer:
-    """A client by which an author writes to a realm."""
+    """A client that writes to a realm with the login of the realm's owner."""
 
     _numbers = count(1)
 
@@ -183,7 +183,7 @@ class Writer:
 
     @property
     def generation(self) -> int:
-        """The realm's generation: each write raises it by one."""
+        """The realm's generation, which each write raises by one."""
         self._realm.refresh_from_db(fields=["generation"])
         return self._realm.generation
 

@@ -34,7 +34,7 @@ export class Card {
    */
   static styles?: string;
 
-  /** A template whose `card` has the fields of this class: `static isolated = this.template(...)`. */
+  /** Gives a template's `card` the fields of this class: `static isolated = this.template(...)`. */
   static template<C extends abstract new (...args: never[]) => unknown>(
     this: C,
     template: (props: TemplateProps<C>) => ComponentChildren,
@@ -83,7 +83,7 @@ export function allFields(type: CardClass): Record<string, Field> {
   return fields;
 }
 
-/** Makes an instance whose fields are read when they are first accessed. */
+/** Makes an instance. Each field is read when it is first accessed. */
 export function createCard(type: CardClass, state: CardState): Card {
   const card = new type();
   states.set(card, state);
@@ -114,7 +114,7 @@ function accessorsOf(type: CardClass): PropertyDescriptorMap {
   return descriptors;
 }
 
-/** Reads a field; an error names the field and the card. */
+/** Reads a field. An error says which field of which card failed. */
 function readField(card: Card, field: Field, name: string): unknown {
   const state = stateOf(card);
   try {
@@ -171,7 +171,7 @@ export function firstText(card: Card, names: readonly string[]): string | null {
 }
 
 /**
- * A card's title: the text of its field `title`, `name` or `displayName`. If these fields have no
+ * A card's title is the text of its field `title`, `name` or `displayName`. If these fields have no
  * text, the title is the realm's name for the realm's index, and the file name for any other card.
  */
 export function titleOf(card: Card, realm?: RealmInfo): string {

@@ -1,4 +1,4 @@
-/** The card in a new realm's `index.json`: a front page that shows the cards it links to. */
+/** A front page that shows the cards it links to. The `index.json` of a new realm has this type. */
 import { Card } from "./card.ts";
 import { DefaultHead } from "./defaults.tsx";
 import { Embed } from "./embed.tsx";

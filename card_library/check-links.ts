@@ -1,4 +1,4 @@
-/** Checks each link of a card: is it well-formed, and is its target a card of the right type? */
+/** Checks that links are well-formed, and that their targets are cards of the right types. */
 import { Card, classOf, displayNameOf, stateOf } from "./card.ts";
 import { CardError } from "./errors.ts";
 import type { Field } from "./fields.ts";
@@ -13,8 +13,9 @@ import type { Warning } from "./warnings.ts";
 const LINK = ["links", "meta"];
 
 /**
- * Throws a CardError for the first malformed link. A link to a missing card or to a card of a wrong type
- * is only a warning: another author who deletes or changes a linked card must not break this card's page.
+ * Throws a CardError for the first malformed link. A link to a missing card, or to a card of a
+ * wrong type, is only a warning. So an author who deletes or changes a card doesn't break the pages
+ * of other authors' cards that link to it.
  */
 export function checkLinks(card: Card): Warning[] {
   const { url, relationships } = stateOf(card);
@@ -91,8 +92,8 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
 
 /**
  * Whether a card's class, or an ancestor of that class, is `type` or has the same name as `type`.
- * The names are compared because a published realm has copies of its source's types. A card may
- * refer to the copy of a type although the field names the original type, or the reverse.
+ * The same name is enough, because a published realm has copies of its source's types. A card may
+ * be of a type's copy while the field expects the original type, or the reverse.
  */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {

@@ -91,7 +91,7 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
   throw new CardError(422, card, path + name, message);
 }
 
-/** Checks what follows a link's name in its key: nothing, or the link's number in a list. */
+/** Checks the key of a link. Only the link's number in a list may follow the link's name. */
 function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
   const key = [name, ...rest].join(".");
   if (rest.length === 0 || rest.length === 1 && /^(0|[1-9]\d*)$/.test(rest[0])) {

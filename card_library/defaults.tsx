@@ -1,4 +1,4 @@
-/** The default templates of a card: for its page, tile, link and head. */
+/** The default templates for a card's page, tile, link and head. */
 import type { ComponentChildren } from "preact";
 import {
   allFields,
@@ -152,8 +152,8 @@ interface Row {
 }
 
 /**
- * The fields of a card that have a value, without the fields whose values are already shown in the
- * header of the card. `above` is the list of the values that the header shows.
+ * The fields of a card that have a value. Leaves out fields that the card's header already shows.
+ * `above` is the list of the values that the header shows.
  */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
@@ -190,7 +190,7 @@ function Facts({ rows }: { rows: Row[] }) {
   );
 }
 
-/** A field with a section of its own: prose, pictures, and cards. */
+/** The section of a field with prose, pictures or cards. */
 function Section({ row: { name, field, value } }: { row: Row }) {
   const heading = !(field.type === "markdown" && MAIN_TEXT.includes(name));
   return (

@@ -1,4 +1,4 @@
-/** Definitions: descriptions of a module's card types. */
+/** Makes definitions, which describe the card types of a module. */
 import { allFields, Card, displayNameOf, isCardClass } from "./card.ts";
 import type { Field, FieldKind } from "./fields.ts";
 import type { CardClass, CodeRef } from "./types.ts";

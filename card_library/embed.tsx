@@ -1,5 +1,5 @@
 /**
- * `<Embed>`: a card inside another card's template.
+ * `<Embed>` shows a card inside another card's template.
  *
  * A linked card that fails is shown as a placeholder. If cards embed each other in a circle, the
  * circle ends with a short format or a plain link. So a linked card can't break the card around it.
@@ -25,7 +25,7 @@ interface EmbedState {
   failed?: boolean;
 }
 
-/** Shows `card` in `format` (`embedded` if not given); shows nothing for null. */
+/** Shows `card` in `format`, by default `embedded`. Shows nothing if `card` is null. */
 export class Embed extends Component<EmbedProps, EmbedState> {
   static contextType = PlaceContext;
 
@@ -59,7 +59,7 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   }
 }
 
-/** Renders a card with its template for a format. `place` names the card and the format. */
+/** Renders the card of `place` with its template for the format of `place`. */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
   const own = classOf(card)[format];
@@ -77,9 +77,8 @@ export function nested(place: Place) {
 }
 
 /**
- * The format in which a card is shown: `wanted`, or `atom` if `wanted` would show the card inside
- * itself. The result is null if the card would be an atom inside its own atom, or if cards are
- * nested too deeply.
+ * Returns `wanted`, or `atom` if `wanted` would show the card inside itself. Returns null if the
+ * card would be an atom inside its own atom, or if cards are nested too deeply.
  */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;

@@ -1,4 +1,4 @@
-/** Errors that name a card and one of its fields. */
+/** Errors in the fields of cards. */
 
 /**
  * An error in one field of a card. The status is 422 if the card's document is wrong, and 500 if
@@ -17,9 +17,9 @@ export class CardError extends Error {
   }
 }
 
-/** The error for a field whose value can't be read; `cause` is the error that the field threw. */
+/** Makes the error for a field that can't be read. `cause` is the error that the field threw. */
 export function fieldError(card: string, field: string, type: string, cause: unknown): CardError {
-  // The message of a WrongValue already names the field.
+  // The message of a WrongValue already contains the field's name.
   return cause instanceof WrongValue
     ? new CardError(422, card, field, cause.message)
     : new CardError(500, card, field, `The field ${field} of ${type} can't be computed`, cause);

@@ -1,7 +1,7 @@
 /**
  * The functions that make the fields of a card type. Each field reads its value from a card's document.
  *
- * A value of the wrong type is an error that names the field.
+ * A value of the wrong type causes an error with the field's name.
  */
 import { WrongValue } from "./errors.ts";
 import { type AnyClass, contained, linked, ownValue } from "./nested.ts";
@@ -129,7 +129,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
   );
 }
 
-/** A link to another card; null if there is no link or no such card. */
+/** A link to another card. The value is null without a link, or if the linked card is missing. */
 export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksTo", C>(
     "linksTo",
@@ -139,14 +139,14 @@ export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   );
 }
 
-/** Links to other cards, in order; links to missing cards are left out. */
+/** Links to other cards, in order. Links to missing cards are left out. */
 export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksToMany", C>("linksToMany", target, options, linked);
 }
 
 /**
  * A value computed from the card's other fields. `compute` must not return a promise. If the type
- * of `compute`'s parameter names the fields, as in `computed((card: { title: string }) => ...)`,
+ * of `compute`'s parameter lists the fields, as in `computed((card: { title: string }) => ...)`,
  * the type check finds misspelt names in `compute`.
  */
 export function computed<T, C = AnyCard>(

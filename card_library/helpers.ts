@@ -21,15 +21,15 @@ const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /**
- * Formats a date for readers; returns `""` for null. The text is in British English and, unless
- * `options` names a time zone, in UTC. So a page is the same wherever it is rendered.
+ * Formats a date for readers. Returns `""` for null. The text is in British English, and in UTC
+ * unless `options` has a time zone. So a page is the same wherever it is rendered.
  */
 export function formatDate(
   date: Date | null | undefined,
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  // Only primitive values are kept: an object could give another value each time it is read.
+  // Keeps only primitive values, because an object could give another value each time it is read.
   options = Object.fromEntries(
     Object.entries(options).filter(([, value]) => Object(value) !== value),
   );

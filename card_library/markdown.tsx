@@ -1,4 +1,4 @@
-/** `<Markdown>`: text as HTML, with links and images resolved against the card that contains it. */
+/** `<Markdown>` shows text as HTML. Links and images are resolved against the text's card. */
 import MarkdownIt from "markdown-it";
 import { Component } from "preact";
 import { addressOf, stateOf } from "./card.ts";
@@ -48,7 +48,7 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
-/** The base URLs in a card: the card's page for links, the card's file for images. */
+/** The base URLs for a card's texts. Links are relative to the card's page, images to its file. */
 export type Bases = Record<"link_open" | "image", string>;
 
 /** The absolute URLs of a text's links and images. */
@@ -70,7 +70,7 @@ export function markdownReferences(text: string, bases: Bases): Omit<Reference, 
 
 type Surroundings = {
   bases: Bases;
-  /** Maps a URL in a source realm to the URL at which it is published. */
+  /** Maps a URL in a source realm to its published URL. */
   address(url: string): string;
 };
 

@@ -39,7 +39,7 @@ export function linkedURLs(state: CardState, name: string): string[] {
   return targets(numbered.flatMap(({ link }) => link ?? []), state.url);
 }
 
-/** A link of a list: its position and its value. */
+/** A link in a list, with its position. */
 export interface NumberedLink {
   place: number;
   link: Relationship | Relationship[] | null;
@@ -47,7 +47,7 @@ export interface NumberedLink {
 
 const numbered = new WeakMap<CardState["relationships"], Map<string, NumberedLink[]>>();
 
-/** For each field name, the links whose keys end in a number, sorted by that number. */
+/** By field name, the links with keys such as `films.2`, in the order of their numbers. */
 export function numberedLinks(
   relationships: CardState["relationships"],
 ): Map<string, NumberedLink[]> {

@@ -1,4 +1,4 @@
-/** The card in a realm's `realm.json`: how the realm presents itself. */
+/** The card in a realm's `realm.json`. The card says how the realm presents itself. */
 import { Card } from "./card.ts";
 import { image, markdown, string } from "./fields.ts";
 

@@ -1,9 +1,9 @@
 /**
- * Search documents: the searchable data of cards.
+ * Makes search documents, which hold the searchable data of cards.
  *
  * Besides the field values, a document holds its card's types (`_types`, the nearest first), its
- * searchable fields (`_fields`), and its text (`_text`). So searches need only the index to know which
- * types and fields exist, even if the modules have changed since.
+ * searchable fields (`_fields`), and its text (`_text`). So searches need only the index to know
+ * which types and fields exist, even if the modules have changed since.
  */
 import { allFields, Card, classOf, stateOf, titleOf } from "./card.ts";
 import type { Field } from "./fields.ts";
@@ -27,8 +27,7 @@ const DEPTH = 3;
 type Shape = string | { [field: string]: Shape } | [Shape];
 
 /**
- * The search document of a card. `types` contains the card's type and the types from which the
- * card's type inherits.
+ * The search document of a card. `types` contains the card's type and the ancestors of that type.
  */
 export function searchDocument(
   card: Card,

@@ -4,7 +4,7 @@
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
-/** Replaces a linked card whose type can't be loaded. An unavailable card has only a title. */
+/** Replaces a linked card if the card's type can't be loaded. Has only a title. */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
 }
@@ -26,7 +26,7 @@ export class CardStore {
     this.#source = source;
   }
 
-  /** Creates a card whose type is known. */
+  /** Creates a card of the given type. */
   add(url: string, document: CardDocument, type: CardClass): Card {
     const card = createCard(type, {
       url,

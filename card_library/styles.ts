@@ -1,5 +1,5 @@
 /**
- * The styles of one page: the styles of each card type on the page, once each.
+ * Collects the styles of one page. The styles of each card type on the page are included once.
  *
  * A type's styles apply to cards of the type, but not to the contents of embedded cards. So
  * embedded cards can't disfigure the page, and cards can't disfigure each other.
@@ -11,7 +11,7 @@ import { resolveURL } from "./url.ts";
 /** Matches the contents of embedded cards. The styles of the card around them don't apply there. */
 const LIMIT = ":scope .rb-embed > *";
 
-/** One type's own styles as `<style>` elements: for the page of a card, and for an embedded card. */
+/** One type's own styles, as a `<style>` element for a card's page and one for an embedded card. */
 interface Sheet {
   key: string;
   page: string;
@@ -46,7 +46,7 @@ function keyOf(css: string): string {
   return `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
 }
 
-/** Makes the `url()`s of CSS absolute: they are relative to the module that contains the CSS. */
+/** Makes the `url()`s of CSS absolute. They are relative to the module that contains the CSS. */
 function rebased(css: string, module: string): string {
   return css.replaceAll(URLS, (whole, double, single, bare) => {
     const href: string | undefined = double ?? single ?? bare;
@@ -56,7 +56,7 @@ function rebased(css: string, module: string): string {
   });
 }
 
-/** Matches each `url()` of CSS, and also comments and strings, whose text must stay unchanged. */
+/** Matches `url()`s of CSS. Also matches comments and strings, because they must stay unchanged. */
 const URLS =
   /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 

@@ -2,7 +2,7 @@
  * The TypeScript types of realms, documents and templates. In a template, the type of `card` has
  * the fields of the card's class.
  *
- * Types only: nothing here exists at run time.
+ * This module contains only types, so nothing of it exists at run time.
  */
 import type { ComponentChildren } from "preact";
 import type { Card } from "./card.ts";
@@ -25,7 +25,7 @@ export interface RealmInfo {
   stylesheet?: string | null;
 }
 
-/** Names an exported card class. */
+/** Identifies an exported card class. */
 export interface CodeRef {
   module: string;
   name: string;
@@ -36,7 +36,7 @@ export interface Relationship {
   links?: { self?: string | null } | null;
 }
 
-/** A card instance as stored: a JSON:API document. */
+/** The JSON:API document that stores a card. */
 export interface CardDocument {
   data: {
     type?: string;
@@ -87,8 +87,8 @@ export interface TemplateProps<C = AnyCardClass> {
 /**
  * A template: `static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>`.
  *
- * This is the type of a method, because TypeScript lets a subclass narrow the type of a method's
- * parameter, here `card`. TypeScript forbids this for the parameter of a function type.
+ * `Template` is declared as a method, so that a subclass can narrow the type of `card`. TypeScript
+ * allows a subclass to narrow the parameters of a method, but not those of a function type.
  */
 export type Template<C = AnyCardClass> = {
   template(props: TemplateProps<C>): ComponentChildren;

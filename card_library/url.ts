@@ -1,4 +1,4 @@
-/** URLs of cards and of other files. Nothing here throws: an invalid URL is null. */
+/** URLs of cards and of other files. No function throws an error for an invalid URL. */
 
 /** `href` resolved against `base`, or null if the result isn't a URL. */
 export function resolveURL(href: string, base: string): string | null {
@@ -11,8 +11,9 @@ const resolved = new Map<string, Map<string, string | null>>();
 const MAX_BASES = 100;
 
 /**
- * The normalized URL of the card that `href` names, resolved against `base`: absolute, without `.json`,
- * query and hash. A folder's URL names its `index` card.
+ * Resolves the `href` of a card against `base`. The result is absolute and has no `.json`, query or
+ * hash. A folder's URL becomes the URL of the folder's `index` card. Returns null for an invalid
+ * URL.
  */
 export function resolveCardURL(href: string, base: string): string | null {
   let known = resolved.get(base);
@@ -32,7 +33,7 @@ function cardURL(href: string, base: string): string | null {
   return `${url.origin}${path}${path.endsWith("/") ? "index" : ""}`;
 }
 
-/** The URL of a card's page: for a folder's `index` it is the folder's URL. */
+/** The URL of a card's page. The page of a folder's `index` card has the folder's URL. */
 export function pageURL(url: string): string {
   return url.replace(/\/index$/, "/");
 }
@@ -49,7 +50,7 @@ function inOneSpelling(segment: string): string {
   }
 }
 
-/** The last path segment of a URL, in readable form: its percent-escapes are decoded. */
+/** The last path segment of a URL, with decoded percent-escapes. */
 export function lastSegment(url: string): string {
   const segment = url.replace(/\/+$/, "").split("/").pop() ?? "";
   try {

@@ -1,4 +1,4 @@
-/** A warning for a card's author: the card can be rendered, but its document has a fault. */
+/** Warns a card's author of a fault in the card's document. The card can still be rendered. */
 export interface Warning {
   /** The faulty key, as a path in the card's document: `author`, `films.2`. */
   key: string;

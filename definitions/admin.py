@@ -67,8 +67,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
 
 def _without_causes(request: HttpRequest, fields: Iterable[Any]) -> list[Any]:
-    """Returns the fields, without the cause if the user may not view realms. A cause can name files
-    of a realm."""
+    """Returns the fields. Leaves out the cause if the user may not view realms, because a cause can
+    contain the names of a realm's files."""
     if request.user.has_perm("realms.view_realm"):
         return list(fields)
     return [field for field in fields if field != "bumped_by"]

@@ -6,7 +6,7 @@ from itertools import islice
 
 #: The longest cause. Unit: characters.
 MAX_CAUSE = 500
-#: How many causes of one transaction the joined text names.
+#: The joined text of a transaction contains at most this many causes.
 MOST_NAMED = 3
 
 

@@ -26,7 +26,7 @@ class CodeRef:
 class DefinitionCacheEntry:
     """The definitions of a module by export name, or the error of the last build of the module.
 
-    `realms` are the realms from which the definitions were built. A user may see the definitions
+    The definitions were built from files of the realms in `realms`. A user may see the definitions
     only if the user may read all of these realms.
     """
 
@@ -98,7 +98,7 @@ class Builder(Protocol):
     that was committed when the call began."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
-        """Finds a module in the registry. Returns None if there is no such module."""
+        """Finds a module in the registry. Returns None if the module doesn't exist."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
         """Builds the module's definitions at exactly the generation in `located`."""

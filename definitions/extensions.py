@@ -1,4 +1,4 @@
-"""Lists the extensions of modules, and finds the URLs that name the same module."""
+"""Lists the extensions of modules, and finds all URLs of a module."""
 
 #: Extensions that imports and URLs may leave out.
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
@@ -19,7 +19,7 @@ def stem(path: str) -> str:
 
 
 def module_spellings(module_url: str) -> list[str]:
-    """Returns all URLs that may name a module: without an extension, and with each executable
-    extension."""
+    """Returns all URLs that may refer to a module, one without an extension and one with each
+    executable extension."""
     name = stem(module_url)
     return [name + ending for ending in MODULE_ENDINGS]

@@ -66,8 +66,8 @@ class DefinitionLookup:
     """Looks up, builds and drops definitions. Other packages use the `definitions` table only
     through this class.
 
-    `reader` is the key of the user with whose rights the builder reads. Without a reader, the
-    builder reads only public realms.
+    `reader` is the key of a user. The builder reads realms with the rights of this user. Without a
+    reader, the builder reads only public realms.
     """
 
     def __init__(self, builder: Builder | None = None, reader: str = "") -> None:
@@ -155,7 +155,7 @@ class DefinitionLookup:
             emit(all_definitions_cleared())
 
     def forget_reader(self, prefix: str) -> None:
-        """Drops the definitions that were built for readers whose key begins with `prefix`."""
+        """Drops the definitions that were built for readers with keys that begin with `prefix`."""
         mine = Definition.objects.filter(
             scope=Definition.Scope.REALM_AUTH.value, reader__startswith=prefix
         )
@@ -187,7 +187,7 @@ class DefinitionLookup:
         rows = with_dependents(named) if named else []
         while True:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-            # Without modules the first try always succeeds, so it needs no savepoint.
+            # If no modules are given, the first try always succeeds and needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
                 # Reads the dependents again, because a build may have stored new dependents
@@ -204,9 +204,8 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Returns the entries of `urls` from which a definition was built or is being built. Each
-        of these files has a counter, because a build creates its counters before it reads a
-        file."""
+        """Returns those of `urls` that builds of definitions read. Each file that a build reads has
+        a counter, because the build creates its counters before it reads a file."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---
@@ -228,9 +227,9 @@ class DefinitionLookup:
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
         """Returns the module's entry. If the module has gained dependencies, or has become private
-        or public, returns the module's new location instead of building. A build that has not read
-        the counters of all dependencies could not store its entry, and every waiting process would
-        repeat the build."""
+        or public, returns the module's new location instead of building. Without the counters of
+        all dependencies, a build couldn't store its entry, and every waiting process would repeat
+        the build."""
         cached = self._cached(location)
         if cached is not None:
             return cached
@@ -245,8 +244,8 @@ class DefinitionLookup:
             return located
         entry, as_located = self._built(located)
         if elected and as_located:
-            # If the row is refused, this caller still gets the entry: its call began before the
-            # change.
+            # If the row is refused, this caller still gets the entry, because its call began before
+            # the change.
             with transaction.atomic():
                 store_row(located, entry, self._scope(located)[1], counters)
         return entry

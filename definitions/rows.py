@@ -116,8 +116,8 @@ def store_row(
     """Writes the row of a build to the table. `counters` has the values that the counters had
     before the build. The build depends on the global counter, and on the counters of the realms and
     modules that it read. Writes nothing if one of these counters is missing from `counters` or has
-    been raised since the build began. The table's trigger checks three of the counters again: the
-    global counter, and the counters of the module and of its realm."""
+    been raised since the build began. The table's trigger checks the global counter again, and the
+    counters of the module and of its realm."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:

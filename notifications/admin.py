@@ -1,8 +1,7 @@
 """Defines the admin's pages of replicas, and the read-only base class of most admin pages.
 
-Rows are read-only, because edits by hand would break invariants. There is one exception: staff can
-delete the row of a replica that was removed from the fleet, so that alerts no longer name this
-replica.
+Rows are read-only, because edits by hand would break invariants. But staff can delete the row of a
+replica that was removed from the fleet, so that alerts no longer mention this replica.
 """
 
 import json
@@ -100,8 +99,8 @@ class ReplicaAdmin(ReadOnlyAdmin):
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """Returns the objects that the page for confirming a deletion lists: only the replicas. The
-        page doesn't list the replicas' many `ReplicaGeneration` rows, which are deleted too."""
+        """Makes the page for confirming a deletion list only the replicas. The page doesn't list
+        the replicas' many `ReplicaGeneration` rows, which are deleted too."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

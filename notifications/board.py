@@ -1,10 +1,10 @@
-"""The board: a replica's shared memory page, by which a sidecar tells web workers about changes.
+"""A replica's sidecar tells the web workers about changes through the board, a shared memory page.
 
 The board is a memory-mapped file with 65,536 64-bit slots, an epoch, and the time until which the
 slots are valid. A stable hash maps each key to a slot. If two keys share a slot, a change of one
 makes both stale, which costs a reload but never serves stale bytes. Moving a slot means storing a
-new random number in it, in one aligned store. So the board needs no lock, and a process that stops
-or dies in the middle can't block others (docs/decisions/board-without-locks.md).
+new random number in it, in one aligned store. So the board needs no lock. A process that stops or
+dies in the middle can't block other processes (docs/decisions/board-without-locks.md).
 
 Times are nanoseconds since the machine started (`now_ns`), so all processes of a machine get the
 same times. A change of the system's date doesn't affect these times. The time during which the
@@ -44,26 +44,27 @@ _VERSION = 1
 _AT_MAGIC, _AT_VERSION, _AT_BOOT, _AT_EPOCH, _AT_LIVE_UNTIL, _AT_SIDECAR = range(6)
 _HEADER = 8
 _SIZE = (_HEADER + SLOTS) * 8
-#: How often a process whose board isn't live checks the path for a new board. Unit: ns.
+#: While a process's board isn't live, the process checks the path for a new board this often. Unit:
+#: ns.
 _LOOK_NS = 1_000_000_000
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ns() -> int:
-    """Returns the time on the board's clock: nanoseconds since the machine started, including
-    sleep."""
+    """Returns the nanoseconds since the machine started, including sleep. The board uses this
+    clock."""
     return time.clock_gettime_ns(_CLOCK)
 
 
-#: The size of one slot in a sealed stamp: its value and its position. Unit: bytes.
+#: The size of a slot's value and position together, in a sealed stamp. Unit: bytes.
 _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
     """Caches two functions for each length of a sealed stamp. The first function packs a stamp's
     values into bytes. The second function unpacks the slots' positions from a sealed stamp. In a
-    sealed stamp, the values come first, then the positions."""
+    sealed stamp, the positions follow the values."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -86,8 +87,8 @@ class Slots:
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
         # One call into C reads all slots. `itemgetter` returns a tuple only for two or more
-        # positions. `_positions` always has two or more: the epoch's position, and the position of
-        # at least one key's slot.
+        # positions. `_positions` always has the epoch's position and the position of at least one
+        # key's slot.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
@@ -151,11 +152,11 @@ class Board:
         return slots.read(self._words) == stamp
 
     def vouches(self, sealed: bytes) -> bool:
-        """Returns whether a cached value with this stamp is fresh: the board is live and the slots
-        are unchanged. `sealed` is a result of `Slots.sealed`."""
+        """Returns whether a cached value with this stamp is fresh. The value is fresh if the board
+        is live and the slots are unchanged. `sealed` is a result of `Slots.sealed`."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
-        # This thread may pause between the two checks, so the comparison of slots must come last.
+        # Compare the slots last, because this thread may pause between the two checks.
         live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
         return live and sealed.startswith(pack(*read(self._words)))
 

@@ -1,10 +1,9 @@
-"""Defines the names of all channels, their payloads, and the board keys whose slots a payload
-moves.
+"""Defines the names of all channels, their payloads, and the board keys of each payload.
 
-This module defines the form of payloads for the emitters and the listener of every machine. Some
-payloads are built by database triggers, whose SQL contains the channel names and the limits that
-this module defines. Parsers accept any text: they return None for an invalid payload and never
-raise.
+A notification moves the slots of its payload's board keys. The emitters and listeners of all
+machines use this module, so they agree on the form of payloads. Database triggers also build
+payloads. The triggers' SQL contains the channel names and the limits of this module. Parsers accept
+any text, and return None for an invalid payload.
 """
 
 import hashlib
@@ -130,9 +129,9 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
-    """Returns notifications that the definitions of modules were dropped. Each notification names
-    as many modules as fit into a payload. If one URL is too long for a payload, returns a single
-    notification that names the whole realm."""
+    """Returns notifications that the definitions of modules were dropped. Each notification
+    contains as many modules' URLs as fit into a payload. If one URL is too long for a payload,
+    returns a single notification for the whole realm."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:
@@ -266,7 +265,7 @@ INVALIDATION_CHANNELS = tuple(_KEYS)
 
 
 def board_keys(channel: str, payload: str | None) -> list[str] | None:
-    """Returns the board keys whose slots a notification moves; None if the payload is malformed."""
+    """Returns the board keys of a notification; None if the payload is malformed."""
     keys = _KEYS.get(channel)
     return keys(payload) if keys else None
 

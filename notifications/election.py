@@ -1,7 +1,7 @@
 """Elects one process if several processes of the fleet need the same work.
 
-The elected process holds a lease, which is a row, and renews the lease during the work. The elected
-process holds no transaction and no session lock meanwhile, because the work may take many seconds.
+The elected process holds a lease, which is a row, and renews the lease during the work. The work
+may take many seconds, so it doesn't run in a transaction or under a session lock.
 """
 
 import random
@@ -34,8 +34,8 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
     for a stored result first, because an earlier elected process may have stored it.
 
     If an elected process dies or freezes, another process is elected after LEASE_SECONDS. So `work`
-    must tolerate that two processes store the same result. After ELECTION_SECONDS without being
-    elected, this process calls `work(False)`, which must store nothing. Raises RuntimeError in a
+    must tolerate that two processes store the same result. If this process isn't elected within
+    ELECTION_SECONDS, it calls `work(False)`, which must store nothing. Raises RuntimeError in a
     transaction, because other processes wouldn't see the lease.
     """
     holder = secrets.randbits(62)
@@ -81,8 +81,7 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # Ignore the error: the work also queries the database, so it fails with an error of its
-            # own.
+            # Ignore the error. The work also queries the database, and raises an error of its own.
             return
         finally:
             connection.close()

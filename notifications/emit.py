@@ -22,8 +22,8 @@ from notifications.channels import (
 
 
 def local_board() -> Board:
-    """Returns the local board: the board in REALM_BOARD, which a replica's web workers and sidecar
-    share. A command or a Celery worker may belong to no replica. Then its local board is a file of
+    """Returns the local board, which is the board in REALM_BOARD. A replica's web workers and
+    sidecar share this board. A command or a Celery worker that belongs to no replica has a board of
     its own, which is never live."""
     return board_at(settings.REALM_BOARD)
 
@@ -32,8 +32,8 @@ def emit(*notifications: Notification) -> None:
     """When the caller's transaction commits, notifies every replica, and moves the slots of the
     changed keys on the local board.
 
-    Raises TransactionManagementError outside a transaction, because then the change and its
-    notification would not be atomic.
+    Raises TransactionManagementError outside a transaction, because the change and its notification
+    must be atomic.
     """
     notify_peers(*notifications)
     bump_at_commit(key for n in notifications for key in board_keys(n.channel, n.payload) or ())
@@ -41,7 +41,7 @@ def emit(*notifications: Notification) -> None:
 
 def notify_peers(*notifications: Notification) -> None:
     """Notifies every replica, including this one, when the caller's transaction commits. Unlike
-    `emit`, doesn't move slots of the local board: this replica's sidecar moves the slots when it
+    `emit`, doesn't move slots of the local board. This replica's sidecar moves the slots when it
     receives the notification."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(

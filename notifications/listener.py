@@ -1,22 +1,22 @@
 """The listener receives notifications from Postgres, moves the board's slots, and keeps the board
 live.
 
-The listener is a state machine with two connections of its own: one receives notifications, and
-the other sends pings. It connects, and listens on all channels. *Then* it bumps the epoch, because
-it has received no notification of earlier changes. *Then* it sends a ping through a channel, and
-another ping every half second. When it first receives a ping, it goes live. Postgres delivers in
-commit order, so a received ping proves that the listener has received everything that was committed
-before the ping was sent. The board is valid for one staleness bound from the time at which that
-ping was *sent*.
+The listener is a state machine with two connections of its own. One connection receives
+notifications, and the other sends pings. First, the listener connects and listens on all channels.
+*After that* it bumps the epoch, because it has received no notification of earlier changes. *After
+that* it sends a ping through a channel, and another ping every half second. When the listener first
+receives a ping, it goes live. Postgres delivers in commit order, so a received ping proves that the
+listener has received everything that was committed before the ping was sent. A received ping keeps
+the board valid until one staleness bound after the ping was *sent*.
 
 The listener sends its pings to the default database, because the web service sends changes to that
 database. So the board doesn't go live if the listening connection reaches another server (a
 replaced primary, a wrong URL) or a pooler that shares connections.
 
-If no ping arrives, the board expires and web workers bypass their caches: loads still store
-entries, but no entry is used until the board is live again. A watchdog then cuts the connections,
-so that the loop can't hang. The loop does little, so that no notification waits: it moves slots,
-sends pings, and records when it last received a notification about each realm.
+If no ping arrives, the board expires and web workers bypass their caches. Loads still store
+entries, but no entry is used until the board is live again. A watchdog cuts connections that
+receive no ping, so that the loop can't hang. The loop does little, so that no notification waits.
+It moves slots, sends pings, and records when it last received a notification about each realm.
 """
 
 import logging
@@ -227,7 +227,8 @@ class Listener:
             return
         if channel == REALM_TRACES:
             # The transaction sends this notification after its notifications about files and
-            # realms, so these are applied by now. Those about definitions may follow.
+            # realms, so the listener has applied those by now. Notifications about definitions may
+            # still follow.
             spans.moment("heard", payload, replica=self.replica)
             return
         self.counts.notifications += 1
@@ -259,9 +260,9 @@ class Listener:
 
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
-        # Ignore pings that this listener has not sent on its current connections: another replica
-        # may have the same name. Use the sending time that this listener has stored, not the time
-        # in the payload.
+        # Ignore pings that this listener has not sent on its current connections, such as those of
+        # another replica with the same name. Use the sending time that this listener has stored,
+        # not the time in the payload.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -305,8 +306,8 @@ class Listener:
             with suppress(OSError, psycopg.Error, ValueError):
                 handle = connection.pgconn.socket
                 logger.warning("listener of %s cuts its connection: %s", self.replica, why)
-                # shutdown() wakes the thread that waits on the socket. That thread closes the
-                # descriptor.
+                # shutdown() wakes the thread that waits on the socket, and the woken thread closes
+                # the descriptor.
                 cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
                 with cut:
                     cut.shutdown(socket.SHUT_RDWR)

@@ -10,6 +10,6 @@ def lock_key(url: str) -> int:
 
 
 def address_lock(realm_url: str) -> str:
-    """Returns the name of the lock for changing the URL at which a source realm is published.
-    `lock_key` computes a lock's key from this name in the same way as from a URL."""
+    """Returns the name of the lock that protects the published URL of a source realm. `lock_key`
+    computes a lock's key from this name in the same way as from a URL."""
     return f"{realm_url}#published"

@@ -1,7 +1,7 @@
 """Defines the report that each replica stores about itself. The admin shows the reports, and
 workers choose replicas by them.
 
-Serving doesn't depend on these rows: a missing or old report makes no response stale.
+Serving doesn't depend on these rows, so a missing or old report makes no response stale.
 """
 
 from datetime import timedelta
@@ -64,7 +64,7 @@ class Replica(models.Model):
 
     @classmethod
     def live_addresses(cls) -> list[str]:
-        """Returns the addresses of the replicas that have reported lately and whose web service
+        """Returns the addresses of the replicas with a recent report and a web service that
         answers."""
         # The database's clock sets `reported_at`, so compare with the same clock.
         since = Now() - REPORT_FRESH
@@ -73,7 +73,7 @@ class Replica(models.Model):
 
 
 class ReplicaGeneration(models.Model):
-    """The generation of a realm up to which a replica has provably applied every change."""
+    """A realm's generation. The replica has provably applied every change up to this generation."""
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="generations")
     realm_url = models.TextField()

@@ -1,4 +1,4 @@
-"""A decorator that caches functions whose arguments are strings from clients."""
+"""Provides a decorator for caching functions that take strings from clients."""
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
@@ -7,7 +7,8 @@ from typing import Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: The longest argument whose result is cached. Thousands of longer strings would fill the memory.
+#: Calls with longer arguments aren't cached, because thousands of long strings would fill the
+#: memory.
 MAX_LENGTH = 256
 
 

@@ -64,8 +64,8 @@ class StampedCache(Generic[V]):
     ) -> None:
         """`size_of` returns a value's size in bytes, without its key and its slots. `shared_by`
         returns the object that a value shares with other values; `size_of` excludes this object.
-        `bound_ns` is the staleness bound: the largest age of a load that a caller may join while
-        the board isn't live."""
+        `bound_ns` is the staleness bound. While the board isn't live, a caller may join only a load
+        that is at most this old."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of, self._shared_by = size_of, shared_by
@@ -117,7 +117,7 @@ class StampedCache(Generic[V]):
             self._share(value, 1)
 
     def weigh(self, key: Hashable) -> None:
-        """Updates the size of an entry whose value has grown."""
+        """Updates the size of an entry after its value has grown."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.value is None:

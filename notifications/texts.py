@@ -1,4 +1,4 @@
-"""Checks texts from clients: can they be stored, are they numbers, are they allowed as paths?"""
+"""Checks whether texts from clients can be stored, are numbers, or are allowed as paths."""
 
 import re
 import unicodedata
@@ -48,8 +48,9 @@ def whole_number(text: str, digits: int = 18) -> int | None:
 
 
 def composed(text: str) -> str:
-    """Returns the text in Unicode's composed form NFC, in which all paths are stored. An `é` as one
-    character and an `e` with a combining accent look the same, so they name the same file."""
+    """Returns the text in Unicode's composed form NFC. All paths are stored in this form. An `é` as
+    one character and an `e` with a combining accent look the same, so both must refer to the same
+    file."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -61,7 +62,7 @@ def top_folder(path: str) -> str:
 
 
 def wrong_with_path(path: str, realm_url: str = "") -> str | None:
-    """Returns the reason why no file of a realm may have this path; None if the path is allowed."""
+    """Returns why a path isn't allowed for a file of a realm, or None if the path is allowed."""
     segments = path.split("/")
     size = len(path.encode(errors="surrogatepass"))
     if not path:

@@ -1,9 +1,9 @@
 """Checks and normalizes realm URLs and file paths, and computes them from the addresses of
 requests.
 
-Realm URLs are stored in a canonical form: the public scheme, a lower-case host, no default port, no
-query, a final slash, and segments that need no escaping. File paths are stored unescaped and in
-Unicode's composed form (NFC).
+A stored realm URL has the public scheme, a lower-case host and a final slash. It has no query and
+no default port, and its segments need no escaping. File paths are stored unescaped and in Unicode's
+composed form (NFC).
 """
 
 import re

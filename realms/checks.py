@@ -55,7 +55,7 @@ def public_origin(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def replica_address(**_: Any) -> Iterator[CheckMessage]:
-    """Reports an address at which workers and other replicas can't reach this replica."""
+    """Reports a REALM_REPLICA_ADDRESS that workers and other replicas can't reach."""
     value = settings.REALM_REPLICA_ADDRESS
     why = _not_an_origin(value)
     if why:
@@ -76,8 +76,8 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a broker from which workers can't read. No message of a job would reach a worker, so
-    the sweeper would send these messages again and again."""
+    """Reports a broker that workers can't read from. The messages of jobs would reach no worker,
+    and the sweeper would send the messages again and again."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -95,8 +95,8 @@ def broker(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def board(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a folder in which the board's memory-mapped file can't be created. Without the board,
-    every read goes to the database."""
+    """Reports a REALM_BOARD that can't be created in its folder. Without the board, every read goes
+    to the database."""
     folder = settings.REALM_BOARD.parent
     if folder == Path(settings.DATA_DIR):
         # The first process that needs the data folder creates it.
@@ -156,8 +156,8 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a LISTEN_DATABASE_URL and a DATABASE_URL that name different databases. The sidecar
-    would then receive no notification, so every cache would be bypassed."""
+    """Reports if LISTEN_DATABASE_URL and DATABASE_URL are for different databases. With different
+    databases, the sidecar receives no notifications, so the replica bypasses its caches."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -166,7 +166,7 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
     ]
     if name != listen_name:
         yield Error(
-            f"LISTEN_DATABASE_URL names the database {listen_name!r}, but DATABASE_URL names "
+            f"LISTEN_DATABASE_URL is for the database {listen_name!r}, but DATABASE_URL is for "
             f"{name!r}.",
             hint="Give a direct connection to the same database.",
             id=_id(13),

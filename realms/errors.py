@@ -1,5 +1,5 @@
-"""Defines the errors with which requests fail. The docstring of each class is the template of its
-message."""
+"""Defines the errors that a request can end with. The docstring of each class is the template of
+its message."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -216,7 +216,7 @@ class BrokenCard(RealmError):
     def __init__(self, url: str, error: Mapping[str, Any]) -> None:
         super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
         status = error.get("status")
-        # 404 would be wrong: the card exists, even if a file that it reads doesn't.
+        # 404 would be wrong, because the card exists, even if a file that it reads doesn't.
         if not isinstance(status, int) or status == 404 or not 400 <= status < 600:
             status = 500
         self.status = status

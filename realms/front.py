@@ -1,12 +1,12 @@
 """Provides the front, a WSGI application that answers public reads and cached pinned reads, and
 passes all other requests to Django.
 
-The event loop answers a cache hit with a dictionary lookup and a comparison of stamps, without
-Django and without the database. The first hit makes the finished reply, which is kept with the
-cached answer. There is one reply for each host policy, content coding and outcome of the request's
-conditions. In a thread, the front also answers pinned reads from the cache, even of private realms.
-On a miss, it loads files and modules that everyone may read (`load_public`). If Django's view loads
-the same URL at that time (`load`), both share one load.
+For a cache hit, the event loop only looks up a dictionary and compares stamps. Neither Django nor
+the database takes part. The first hit makes the finished reply, which is kept with the cached
+answer. A cached answer has one finished reply for each combination of host policy, content coding
+and outcome of the request's conditions. In a thread, the front also answers pinned reads from the
+cache, even of private realms. On a miss, it loads files and modules that everyone may read
+(`load_public`). If Django's view loads the same URL at that time (`load`), both share one load.
 
 Django gets all other requests: pages that aren't cached, unpinned reads of private realms, queries,
 writes, and reads that the front could not answer. The front adds the raw path to a request for
@@ -139,8 +139,8 @@ class Front:
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
     """Returns the finished reply that `answer` keeps for a host and a content coding (`form`), and
-    for the status that results from the request's conditions (`decided`). Returns None if `answer`
-    keeps no reply for this combination."""
+    for the status that results from the request's conditions (`decided`). Returns None if there is
+    no such reply."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:

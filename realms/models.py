@@ -18,14 +18,14 @@ from notifications.emit import emit, local_board
 from realms import triggers
 from realms.querysets import FileVersionQuerySet, PublicationQuerySet, RealmQuerySet
 
-#: The audiences of a permission row that doesn't name an account.
+#: A permission row is for an account or for one of these audiences.
 EVERYONE = "everyone"
 SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
-    """A realm: a folder of files with a URL. The table of realms is the registry, the only
-    authority on which realms exist and what they contain."""
+    """A folder of files with a URL. The table of realms is the registry, the only authority on
+    which realms exist and what they contain."""
 
     class Kind(models.TextChoices):
         SOURCE = "source"
@@ -111,8 +111,8 @@ class Realm(models.Model):
 
     @property
     def owner_key(self) -> str:
-        """The key of the realm's owner in the reindex queue. It is empty if the realm has no owner.
-        Owners take turns in this queue."""
+        """The key of the realm's owner in the reindex queue, or an empty string if the realm has no
+        owner. Owners take turns in this queue."""
         return "" if self.owner_id is None else str(self.owner_id)
 
     def clear_local_source_caches(self) -> None:
@@ -191,9 +191,9 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder in which an inner realm was created or removed. Creating the inner realm hides the
-    outer realm's files in this folder; removing it shows them again. `realm` is the outer realm,
-    and `generation` its generation at the last creation or removal."""
+    """A folder where an inner realm was created or removed. Creating the inner realm hides the
+    outer realm's files in this folder. Removing the inner realm shows the files again. `realm` is
+    the outer realm, and `generation` its generation at the last creation or removal."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -254,10 +254,10 @@ class Account(get_user_model()):  # type: ignore[misc]
 
 
 class AccountName(models.Model):
-    """The time at which an account got its current username. A trigger maintains this table.
+    """Says when an account got its current username. A trigger maintains this table.
 
-    A token may name its account by username only, without the account's key. A token without the
-    key is invalid if it was issued before `since`.
+    A token may contain only the username of its account, and not the account's key. A token without
+    the key is invalid if it was issued before `since`.
     """
 
     account = models.OneToOneField(

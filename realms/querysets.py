@@ -19,8 +19,8 @@ class RealmQuerySet(QuerySet[M]):
         return self.filter(kind="source")
 
     def with_own_files(self) -> Self:
-        """Returns the realms that have files of their own. Published realms have no files of their
-        own: they show the files of their source."""
+        """Returns the realms that have files of their own. Published realms are left out, because
+        they show the files of their source."""
         return self.exclude(kind="published")
 
     def published(self) -> Self:
@@ -62,6 +62,7 @@ class PublicationQuerySet(QuerySet[M]):
     """Queries for publications by generation."""
 
     def at(self, *generations: int) -> Self:
-        """Returns the publications of exactly these generations. An older publication is no
-        substitute: each generation of a published realm has a publication of its own."""
+        """Returns the publications of exactly these generations. Never returns an older publication
+        in place of a missing one, because each generation of a published realm has its own
+        publication."""
         return self.filter(generation__in=generations)

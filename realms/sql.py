@@ -21,11 +21,11 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 
 # --- One file ----------------------------------------------------------------------------------
 
-#: One row: the innermost realm that contains a URL, whether everyone may read the realm, and a
-#: file. The statement appends the extensions to the URL one after another, and selects the first
-#: file that exists. The file's columns are NULL if there is no file. There is no row if no realm
-#: contains the URL. SQL, because one statement is one snapshot, so the generation and the bytes
-#: belong together.
+#: Returns one row with the innermost realm that contains a URL, whether everyone may read the
+#: realm, and a file. The statement appends the extensions to the URL one after another, and selects
+#: the first file that exists. The file's columns are NULL if there is no file. Returns no row if no
+#: realm contains the URL. SQL, because one statement is one snapshot, so the generation and the
+#: bytes belong together.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
@@ -67,9 +67,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: The stored result of transpiling a source: the JavaScript, or the transpiler's error. No row if
-#: no result is stored. SQL, because each first read of a module runs this statement, and Postgres
-#: plans a prepared statement only once.
+#: The stored JavaScript of a source, or the stored error of the transpiler, if any. SQL, because
+#: each first read of a module runs this statement, and Postgres plans a prepared statement only
+#: once.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -77,9 +77,9 @@ WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 
 # --- Locks of a publish ------------------------------------------------------------------------
 
-#: The URL of the innermost realm around a URL; no row if there is none. SQL, because each publish
-#: runs this statement and the next one twice, and the ORM takes longer to build them than Postgres
-#: to run them.
+#: The URL of the innermost realm around a URL, if any. SQL, because each publish runs this
+#: statement and the next one twice, and the ORM takes longer to build them than Postgres to run
+#: them.
 OUTER_REALM: LiteralString = """
 SELECT r.url FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
 JOIN realms_realm r ON r.url = u.url
@@ -202,7 +202,7 @@ GROUP BY part ORDER BY part
 
 # --- Differences between generations -----------------------------------------------------------
 
-#: The files of a source realm that differ between the generations `then` and `now`. Columns: the
+#: The files of a source realm that differ between the generations `then` and `now`. Each row has a
 #: file's path, and the file's hash at `now`. The hash is NULL if the file doesn't exist at `now`.
 #: SQL, because the ORM can't join a table with itself.
 DIFFERENCE: LiteralString = f"""
@@ -243,7 +243,7 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The keys of the versions that were closed before the retention time and that no pin and no
+#: The keys of the versions that were closed before the retention time, and that neither a pin nor a
 #: publication shows. The publications in `dropped` are ignored.
 OLD_VERSIONS: LiteralString = f"""
 SELECT v.id FROM realms_fileversion v
@@ -257,8 +257,8 @@ WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The hashes of the blobs that no version names and whose grace period is over. The versions in
-#: `gone` are ignored.
+#: The hashes of the blobs that are past their grace period and that no version uses. The versions
+#: in `gone` are ignored.
 _OLD_BLOBS: LiteralString = """
 SELECT b.sha256 FROM realms_blob b
 WHERE b.stored_at < %(young)s AND NOT EXISTS (
@@ -272,8 +272,8 @@ DELETE_OLD_PUBLICATIONS: LiteralString = f"""
 DELETE FROM realms_publication WHERE id IN ({OLD_PUBLICATIONS})
 """
 
-#: Deletes the versions that OLD_VERSIONS selects. For each version, returns the generation at which
-#: the version was closed.
+#: Deletes the versions that OLD_VERSIONS selects. Returns the `until_generation` of each deleted
+#: version.
 DELETE_OLD_VERSIONS: LiteralString = f"""
 DELETE FROM realms_fileversion WHERE id IN ({OLD_VERSIONS}) RETURNING until_generation
 """
@@ -300,10 +300,10 @@ _ENDED: LiteralString = """
     AND finished_at < %(before)s)
 """
 
-#: For each kind of finished work, the part of a statement after DELETE or SELECT. This part chooses
-#: the rows that are no longer needed. Cards and batches must come before their jobs. A job is kept
-#: while one of its cards is shown. SQL, because Postgres computes the hashes of modules, and
-#: because one loop can then delete or count the rows of all kinds.
+#: For each kind of finished work, the SQL that follows DELETE or SELECT and chooses the rows that
+#: are no longer needed. Cards and batches must come before their jobs. A job is kept while one of
+#: its cards is shown. SQL, because Postgres computes the hashes of modules, and because one loop
+#: can then delete or count the rows of all kinds.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
@@ -312,8 +312,8 @@ FINISHED_ROWS: dict[str, LiteralString] = {
         AND NOT EXISTS (SELECT FROM reindex_indexedcard c WHERE c.job_id = t.id AND c.current)
         AND NOT EXISTS (SELECT FROM reindex_indexhead h WHERE h.job_id = t.id)
     """,
-    # A module's key is the hash of this text: the source file's hash, followed by the file's
-    # extension.
+    # To get a module's key, append the file's extension to the source file's hash, and hash the
+    # resulting text.
     "transpiled modules": r"""
         FROM realms_transpiledmodule t
         WHERE t.made_at < %(before)s AND (t.transpiler <> %(transpiler)s OR t.sha256 NOT IN (
@@ -330,9 +330,9 @@ FINISHED_ROWS: dict[str, LiteralString] = {
 
 # --- Metrics -----------------------------------------------------------------------------------
 
-#: A row for each replica that has reported since a given time: its name, and how many generations
-#: it has yet to apply, summed over all realms. SQL, because the ORM can't join tables that no
-#: foreign key connects.
+#: Returns a row for each replica that has reported since a given time. The row has the replica's
+#: name and the number of generations that the replica has yet to apply, summed over all realms.
+#: SQL, because the ORM can't join tables that no foreign key connects.
 GENERATIONS_BEHIND: LiteralString = """
 SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
 FROM notifications_replica p CROSS JOIN realms_realm r
@@ -340,9 +340,9 @@ LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm
 WHERE p.reported_at > %s GROUP BY p.name
 """
 
-#: One row: how many jobs ended in the last hour, how many cards these jobs rendered, and the
-#: percentiles `shares` of the jobs' durations and waiting times. SQL, because the ORM has no
-#: percentiles.
+#: Returns one row with the number of jobs done in the last hour, the number of cards that these
+#: jobs rendered, and the percentiles `shares` of the jobs' durations and waiting times. SQL,
+#: because the ORM has no percentiles.
 JOBS_OF_LAST_HOUR: LiteralString = """
 SELECT count(*), coalesce(sum(rendered), 0),
     percentile_disc(%(shares)s::float[]) WITHIN GROUP (

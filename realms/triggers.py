@@ -12,9 +12,8 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: Announces a realm that is created, deleted or changed. Updates of only the generation, its time
-#: and cause, the start of the history, or the totals aren't announced here: `ANNOUNCE_FILES`
-#: announces changes of files.
+#: Announces a realm that is created, deleted or changed. Updates that change only columns in
+#: `exclude` aren't announced here. `ANNOUNCE_FILES` announces changes of files.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(
@@ -173,7 +172,7 @@ ANNOUNCE_FILES = [
     _announce_files("announce_files_closed", pgtrigger.Update),
 ]
 
-#: Refuses changes of a file version: a version may only be closed, and only once.
+#: A file version can be closed once. Every other change of a version is refused.
 VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
     name="version_is_immutable",
     operation=pgtrigger.Update,

@@ -18,7 +18,7 @@ from reindex.querysets import LIVE, LeasedQuerySet, ReindexJobQuerySet
 
 
 class ReindexJob(models.Model):
-    """A job: it renders one realm's pages at one generation. A realm has at most one live job."""
+    """A job that renders one realm's pages at one generation. A realm has at most one live job."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -307,8 +307,8 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """Names the job whose index a realm's visitors see. When visitors get a new index, the row is
-    updated to name that index's job."""
+    """The index that a realm's visitors see. `job` is the job that made this index. When visitors
+    get a new index, the row is updated."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
@@ -320,8 +320,8 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A queued module, whose definitions a worker will build before a request needs them. The
-    worker deletes the row when the definitions are built."""
+    """A queued module. A worker builds its definitions before a request needs them, and then
+    deletes the row."""
 
     module_url = models.TextField(primary_key=True)
     owner = models.TextField(blank=True, help_text="the owner for whom the worker time is counted")
@@ -347,7 +347,7 @@ class WantedDefinitions(models.Model):
 
 class Worker(models.Model):
     """A Celery worker, which regularly reports that it is alive. The rows of leased jobs and
-    batches name the worker."""
+    batches contain the worker's name."""
 
     name = models.CharField(max_length=200, primary_key=True, help_text="its name in Celery")
     host = models.CharField(max_length=200)

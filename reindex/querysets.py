@@ -12,7 +12,7 @@ LIVE = ("queued", "rendering")
 
 
 class LeasedQuerySet(QuerySet[M]):
-    """Rows that workers lease: a job, a batch, or a module whose definitions are wanted."""
+    """Rows that workers lease: jobs, batches, and modules that wait for their definitions."""
 
     def free(self, now: datetime) -> Self:
         """Returns the rows without an unexpired lease."""

@@ -11,11 +11,10 @@ from typing import LiteralString
 # The statements below are SQL, because the ORM has no common table expressions and can't join a
 # union of several tables.
 
-#: The common table expression `held`: how many workers work for each owner, counted by unexpired
-#: leases. The leases of a superseded job's batches are counted, because the workers still render
-#: these batches. The lease for planning a superseded job isn't counted. Work that waits for a
-#: retry, or that is postponed, counts as a busy worker although no worker has it: its `lease_until`
-#: is the time of the next attempt.
+#: The common table expression `held` counts the workers of each owner by unexpired leases. The
+#: leases of a superseded job's batches are counted, because the workers still render these batches.
+#: The lease for planning a superseded job isn't counted. Postponed work and work that waits for a
+#: retry also count as busy workers, because their `lease_until` is the time of the next attempt.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -27,7 +26,7 @@ _HELD: LiteralString = """
     ), held AS (SELECT owner, count(*) AS workers FROM lease GROUP BY owner)
 """
 
-#: The common table expression `piece`: the pieces of work that a worker could lease now.
+#: The common table expression `piece` lists the pieces of work that a worker could lease now.
 _PIECE: LiteralString = """
     piece AS (
         SELECT 'plan' AS kind, id::text AS key, owner, draft AS later,
@@ -46,16 +45,15 @@ _PIECE: LiteralString = """
     )
 """
 
-#: The condition for a job whose last message was delivered before the job was due.
+#: The condition that a job's last message was delivered before the job was due.
 _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
 
-#: The pieces of work, in the order in which a worker tries to lease them. Columns: kind, key, and
-#: whether any job's message was delivered before the job was due. The piece with the smallest sum
-#: of two numbers comes first: the number of workers that the piece's owner has, and the place of
-#: the piece among the owner's pieces (1, 2, ...). So if a worker can't lease one owner's piece, the
-#: worker next tries a piece of another owner.
+#: The pieces of work. A worker tries to lease them in this order. Columns: kind, key, and whether
+#: any job's message was delivered before the job was due. The pieces are sorted by the number of
+#: their owner's workers plus their place among the owner's pieces (1, 2, ...). So if a worker can't
+#: lease one owner's piece, the worker next tries a piece of another owner.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -103,8 +101,9 @@ ADD_USAGE: LiteralString = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
-#: Records a new message for each job whose last message was delivered early, and returns the due
-#: times of these jobs. SQL, because RETURNING lets only one of several workers send each message.
+#: If a job's last message was delivered before the job was due, records a new message for the job.
+#: Returns the due times of these jobs. SQL, because RETURNING lets only one of several workers send
+#: each message.
 MARK_AS_SENT: LiteralString = f"""
 UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
@@ -122,7 +121,7 @@ UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
 RETURNING (pins ->> %(url)s)::bigint
 """
 
-#: Adds `sought` to the pins of a job. `sought` has the missing realms for which the job has looked.
+#: Adds `sought` to the pins of a job. `sought` has the missing realms that the job has looked for.
 #: Changes no pin that the job has already. Does nothing if the job has `most` pins or more.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
@@ -142,7 +141,7 @@ RETURNING addresses ->> %(url)s
 #: statement waits until these transactions end. SQL, because the ORM has no advisory locks.
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
-#: Returns one row: an array with the paths of the current cards that a job can't carry over, and
+#: One row. Columns: an array with the paths of the current cards that a job can't carry over, and
 #: the number of all current cards. SQL, because the ORM has no common table expressions. NOT
 #: MATERIALIZED lets each part of the union use its own database index. `settled` is the column of
 #: `IndexedCard.cacheable`.
@@ -191,8 +190,8 @@ COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generatio
 """
 
 #: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see a
-#: newer index, or if the job has a base and visitors no longer see the base's index. SQL, because
-#: the ORM's upserts have no condition.
+#: newer index. If the job has a base, visitors must still see the base's index. SQL, because the
+#: ORM's upserts have no condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -212,8 +211,8 @@ WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
 """
 
-#: Deletes the current rows that a job replaces: the rows of the files in its batches. SQL, because
-#: the ORM can't expand JSON arrays into rows.
+#: Deletes the current rows of the files in a job's batches, because the job's rows replace them.
+#: SQL, because the ORM can't expand JSON arrays into rows.
 DELETE_REPLACED: LiteralString = """
 DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
     AND path = ANY(ARRAY(
@@ -253,7 +252,7 @@ JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
 WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
-#: A row for each replica from which a job's batches were read. Columns: the replica's address, the
+#: A row for each replica that a job's batches were read from. Columns: the replica's address, the
 #: number of batches, and an object. The keys of the object are the addresses of the replicas that
 #: workers asked last, and the values are the reasons. The object is the same in every row.
 REPLICAS_READ: LiteralString = """
@@ -265,13 +264,13 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 # --- The shown index ---------------------------------------------------------------------------
 # Each statement below reads a realm's index head and the rows of the index together. With two
 # queries, a swap between the queries could combine the head of one index with the rows of another.
-# The statements are SQL, because the ORM can't join the two tables by realm: no foreign key
-# connects them that way.
+# The statements are SQL, because the ORM joins only along foreign keys, and no foreign key connects
+# the two tables by realm.
 
 #: Finds a card's page in the index that visitors see. Columns: the generation of the index, the
-#: card's HTML, the card's error, the generation of the HTML, and the URLs of the realms whose code
-#: made the HTML (without the card's own realm). All columns except the first are NULL if the card
-#: doesn't exist. No row if the realm has no index.
+#: card's HTML, the card's error, the generation of the HTML, and the URLs of other realms with code
+#: that made the HTML. All columns except the first are NULL if the card doesn't exist. No row if
+#: the realm has no index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h

@@ -1,5 +1,5 @@
-"""The Celery tasks of workers. Their messages carry no arguments: a worker reads its work from the
-database."""
+"""The Celery tasks of workers. Their messages carry no arguments, because a worker reads its work
+from the database."""
 
 import gc
 import logging
@@ -126,7 +126,7 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         lifecycle.replace_job(job, error)
         return
     except Exception as error:
-        # This error comes from a bug in the server. The job stores the error, and fails after
+        # Any other error comes from a bug in the server. The job stores the error, and fails after
         # MAX_ATTEMPTS attempts.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
@@ -156,8 +156,8 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
     except PinEnded as error:
         lifecycle.replace_job(batch, error)
     except Exception as error:
-        # This error comes from a bug in the server. `release` stores the error in the job and ends
-        # the lease, so the next attempt needn't wait until the lease expires.
+        # Any other error comes from a bug in the server. `release` stores the error in the job and
+        # ends the lease, so the next attempt needn't wait until the lease expires.
         batches.release(batch, f"{type(error).__name__}: {error}")
         raise
     else:
@@ -181,7 +181,7 @@ def _build_definitions(module: WantedDefinitions) -> None:
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Runs the sweeper: see `reindex.jobs.sweeper`."""
+    """Runs the sweeper (`reindex.jobs.sweeper`)."""
     sweeper.sweep()
 
 
@@ -281,9 +281,9 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Waits until all transactions that change the realms have ended. Then calls `is_so`, which
-    returns whether the pin or address that the job has stored is still right. If `is_so` returns
-    False, requests another job. Raises WritersBusy."""
+    """Waits until all transactions that change the realms have ended. Requests another job if the
+    pin or address in the job's row is no longer right. `is_so` returns whether it is still right.
+    Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)

@@ -1,4 +1,4 @@
-"""Runs the demo: starts a fleet on one machine, publishes realms, and checks that pages are
+"""Runs the demo, which starts a fleet on one machine, publishes realms, and checks that pages are
 current.
 
 Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
@@ -46,7 +46,7 @@ def main() -> int:
     from settings.embedded.server import stop_if_unused
 
     if not settings.DATABASE_URL:
-        # Tests of this clone may use the same Postgres. Then the last of these tests stops it.
+        # If tests of this clone use the same Postgres, the last of these tests stops Postgres.
         stop_if_unused(settings.DATA_DIR)
     return status
 

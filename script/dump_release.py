@@ -3,7 +3,7 @@
     cd CLONE_OF_THE_RELEASE
     .venv/bin/python PATH_TO/script/dump_release.py tests/db/data/NAME.tar.gz
 
-Run `script/release_content.py` first: it fills the database. The archive has `database.sql`, which
+First run `script/release_content.py` to fill the database. The archive has `database.sql`, which
 psql can load, and `blobs/`. The embedded Postgres has no pg_dump. So this script runs the release's
 migrations on an empty database and records their statements, and reads each table with COPY. The
 script itself imports only the settings of the release, so the script works with every release.
@@ -61,8 +61,8 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def schema() -> list[str]:
-    """Returns the statements by which the release's migrations create the schema in an empty
-    database."""
+    """Runs the release's migrations on an empty database. Returns the statements that create the
+    schema."""
     said: list[str] = []
 
     def keep(execute: Any, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:

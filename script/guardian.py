@@ -69,7 +69,8 @@ def die_with_parent() -> None:
 
 
 def end_descendants(shared: Callable[[psutil.Process], bool]) -> None:
-    """Ends every descendant process, adopted orphans included: first by SIGTERM, then SIGKILL."""
+    """Ends every descendant process, including adopted orphans. Processes that survive SIGTERM get
+    SIGKILL."""
     me = psutil.Process()
     for stop in (psutil.Process.terminate, psutil.Process.kill):
         family = [each for each in me.children(recursive=True) if not _is(shared, each)]

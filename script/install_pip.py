@@ -1,4 +1,4 @@
-"""Installs pip into a virtual environment whose Python lacks ensurepip."""
+"""Installs pip into a virtual environment, for a Python without ensurepip."""
 
 import json
 import os

@@ -6,9 +6,8 @@
     .venv/bin/python PATH_TO/script/release_content.py
     .venv/bin/python PATH_TO/script/dump_release.py PATH_TO/tests/db/data/COMMIT.tar.gz
 
-This script starts a replica of the release, and uses only commands and endpoints that all releases
-have.
-`tests/db/storage/test_migrating.py` checks the content that this script makes.
+The script starts a replica of the release, and uses only commands and endpoints that all releases
+have. `tests/db/storage/test_migrating.py` checks the content that this script makes.
 """
 
 import json
@@ -105,7 +104,7 @@ def finished(folder: Path) -> None:
 
 
 def waiting(folder: Path) -> None:
-    """Publishes a realm whose pages are not rendered, because no worker runs."""
+    """Publishes a realm while no worker runs, so the pages stay unrendered."""
     imported(folder / "ada", ADAS, {"index.json": post("bytes that wait")})
     manage("publish_realm", ADAS, SITE, "--no-wait")
 

@@ -33,7 +33,7 @@ class Answer:
 
 
 class Show:
-    """The demo's steps, in the order in which script/demo calls them."""
+    """The demo's steps. script/demo calls them in this order."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Show:
             if mark not in self._ask("b", published, SOURCE, pin).body.decode():
                 raise StepFailed("a pinned read got older bytes")
             say(f"{(time.monotonic() - began) * 1000:.0f} ms")
-        with self._step("b serves no old byte 2 s after the publish, without any sidecar") as say:
+        with self._step("b serves only new bytes 2 s after the publish, without a sidecar") as say:
             old, reads, last_old = 0, 0, committed
             while time.monotonic() < committed + 2.5:
                 sent_at = time.monotonic()

@@ -92,5 +92,5 @@ def _install(root: Path) -> None:
     if done.returncode or missing:
         raise RuntimeError(
             f"the npm packages in deno.lock could not be fetched (missing: {missing}); "
-            "the build needs the network, or a clone in which script/bootstrap has run"
+            "the build needs the network, or a clone that script/bootstrap has prepared"
         )

@@ -1,7 +1,7 @@
 """Django's settings, read from environment variables. Every variable has a default.
 
 docs/reference/settings.md lists the variables, their defaults and their purposes. The server runs
-with the embedded Postgres or with a separate Postgres server: only DATABASE_URL differs.
+with the embedded Postgres, or with a separate Postgres server if DATABASE_URL is set.
 """
 
 from typing import Any
@@ -72,8 +72,8 @@ REALM_MAX_BYTES = env.REALM_MAX_BYTES
 REALM_RENDER_SECONDS = env.REALM_RENDER_SECONDS
 REALM_LOST_SECONDS = env.REALM_LOST_SECONDS
 REALM_RENDER_MEMORY_MB = env.REALM_RENDER_MEMORY_MB
-# The replicas from which workers read realms. If the list is empty, workers read from all replicas
-# that report.
+# Workers read realms from these replicas. If the list is empty, workers read from all replicas that
+# report.
 REALM_RENDER_REPLICAS = [each for each in env.REALM_RENDER_REPLICAS.split(",") if each]
 REALM_PRERENDERER_SECONDS = env.REALM_PRERENDERER_SECONDS
 REALM_BATCH_CARDS = env.REALM_BATCH_CARDS
@@ -126,8 +126,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-# These checks demand Django's SecurityMiddleware and clickjacking middleware. OriginMiddleware sets
-# the same headers.
+# The silenced checks demand Django's SecurityMiddleware and clickjacking middleware, but
+# OriginMiddleware sets the same headers.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 
 TEMPLATES = [
@@ -168,9 +168,9 @@ _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
     # If the server's host disappears, a connection fails after about 30 s. While sent data isn't
-    # acknowledged, `tcp_user_timeout` is the limit (unit: milliseconds). While the connection waits
-    # for an answer, the keepalive settings are the limit: the seconds before the first probe, the
-    # seconds between two probes, and the number of probes without an answer.
+    # acknowledged, `tcp_user_timeout` (in milliseconds) is the limit. While the connection waits
+    # for an answer, three keepalive settings are the limit. They set the seconds before the first
+    # probe, the seconds between two probes, and the number of unanswered probes.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 15,
     "keepalives_interval": 5,

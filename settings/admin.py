@@ -13,8 +13,8 @@ def admin_skin() -> dict[str, Any]:
         "SITE_TITLE": "Realm server",
         "SITE_HEADER": "Realm server",
         "SITE_SYMBOL": "hub",
-        # Hides the "View site" link: realms have many URLs, and the origin itself may have no
-        # realm.
+        # Hides the "View site" link, because realms have many URLs, and the origin itself may have
+        # no realm.
         "SITE_URL": None,
         "SHOW_VIEW_ON_SITE": False,
         "DASHBOARD_CALLBACK": "realms.admin.coherence.dashboard",

@@ -5,7 +5,7 @@ from django.conf import settings
 
 from settings.wsgi import application as front
 
-# These modules need the Django applications that `settings.wsgi` has loaded.
+# The next two modules need the Django applications that `settings.wsgi` has loaded.
 from realms.web.asgi import RealmServer  # isort: skip
 from realms.web.telling import Telling  # isort: skip
 

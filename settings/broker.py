@@ -12,7 +12,7 @@ QUEUE = "celery"
 
 
 def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
-    """Returns Celery settings in which every name on the broker begins with `prefix`. Without
+    """Returns Celery settings that make every name on the broker begin with `prefix`. Without
     different prefixes, two installations on one broker would take each other's messages.
 
     If `kind` is "quorum", the queue is a quorum queue of RabbitMQ. The quorum queue has another
@@ -39,8 +39,8 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
 def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
     """Returns the broker URL and its transport options. Source: kombu's `transport.filesystem`.
 
-    With any broker, a lost message costs only a delay: the sweeper sends a new message for every
-    job row with pending work.
+    With any broker, a lost message costs only a delay, because the sweeper sends a new message for
+    every job row with pending work.
     """
     if url:
         # If the broker is unreachable, Celery retries only once and soon, because a publish request
@@ -57,8 +57,8 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(control),
-        # A consumer takes a message by renaming it, which succeeds for only one consumer. Both
-        # folders are on one file system, where a rename is atomic.
+        # A consumer takes a message by renaming it, which succeeds for only one consumer. The
+        # rename is atomic, because both folders are on one file system.
         "processed_folder": str(processed),
         "store_processed": False,
         # The interval is short, because users wait for the messages. Listing a mostly empty folder

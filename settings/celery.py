@@ -1,6 +1,6 @@
 """The Celery application. The settings that begin with `CELERY_` configure it.
 
-Messages only wake workers: the pending work is stored in the database.
+Messages only wake workers. The pending work is stored in the database.
 """
 
 import os
@@ -34,7 +34,7 @@ class _Scheduler(beat.Scheduler):
 class Beat(bootsteps.StartStopStep):
     """Sends the scheduled messages from the event loop of every worker. Celery's option `--beat`
     starts a separate process, which sends the scheduled messages. But Celery doesn't restart that
-    process: after its end, no scheduled messages would be sent."""
+    process, so after its end no scheduled messages would be sent."""
 
     requires = ("celery.worker.components:Timer",)
 
@@ -44,8 +44,8 @@ class Beat(bootsteps.StartStopStep):
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        # tick() may return 0, but this timer must never be due at once: after ten such timers, the
-        # loop sleeps for a second.
+        # tick() may return 0, but this timer must never be due at once, because the loop sleeps for
+        # a second after ten such timers.
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 

@@ -17,7 +17,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 #: clone doesn't have this folder.
 _PACKED = Path(__file__).resolve().with_name("typescript")
 INSTALLED = _PACKED.is_dir()
-#: The folder of `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.
+#: This folder contains `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.
 TYPESCRIPT_DIR = _PACKED if INSTALLED else BASE_DIR
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -95,8 +95,8 @@ class Environment(BaseSettings):
 
 
 def read_environment() -> Environment:
-    """Reads and validates the environment variables. Raises ImproperlyConfigured, which names each
-    invalid variable and the reason."""
+    """Reads and validates the environment variables. Raises ImproperlyConfigured with a list of the
+    invalid variables and the reasons."""
     try:
         return Environment()
     except ValidationError as error:

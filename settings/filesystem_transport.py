@@ -25,7 +25,8 @@ from kombu.utils.json import dumps, loads
 
 
 class Channel(filesystem.Channel):
-    """Writes every file under a temporary name, then renames it. Creates the broker's folders."""
+    """Writes every file under a temporary name, and renames the complete file. Creates the broker's
+    folders."""
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)

@@ -14,8 +14,8 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A process: its command, and the environment variables that it needs besides those of the
-    installation."""
+    """A process to start. `environment` has the variables that the process needs besides those of
+    the installation."""
 
     name: str
     command: tuple[str, ...]
@@ -23,7 +23,7 @@ class Process:
 
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
-    """Returns a replica's two processes: the web service, which has two worker processes, and the
+    """Returns a replica's web service, which has two worker processes, and the replica's
     sidecar."""
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {

@@ -1,4 +1,5 @@
-"""Makes the storage of blobs that are too large for a database row: a folder, or S3."""
+"""Makes the storage for blobs that are too large for a database row. The storage is a folder or
+S3."""
 
 import os
 import tempfile
@@ -17,8 +18,8 @@ CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 10, 2
 class SyncedFileSystemStorage(FileSystemStorage):
     """A storage in a folder. A file gets its name only when it is complete and on disk.
 
-    A blob is written before its row in the database. Neither a crash nor a power cut may leave a
-    row whose blob is incomplete.
+    A blob is written before its row in the database. So every row has a complete blob, even after a
+    crash or a power cut.
     """
 
     def _save(self, name: str, content: "File[Any]") -> str:

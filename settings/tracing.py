@@ -1,4 +1,4 @@
-"""Checks the setting of the address to which traces are sent."""
+"""Checks REALM_TRACES_ENDPOINT, the address that receives traces."""
 
 from importlib.util import find_spec
 

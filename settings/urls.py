@@ -21,8 +21,8 @@ urlpatterns = [
     path("_readiness", health_views.readiness),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
-    # The path of a realm's URL never starts with `/_`. But a realm at `/` has endpoints whose paths
-    # start with `/_`.
+    # The path of a realm's URL never starts with `/_`. But the endpoints of a realm at `/` have
+    # paths that start with `/_`.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(routes.ENDPOINTS)})\Z))", routes.realm),
     re_path(r"^_", server_views.unknown),
 ]

@@ -45,8 +45,8 @@ def main() -> None:
 
 
 def _program() -> str:
-    """Returns the name of the program for its help text: a command in an installation, a script in
-    a clone."""
+    """Returns the program's name for its help text. The program is a command in an installation,
+    and a script in a clone."""
     return "realm-web" if Path(sys.argv[0]).name == "realm-web" else "script/web"
 
 

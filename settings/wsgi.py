@@ -1,7 +1,7 @@
-"""The WSGI application: the front answers public reads, and passes all other requests to Django.
+"""The WSGI application. Its `Front` answers public reads, and passes all other requests to Django.
 
-Only `wrap_wsgi_with_proxy_headers` reads the headers `X-Forwarded-For` and `X-Forwarded-Proto`. It
-trusts them only if the request comes from a proxy in REALM_TRUSTED_PROXIES.
+Only `wrap_wsgi_with_proxy_headers` reads the headers `X-Forwarded-For` and `X-Forwarded-Proto`.
+These headers are trusted only if the request comes from a proxy in REALM_TRUSTED_PROXIES.
 """
 
 import os

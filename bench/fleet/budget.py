@@ -164,8 +164,8 @@ def cost(
     first: Callable[[], object] | None = None,
     pid: int | None = None,
 ) -> Cost:
-    """Measures the mean cost of an action. `first` runs before each action and isn't counted. `pid`
-    is the Postgres process whose processor time counts, by default the process of Django's
+    """Measures the mean cost of an action. `first` runs before each action and isn't counted.
+    Measures the processor time of the Postgres process `pid`, by default the process of Django's
     connection."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext

@@ -1,11 +1,11 @@
 """Counts the connections of a replica and of a worker, with and without PgBouncer.
 
-Many clients send requests to one replica with two web processes at once: missed reads, listings and
-publishes. In the first measurement, the replica connects to Postgres directly. In the second
-measurement, the replica's DATABASE_URL names a PgBouncer in transaction mode, and
-LISTEN_DATABASE_URL names Postgres itself. Both measurements count the connections to the Postgres
-server. The second measurement also counts the connections to PgBouncer. Finally the script measures
-what an idle connection costs the Postgres server.
+Many clients send requests to one replica at once. The requests are reads of uncached files,
+listings and publishes. The replica has two web processes. In the first measurement, the replica
+connects to Postgres directly. In the second measurement, the replica's DATABASE_URL is a PgBouncer
+in transaction mode, and LISTEN_DATABASE_URL is Postgres itself. Both measurements count the
+connections to the Postgres server. The second measurement also counts the connections to PgBouncer.
+Finally the script measures what an idle connection costs the Postgres server.
 """
 
 import argparse
@@ -74,8 +74,8 @@ def main() -> int:
 def replica(
     server: Server, folder: Path, url: str, options: argparse.Namespace, bouncer: str | None
 ) -> list[str]:
-    """Runs one replica whose DATABASE_URL is `url`. Measures the replica's connections to Postgres
-    and to PgBouncer, and the latencies of missed reads."""
+    """Runs one replica with the DATABASE_URL `url`. Measures the replica's connections to Postgres
+    and to PgBouncer, and the latencies of reads of uncached files."""
     from tests.support.cluster import cluster
 
     told = {

@@ -23,7 +23,8 @@ def quantile(values: Iterable[float], share: float) -> float:
 
 
 def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
-    """Formats repeated measurements as `median (lowest to highest)`, multiplied by `unit`."""
+    """Returns the text `median (lowest to highest)` for the values of repeated measurements. Each
+    figure is multiplied by `unit`."""
     if not values:
         return "-"
     middle, low, high = statistics.median(values), min(values), max(values)
@@ -31,7 +32,8 @@ def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
 
 
 def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
-    """Formats single measurements as `p50 / p99 / highest`, multiplied by `unit`."""
+    """Returns the text `p50 / p99 / highest` for many values, such as the times of requests. Each
+    figure is multiplied by `unit`."""
     if not values:
         return "-"
     found = (quantile(values, 0.5), quantile(values, 0.99), max(values))
@@ -49,8 +51,8 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table. The title names the machine's load, because other work changes the
-    figures."""
+    """Prints a table. The title includes the load of the machine, because other work on the machine
+    changes the figures."""
     load = os.getloadavg()[0]
     made = Table(title=f"{title}\n{os.cpu_count()} cores, load {load:.1f}", title_justify="left")
     for number, heading in enumerate(headings):

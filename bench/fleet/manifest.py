@@ -6,7 +6,8 @@ had written in all realms at once. A fifth of the rows are closed versions. Ten 
 small blob. After the first measurements, the rows are copied to a table that is partitioned by a
 hash of the realm, and the original table is dropped. The partitioned table has the same columns,
 indexes and triggers as the original table, and an additional index on the id. The primary key of
-the partitioned table contains the realm and the id. Then the measurements are repeated.
+the partitioned table contains the realm and the id. Finally the measurements are repeated on the
+partitioned table.
 """
 
 import argparse
@@ -131,7 +132,8 @@ def _print(found: dict[str, dict[str, str]]) -> None:
 
 
 def fill(options: argparse.Namespace) -> None:
-    """Inserts the manifest's rows, then creates the indexes."""
+    """Inserts the manifest's rows. Drops the table's indexes first, and creates them again at the
+    end."""
     from django.db import connection
 
     from tests.support import make

@@ -2,8 +2,8 @@
 
 Each listener is a connection like the LISTEN connection of a sidecar. The listeners discard the
 notifications that they receive, so only the server's part is measured. One more listener reads the
-payloads, and measures the time from each commit until its notification arrives. A transaction
-resembles a publish: it writes a row, raises a counter and sends three notifications.
+payloads, and measures the time from each commit until its notification arrives. Like a publish,
+each transaction writes a row, raises a counter and sends three notifications.
 
 Postgres holds a server-wide lock while it commits a transaction with notifications. So these
 commits run one after another, and each of them wakes all listeners.
@@ -101,8 +101,8 @@ def saturated(server: Server, options: argparse.Namespace) -> None:
 
 
 def at_rates(server: Server, options: argparse.Namespace) -> None:
-    """Measures publishes at each of the given rates: how long a transaction takes, and how long
-    after the commit a listener receives the notification."""
+    """Measures publishes at each of the given rates. Prints how long a transaction takes, and how
+    long after the commit a listener receives the notification."""
     rows = []
     for listeners in options.listeners:
         for rate in options.rates:
@@ -124,9 +124,9 @@ def at_rates(server: Server, options: argparse.Namespace) -> None:
 
 
 def pings(server: Server, options: argparse.Namespace) -> None:
-    """Measures the cost of the pings of all sidecars: on one shared channel, and on a channel for
-    each sidecar. A ping writes no row, so Postgres doesn't wait for the disk when it commits a
-    ping."""
+    """Measures the cost of the pings of all sidecars, first on one shared channel and then with a
+    channel for each sidecar. A ping writes no row, so Postgres doesn't wait for the disk when it
+    commits a ping."""
     rows = []
     for listeners in filter(None, options.listeners):
         for shared in (True, False):
@@ -285,7 +285,7 @@ def _listen(server: Server, count: int, own: bool, ready: Event, ended: Event) -
 
 @dataclass
 class Heard:
-    """The moments of commits, and the moments at which a listener received their notifications, by
+    """The time of each commit, and the time when a listener received the commit's notification, by
     URL. Unit: seconds."""
 
     sent: dict[str, float] = field(default_factory=dict)
@@ -304,8 +304,7 @@ class Heard:
 
 @contextmanager
 def hearing(server: Server) -> Iterator[Heard]:
-    """Runs a listener that reads the payloads, and yields the object in which the listener records
-    their arrival."""
+    """Runs a listener. Yields the object that records when each notification arrives."""
     heard, ended = Heard(), threading.Event()
     with server.connect() as connection:
         connection.execute("LISTEN realm_file_changes")

@@ -1,7 +1,7 @@
 """Runs a new Postgres for a measurement, with fsync on, on a free port.
 
-This Postgres uses Debian's binaries if they are installed, because host 1 of the runbook has
-Debian's Postgres. Otherwise it uses the binaries of the embedded Postgres.
+Uses Debian's binaries if they are installed, because host 1 of the runbook has Debian's Postgres.
+Otherwise uses the binaries of the embedded Postgres.
 """
 
 import os

@@ -39,7 +39,7 @@ def main() -> int:
     if shutil.which("rabbitmqctl") is None:
         parser.error("there is no rabbitmqctl here")
     say(str(__doc__))
-    # This process has no broker, so it must not enqueue jobs for drafts: it can't send messages.
+    # This process has no broker and can't send messages, so it must not enqueue jobs for drafts.
     with scratch() as server, installation(server, REALM_INDEX_SOURCES="0") as folder:
         rows = []
         for kind in KINDS:
@@ -152,5 +152,5 @@ def _wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("no pages after two minutes: no message reached a worker")
+            raise TimeoutError("no pages after two minutes, so no message reached a worker")
         time.sleep(0.02)

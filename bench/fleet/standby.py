@@ -1,8 +1,7 @@
 """Measures how often a streaming standby returns wrong bytes while its replay lags or is paused.
 
-`pg_basebackup` makes the standby. A read runs the SQL statement with which the server reads a file
-that isn't cached. Three rules are tried, each while the standby streams and while its replay is
-paused:
+`pg_basebackup` makes the standby. Each read runs the server's SQL statement for a file that isn't
+cached. Three rules are tried while the standby streams, and again while its replay is paused:
 
 - always ask the standby;
 - ask the primary for its LSN when the load begins, and ask the standby for the file only if the
@@ -69,8 +68,8 @@ class Reads:
 
     primary: Any
     replica: Any
-    #: The pinned generation. This generation is committed before the read begins, as in the
-    #: server: a rendering job reads only at committed generations.
+    #: The pinned generation, which is committed before the read begins. The server's rendering jobs
+    #: also read only at committed generations.
     pin: int
 
     def primary_lsn(self) -> str:

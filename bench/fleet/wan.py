@@ -1,9 +1,10 @@
 """Compares a replica on a slow, lossy network with a replica next to the database.
 
 The near replica is on this machine's network. The web service and the sidecar of the far replica
-are in a namespace whose network delays all packets and loses some (`bench/fleet/link.py`). The far
-replica's clients are in the namespace, too, so only its connections to the database are slow. Both
-replicas use one database, one folder of blobs and one broker.
+are in a namespace. The namespace's network delays all packets and loses some
+(`bench/fleet/link.py`). The far replica's clients are in the namespace, too, so only its
+connections to the database are slow. The replicas share one database, one folder of blobs and one
+broker.
 
 The delay of a change is the time from its commit to the first answer with the new bytes. The
 staleness of an answer is the time from the commit that superseded its bytes to the start of its
@@ -132,7 +133,10 @@ def measure(database: int, folder: Path, network: Link, options: argparse.Namesp
         _wait(far.board.live, "the board of the far replica is live", 60)
         code = fleet.manage("verify_coherence", "--seconds", f"{options.seconds:g}").wait()
         log = (folder / "manage-verify_coherence.log").read_text()
-        say(f"verify_coherence at {options.delay:g} ms and 1 % ended with {code}:\n{log}")
+        say(
+            f"verify_coherence with {options.delay:g} ms of delay and 1 % packet loss ended with "
+            f"status {code}:\n{log}"
+        )
 
 
 def _one(place: Place, realm: Any, options: argparse.Namespace) -> list[str]:
@@ -205,9 +209,9 @@ def publishes(place: Place, count: int) -> list[float]:
 
 def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
     """Reads a file while a writer changes it again and again. Returns the staleness of each answer,
-    and the share of time for which the board was live. An answer's staleness is the time from the
-    commit that superseded its bytes to the start of its request, or 0 if its bytes were current.
-    Unit: seconds."""
+    and the share of the writes after which the board was live. An answer's staleness is the time
+    from the commit that superseded its bytes to the start of its request, or 0 if its bytes were
+    current. Unit: seconds."""
     from tests.support import make
 
     committed: dict[int, float] = {}

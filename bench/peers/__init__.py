@@ -1,2 +1,2 @@
-"""Contains the applications with which benchmarks compare the realm server. Each runs in a process
-of its own."""
+"""Contains the applications that benchmarks compare with the realm server. Each application runs in
+a process of its own."""

@@ -1,6 +1,7 @@
 """An ASGI application that answers each request with one query by key, in a thread, without caches.
 
-It has as many threads as `realms/web/lanes.py`, each with a connection, and doesn't use Django.
+The application doesn't use Django. It has as many threads as `realms/web/lanes.py`, and each thread
+has a database connection.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""A plain Django project: one view that also sends 304s, no database, and no middleware.
+"""A plain Django project without a database and without middleware. Its only view also sends 304s.
 
-The view sends style sheets from the disk with Django's `FileResponse`. It sends the module and the
+The view sends style sheets from the disk with Django's `FileResponse`, and sends the module and the
 page from memory.
 """
 

@@ -1,4 +1,4 @@
-"""A WSGI application in which WhiteNoise serves a folder, without another application behind it."""
+"""A WSGI application that serves a folder with WhiteNoise, and contains nothing else."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""Contains the modules that the benchmarks share: for runs, results, comparisons and peers."""
+"""Contains the modules for runs, results, comparisons and peers that the benchmarks share."""

@@ -1,7 +1,7 @@
 """Runs a client process that requests many URLs, each once, on several connections.
 
-The client checks the CRC of every body, so that only right answers count. It uses sockets directly,
-because Python's HTTP clients are slower than some of the servers.
+The client checks the CRC of every body, so that only right answers count. The client uses sockets
+directly, because Python's HTTP clients are slower than some of the servers.
 """
 
 import json

@@ -53,8 +53,8 @@ def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def users(number: int, options: argparse.Namespace) -> list[int]:
-    """Returns the numbers of the cards that depend on a module: the card's type is in the module,
-    or in a module that imports it directly or indirectly."""
+    """Returns the numbers of the cards that depend on a module. A card depends on the module if the
+    card's type is in the module, or in a module that imports it directly or indirectly."""
     last = number - number % 4 + 3
     return [n for n in range(options.cards) if number <= n % options.modules <= last]
 

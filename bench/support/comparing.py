@@ -39,8 +39,8 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of each case, one for each run. `reference` is the case with which the other
-    cases are compared, by default the first case. A table with two or more cases can be plotted."""
+    """The samples of each case, one for each run. The other cases are compared with the case
+    `reference`, by default the first case. A table with two or more cases can be plotted."""
 
     title: str
     unit: str
@@ -69,8 +69,8 @@ def ratio_of(values: Sequence[float]) -> Ratio:
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure, and the limits within which it should be. A figure of None was not measured. Smoke
-    tests judge only bars with `always`, which must be held even on a busy machine."""
+    """A figure with its limits. The figure is None if it wasn't measured. A bar with `always` must
+    be held even on a busy machine. Smoke tests judge only these bars."""
 
     text: str
     figure: Ratio | float | None
@@ -111,8 +111,8 @@ def compare(
     cases: Sequence[Case],
     reference: str = "",
 ) -> Table:
-    """Checks all cases, then measures all cases once in each run. Every second run measures the
-    cases in reverse order. Raises WrongBytes if a case answers wrongly."""
+    """Checks all cases. Measures each case once in each run. Every second run measures the cases in
+    reverse order. Raises WrongBytes if a case answers wrongly."""
     for case in cases:
         if case.check is not None:
             case.check()

@@ -1,9 +1,8 @@
 """Runs listener processes: the sidecar and its peers.
 
 A change is a transaction that updates a row and announces the change's number. A listener records
-the moment at which it has applied the change. The sidecar applies a change by moving a slot of its
-board. A peer applies a change by dropping an entry from a dictionary. All processes use the board's
-clock.
+when it has applied the change. The sidecar applies a change by moving a slot of its board. A peer
+applies a change by dropping an entry from a dictionary. All processes use the board's clock.
 """
 
 import multiprocessing
@@ -158,7 +157,7 @@ def sidecar() -> Way:
 
 
 def bare() -> Way:
-    """Returns a `Way` whose listeners are bare psycopg connections that LISTEN. A change sends a
+    """Returns a `Way` whose listeners are bare psycopg connections with LISTEN. A change sends a
     NOTIFY."""
     return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
 
@@ -200,9 +199,9 @@ class Listening:
     rate: float = 0.0
 
     def change(self, path: str = "") -> int:
-        """Commits the next change, and returns the moment at which its commit was sent. If `path`
-        is given, the change names that path. No listener records a change that names a path, so
-        `wait` raises Unheard after such a change."""
+        """Commits the next change, and returns the time just before the commit. If `path` is given,
+        the change is announced with `path` in place of the change's number. No listener records a
+        change without a number, so `wait` raises Unheard after such a change."""
         from notifications.board import now_ns
 
         number = len(self.sent)

@@ -109,7 +109,7 @@ def granian(
 
 @contextmanager
 def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Runs a WSGI application under gunicorn: one worker process with 8 threads, and keep-alive."""
+    """Runs a WSGI application under gunicorn, with keep-alive, in one process of 8 threads."""
     program = Path(sys.executable).parent / "gunicorn"
     if not program.exists():
         raise Missing("gunicorn", "pip install -r bench/requirements.txt")

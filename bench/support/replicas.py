@@ -1,4 +1,4 @@
-"""Starts the replica that a benchmark measures: one web worker and one sidecar."""
+"""Starts the replica that a benchmark measures, with one web worker and one sidecar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replica:
-    """A running replica. `pid` is the process id of the web service, whose child is the web
+    """A running replica. `pid` is the process id of the web service, which is the parent of the web
     worker."""
 
     port: int

@@ -1,4 +1,4 @@
-"""Reads and writes the results of benchmarks: one line of JSON for each run, in `bench/results/`.
+"""Reads and writes the results of benchmarks. Each run is a line of JSON in `bench/results/`.
 
 A line has the date, the commit (and whether the tree had changes), the machine, the versions, and
 every sample.
@@ -54,8 +54,8 @@ def append(
 
 
 def newest(name: str) -> dict[str, Any] | None:
-    """Returns the last result of a benchmark; None if there is none. The result's `tables` and
-    `bars` are Table and Bar objects."""
+    """Returns the last result of a benchmark, or None if the benchmark was never run. The result's
+    `tables` and `bars` are Table and Bar objects."""
     path = RESULTS / f"{name}.jsonl"
     if not path.exists():
         return None

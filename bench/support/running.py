@@ -113,8 +113,7 @@ class Bench:
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar, which is a figure with its limits, to the result. A smoke test leaves out
-        every bar whose `always` is False."""
+        """Adds a bar to the result. A smoke test adds only bars with `always`."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 

@@ -23,7 +23,7 @@ def headings(table: Table) -> list[str]:
 
 
 def rows(table: Table) -> list[tuple[str, str, str, str]]:
-    """A row for each case: its name, median, range, and ratio to the reference."""
+    """Returns a row for each case, with its name, median, range, and ratio to the reference."""
     found = []
     for name, samples in table.samples.items():
         middle = table.median(name)

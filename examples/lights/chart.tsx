@@ -1,6 +1,6 @@
 /**
- * The chart: islands, shoal water, and a link for each light. Also formats positions, and the
- * direction and distance from one light to another.
+ * Draws the chart with islands, shoal water, and a link for each light. Also formats positions, and
+ * the direction and distance from one light to another.
  *
  * The chart is a square of twenty sea miles at 60° N. So 50 units are one mile (one minute of latitude),
  * and 25 units are one minute of longitude.
@@ -74,7 +74,7 @@ const WATERS: [number, number, string][] = [
 export function Chart({ islands, lights, focus }: {
   islands: CardOf<typeof Island>[];
   lights: CardOf<typeof Light>[];
-  /** Shows only this square of the chart: its left edge, top edge and side. */
+  /** The left edge, top edge and side of the square to show. By default the whole chart is shown. */
   focus?: [number, number, number];
 }) {
   const coasts = islands.filter((island) => island.coast);
@@ -113,7 +113,7 @@ export function Chart({ islands, lights, focus }: {
   );
 }
 
-/** The magenta flare with which charts mark a light. */
+/** The magenta flare that marks a light on a chart. */
 function Flare({ light }: { light: CardOf<typeof Light> }) {
   const side = light.labelSide;
   const dx = side === "w" ? -16 : side === "e" ? 18 : 0;
@@ -151,7 +151,7 @@ function Rose() {
   );
 }
 
-/** The chart's border: alternately dark and light minutes, of latitude at the sides, of longitude at the top. */
+/** The chart's border in dark and light steps: a minute of latitude at the sides, two of longitude above and below. */
 function Border() {
   const steps = Array.from({ length: 20 }, (_, index) => index * MILE);
   return (

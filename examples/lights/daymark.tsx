@@ -146,7 +146,7 @@ export function Daymark({ id, kind, bands, height: h, notation = "" }: DaymarkPr
   );
 }
 
-/** The two cones of a mark: on an east mark they point apart, on a south mark both point down. */
+/** Draws the two cones on a mark. On an east mark they point apart; on a south mark both point down. */
 function TopMark({ bands, y }: { bands: string[]; y: number }) {
   const lower = "M-0.6 -0.2 L0.6 -0.2 L0 0.8 Z";
   const upper = bands.length === 3

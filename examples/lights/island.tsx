@@ -92,7 +92,7 @@ export class Island extends Card {
   ));
 }
 
-/** The part of the chart to show: a square around the coastline, with a margin on all sides. */
+/** Returns the square of the chart that has the coastline in it, with a margin on all sides. */
 function focusOf(coast: string): [number, number, number] {
   const numbers = (coast.match(/-?\d+(\.\d+)?/g) ?? []).map(Number);
   const xs = numbers.filter((_, index) => index % 2 === 0);

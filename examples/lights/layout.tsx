@@ -60,7 +60,7 @@ function Back({ realm, to }: { realm: RealmInfo; to: string }) {
   );
 }
 
-/** A group of cards under a heading; nothing if there are no cards. */
+/** A group of cards under a heading. Renders nothing if `cards` is empty. */
 export function Group(
   { title, cards, children }: { title: string; cards?: unknown[]; children?: ComponentChildren },
 ) {

@@ -202,7 +202,7 @@ function Plate({ light }: { light: CardOf<typeof Light> }) {
   );
 }
 
-/** The tower without a scale, drawn at the same size per metre for every light. */
+/** A small picture of the tower. In all these pictures, a metre has the same length. */
 function Figure({ light }: { light: CardOf<typeof Light> }) {
   return (
     <svg class="figure" viewBox="-10 -47 20 48" aria-hidden="true">

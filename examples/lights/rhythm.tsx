@@ -1,5 +1,5 @@
 /**
- * Draws a light's character: one period as a strip of light and dark, and an animated lamp.
+ * Draws a light's character as a strip of light and dark for one period, and as an animated lamp.
  *
  * Reads the notation of charts: `Fl(3) W 20s`, `Oc G 6s`, `VQ(6)+LFl W 10s`, `Mo(A) W 8s`.
  */
@@ -7,7 +7,7 @@ export interface Character {
   colours: string[];
   /** Seconds. */
   period: number;
-  /** The times at which the light is lit: start (from the beginning of the period) and length, in seconds. */
+  /** When the light is lit: the start (from the beginning of the period) and length of each flash, in seconds. */
   lit: [number, number][];
 }
 

@@ -2,7 +2,7 @@ import { Card, Embed, Link, linksToMany, Markdown, markdown, string } from "@rea
 import { Page } from "./layout.tsx";
 import { Tool } from "./tool.tsx";
 
-/** A guide: how to do one thing without hurting the tool, the wall or yourself. */
+/** Explains how to do one thing without hurting the tool, the wall or yourself. */
 export class Guide extends Card {
   static displayName = "Advice";
   static fields = {

@@ -2,7 +2,7 @@ import { Card, Embed, Link, linksToMany, Markdown, markdown, string } from "@rea
 import { Page } from "./layout.tsx";
 import { Tool } from "./tool.tsx";
 
-/** A part of the board: tools for one kind of work. */
+/** A part of the board, with tools for one kind of work. */
 export class Shelf extends Card {
   static displayName = "Shelf";
   static fields = {

@@ -31,8 +31,8 @@ def propagator() -> Any:
 @cache
 def provider() -> Any:
     """Returns the object that makes spans and sends them in a thread of its own. The first call
-    creates the object and the thread. A process that makes no spans never calls this function, so
-    the process doesn't have the thread and can fork safely."""
+    creates the object and the thread. A process that makes no spans never starts the thread, so the
+    process can fork safely."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

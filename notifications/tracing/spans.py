@@ -1,10 +1,10 @@
-"""Traces each publish until its pages are live, if REALM_TRACES_ENDPOINT names a collector.
+"""Traces each publish until its pages are live, if REALM_TRACES_ENDPOINT is set to a collector's
+address.
 
 Without that setting, all functions of this module return at once and don't import OpenTelemetry.
 Only a publish, a rollback or a removal of a realm begins a trace. `span` adds a span to the
-caller's current trace. If the caller has no current trace, `span` does nothing. So reads, and
-writes of files, are not traced. Processes pass the trace's ID as text (W3C's traceparent) in the
-job's row and in a notification.
+caller's current trace, if there is one. So reads, and writes of files, are not traced. Processes
+pass the trace's ID as text (W3C's traceparent) in the job's row and in a notification.
 
 If the collector is down, only spans are lost. A thread sends the spans (`sending.py`), and drops
 the spans that it can't send.
@@ -29,8 +29,8 @@ def tracing() -> bool:
 
 
 def prepare() -> None:
-    """Imports and creates OpenTelemetry's objects if tracing is on. Called by processes whose first
-    span must not take long."""
+    """Imports and creates OpenTelemetry's objects if tracing is on. Without this call, a process's
+    first span takes longer."""
     if tracing():
         _tracer()
 
@@ -41,20 +41,20 @@ def trace(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
 
 
 def span(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """Opens a span in the current trace. Does nothing without a current trace."""
+    """Opens a span in the current trace, if there is one."""
     return _span(name, None, attributes) if current() else nullcontext()
 
 
 def resumed(name: str, parent: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """Opens a span in the trace that `parent` names. Does nothing if `parent` is empty."""
+    """Opens a span in the trace that `parent` identifies. Does nothing if `parent` is empty."""
     return _span(name, parent, attributes) if tracing() and parent else nullcontext()
 
 
 def past(
     name: str, parent: str, began: datetime, ended: datetime | None = None, **attributes: Attributes
 ) -> None:
-    """Adds a span from `began` to `ended` to the trace that `parent` names. Without `ended`, the
-    span's duration is 0."""
+    """Adds a span from `began` to `ended` to the trace that `parent` identifies. Without `ended`,
+    the span's duration is 0."""
     if not tracing() or not parent:
         return
     made = _tracer().start_span(
@@ -64,7 +64,7 @@ def past(
 
 
 def moment(name: str, parent: str, **attributes: Attributes) -> None:
-    """Adds a span of duration 0 at the current time to the trace that `parent` names."""
+    """Adds a span of duration 0 at the current time to the trace that `parent` identifies."""
     past(name, parent, datetime.now(UTC), None, **attributes)
 
 

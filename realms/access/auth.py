@@ -1,8 +1,8 @@
 """Authenticates users by tokens, and checks their permissions in realms.
 
 Two kinds of token exist, both signed with HS256 and the realm secret seed. A *server token* is
-valid at the server's endpoints, a *realm token* at the endpoints of one realm. The operator is an
-exception: each of the operator's tokens is valid at all endpoints.
+valid at the server's endpoints, a *realm token* at the endpoints of one realm. But every token of
+the operator is valid at all endpoints.
 """
 
 import re
@@ -26,9 +26,9 @@ from realms.errors import Forbidden, Malformed, Unauthorized, Unprocessable
 from realms.models import EVERYONE, SIGNED_IN, AccountName, Realm, RealmPermission
 
 DAY_SECONDS = 24 * 3600
-#: The lifetime of a token with which this server itself reads a realm on a user's behalf.
+#: The lifetime of the tokens that this server makes to read realms on behalf of users.
 READING_SECONDS = 60
-#: A key that no account has, for a caller whose account doesn't exist.
+#: The key of a caller without an account. No account has this key.
 NOBODY = 0
 _READER = re.compile(r"([0-9]{1,18}) in ([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -37,7 +37,7 @@ Action = Literal["read", "write", "realm-owner"]
 
 @dataclass(frozen=True)
 class Caller:
-    """The user on whose behalf a request is made. The operator may do everything."""
+    """The user that a request acts for. The operator may do everything."""
 
     username: str
     operator: bool = False
@@ -46,7 +46,7 @@ class Caller:
     #: The key of the only realm that the token is valid for; in other realms the caller is
     #: anonymous.
     realm_id: UUID | None = None
-    #: The permissions that the token lists; None without a realm token.
+    #: The permissions in the realm token; None if the caller has no realm token.
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod
@@ -67,9 +67,9 @@ def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | N
     """Returns a token for the server's endpoints. `lifetime` is in seconds.
 
     If `account_id` is given, the token becomes invalid when that account is deleted. Clients that
-    have the realm secret seed may sign tokens that name only a username. Such a token belongs to
-    the account that has the username now, and is valid only if the account already had the username
-    when the token was issued.
+    have the realm secret seed may sign tokens without an account's key. A token without the key
+    belongs to the account that has the username now. The token is valid only if the account already
+    had the username when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -154,9 +154,8 @@ def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[
 
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
-    """Returns the caller whose permissions apply to a request. With the header X-Boxel-Assume-User,
-    the operator acts as another user. The header has no effect for a caller other than the
-    operator."""
+    """Returns the user that a request acts for. With the header X-Boxel-Assume-User, the operator
+    acts as another user. For callers other than the operator, the header has no effect."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -202,9 +201,9 @@ def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
-    """Returns a function that makes the Authorization header for reading a realm on the caller's
-    behalf. The function takes the realm's URL. The function looks up the permissions at each call,
-    and returns None if the caller may not read the realm."""
+    """Returns a function that takes a realm's URL and returns an Authorization header. The header
+    allows this server to read the realm on the caller's behalf. Each call checks the permissions
+    again. If the caller may not read the realm, the function returns None."""
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
@@ -319,14 +318,13 @@ def _claims(header: str | None) -> dict[str, Any]:
     except jwt.PyJWTError as error:
         raise Unauthorized(why="Token invalid") from error
     if not isinstance(claims.get("user"), str):
-        raise Unauthorized(why="Token invalid: it names no user")
+        raise Unauthorized(why="Token invalid: it identifies no user")
     return claims
 
 
 def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
-    """Returns the caller to whom a token belongs. `claims` are the claims in the token. `realm` is
-    the realm that the request asks for, or None at the server's own endpoints. Raises
-    Unauthorized."""
+    """Returns the caller that a token's `claims` identify. `realm` is the realm that the request
+    asks for, or None at the server's own endpoints. Raises Unauthorized."""
     name = username_of(claims["user"])
     if name is None:
         raise Unauthorized(why=f"Token invalid: {claims['user']} is not a user of this server")
@@ -345,10 +343,10 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """Returns the caller for the account to which a token belongs. The key in the token's claims
-    identifies the account. If the claims have no key, the account is the one with the username
-    `name`. In this case, the token is valid only if the account already had the username when the
-    token was issued. If no account has the username, the caller has no account. Raises
+    """Returns the caller that a token's `claims` identify. The account is the one with the key in
+    the claims. If the claims have no key, the account is the one with the username `name`. Without
+    a key, the token is valid only if the account already had the username when the token was
+    issued. If no account has the username, returns a caller without an account. Raises
     Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()

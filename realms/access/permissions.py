@@ -14,8 +14,8 @@ from realms.content.locks import locked_realm
 from realms.errors import Malformed
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
-#: The words for audiences in requests and responses. These words can't be mistaken for user ids,
-#: which begin with `@`.
+#: The words for audiences in requests and responses. All user ids begin with `@`, so they can't be
+#: mistaken for these words.
 _WORDS = {"*": EVERYONE, "users": SIGNED_IN}
 _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 

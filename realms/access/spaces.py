@@ -22,8 +22,8 @@ def check_domain(url: str) -> None:
     OwnHost for a URL at a host of this server, unless the URL is at the public origin.
 
     Browsers share cookies between the ports of a host. So authors' code must not run at any port of
-    this server's hosts: the hosts of the public origin, the admin and the replicas. Realms are
-    allowed at the public origin, because authors' code can't run there.
+    the hosts of the public origin, the admin and the replicas. Realms are allowed at the public
+    origin, because authors' code can't run there.
     """
     parts = urlsplit(url)
     hosts = (parts.hostname or "", parts.netloc)
@@ -40,9 +40,8 @@ def check_domain(url: str) -> None:
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     """Returns whether a URL that has no realm is reserved for accounts other than `account`. At the
     public origin, a URL below a username is reserved for the account with this username. At an
-    origin other than the public origin, a URL is reserved for the owners of the realms at the URL's
-    host. These realms may be at any port of the host. Realms of the owners in `also` are
-    ignored."""
+    origin other than the public origin, a URL is reserved for the owners of the realms at any port
+    of the URL's host. Realms of the owners in `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -67,9 +66,9 @@ def _at_host(host: str) -> Q:
 
 
 def space_lock(url: str) -> list[str]:
-    """Returns the lock for a space: all URLs at a host, or below one username at the public origin.
-    The owner of the first realm in a space owns the space, so two creations in one space must not
-    overlap."""
+    """Returns the lock for a URL's space. At the public origin, a space consists of all URLs below
+    one username. Elsewhere, it consists of all URLs at one host. The owner of the first realm in a
+    space owns the space, so two creations in one space must not overlap."""
     host = urlsplit(url).hostname or ""
     return [f"space|{host}/{first_segment(url)}" if _at_public_origin(url) else f"space|{host}"]
 
@@ -85,7 +84,7 @@ def first_segment(url: str) -> str:
 
 
 def _own_hosts() -> set[str]:
-    """Returns the host names of this server: of the public origin, the replicas and the admin."""
+    """Returns the host names of the public origin, the replicas and the admin."""
     addresses = Replica.objects.values_list("address", flat=True)
     origins = (
         settings.REALM_PUBLIC_ORIGIN,

@@ -1,7 +1,7 @@
 """Converts usernames to user ids and back, and checks for reserved usernames.
 
 In requests and responses a user id is `@<username>:<host>`. Permissions also use the words `*` and
-`users`. These words are not usernames, and permission rows hold them in a separate column.
+`users`. Permission rows store these words in a separate column, because they are not usernames.
 """
 
 import re

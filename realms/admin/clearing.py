@@ -31,7 +31,7 @@ def clear(request: HttpRequest) -> HttpResponse:
         realms = None if chosen else Realm.objects.order_by("url")[:500]
         return render(request, "clear", "Clear caches", target=target, impact=impact, realms=realms)
     if not chosen:
-        raise Malformed(what="name a realm or a module, or choose everything")
+        raise Malformed(what="choose a realm or a module, or everything")
     since = clearing.clear(target, Caller(OPERATOR, operator=True), request.user.get_username())
     realm = Realm.objects.filter(url=target.realm_url).first() if target.realm_url else None
     report(request, f"Cleared {target}.", realm)

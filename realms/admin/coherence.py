@@ -1,4 +1,4 @@
-"""Serves the admin's start page *Coherence*. It shows which replicas are behind, which pages are
+"""Serves the admin's start page *Coherence*, which shows which replicas are behind, which pages are
 old, and what to do."""
 
 from dataclasses import dataclass
@@ -96,8 +96,8 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """Returns the time and the cause of a realm's last change. The time is None unless the change
-    was a publish or a write of files."""
+    """Returns the time and the cause of a realm's last change. Only a publish or a write of files
+    has a time. For other changes, the time is None."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"

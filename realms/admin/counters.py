@@ -9,8 +9,8 @@ from realms.coherence.counters import counters as found_counters
 
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
-    """Returns the page with all counters, or with the counters whose URL or cause contains `q`.
-    Users who may not view realms see only the counters of definitions, and see no causes."""
+    """Returns the page with all counters, or only with counters that have the text `q` in their URL
+    or cause. Users who may not view realms see only the counters of definitions, without causes."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

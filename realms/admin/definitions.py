@@ -1,5 +1,5 @@
-"""Shows definitions in the admin: what modules export, and why a build failed. Definitions are
-read-only, but staff can clear them and let a worker rebuild them."""
+"""Shows in the admin what modules export, or why the build of their definitions failed. Definitions
+are read-only, but staff can clear them and let a worker rebuild them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -84,8 +84,8 @@ def realm_of(realm_id: Any) -> Realm:
 
 
 def acting_as(request: HttpRequest) -> Caller:
-    """Returns the caller whose permissions the realm functions check. A superuser acts as the
-    operator, and other staff act as themselves."""
+    """Returns the caller to pass to the realm functions, which check the caller's permissions. A
+    superuser acts as the operator, and other staff act as themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
     return Caller.of(request.user)
@@ -98,7 +98,8 @@ def report(request: HttpRequest, message: str, realm: Realm | None = None) -> No
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: Each entry of the admin's history names an object by its key. This key stands for all realms.
+#: Each entry of the admin's history has the key of an object. Entries about all realms have this
+#: key.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 

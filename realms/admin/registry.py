@@ -1,8 +1,8 @@
 """Defines the admin's pages of realms, files, publications and permissions.
 
 Realms, files and publications are read-only, because only the realm functions keep the caches
-coherent. The pages of `realms.admin.publishing` call the realm functions. Staff can edit three
-things: whether a realm may be published, its quotas, and its permissions.
+coherent. The pages of `realms.admin.publishing` call the realm functions. Staff can edit a realm's
+quotas, its permissions, and whether the realm may be published.
 """
 
 from typing import Any

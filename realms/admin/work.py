@@ -24,8 +24,8 @@ RECENT = timedelta(days=1)
 
 @dataclass
 class Kind:
-    """One kind of rendering error: its text, the author's file and line, and the realms with this
-    error."""
+    """One kind of rendering error, with its text, the author's file and line, and the realms that
+    have the error."""
 
     title: str
     message: str
@@ -118,7 +118,7 @@ def retry(request: HttpRequest, job_id: int) -> HttpResponse:
         report(request, f"Job {job_id} is queued again.")
     else:
         messages.error(
-            request, f"Not done: job {job_id} has not failed, or a newer one replaced it."
+            request, f"Not done: job {job_id} has not failed, or a newer job replaced it."
         )
     return HttpResponseRedirect(reverse("admin:reindex_work"))
 

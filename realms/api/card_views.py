@@ -124,7 +124,7 @@ def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
 def _card_path(path: str) -> str:
     if path.endswith("/") or not path:
         raise errors.MethodNotAllowed(
-            ("POST",), method="This method on a folder", expected="the URL of a card"
+            ("POST",), method="Using this method on a folder", expected="the URL of a card"
         )
     return card_of(path)
 

@@ -37,7 +37,7 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 logger = logging.getLogger(__name__)
 
 #: How many requests of one process may wait for builds at a time. The lane of these requests has
-#: MAX_WAITING + 1 threads: the additional thread refuses further requests.
+#: one more thread, which refuses further requests.
 MAX_WAITING = 2
 _places = BoundedSemaphore(MAX_WAITING)
 
@@ -123,8 +123,8 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
 
 
 def _module_url(request: HttpRequest, realm: Realm) -> str:
-    """Returns the absolute URL of the module in the parameter `module`. Accepts every form in which
-    the realm's own cards may name a module."""
+    """Returns the absolute URL of the module in the parameter `module`. The parameter may have any
+    form that the realm's own cards may use to refer to a module."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
     # Any name that isn't a URL, an explicit path or a package is a path in the realm.
     is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
@@ -142,8 +142,8 @@ def _module_url(request: HttpRequest, realm: Realm) -> str:
 
 
 def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """Returns a module's definitions, or None if there is no such module or the caller may not read
-    the module."""
+    """Returns a module's definitions, or None if the module doesn't exist or the caller may not
+    read it."""
     found = resolve(unquote(url), MODULE_ENDINGS)
     # A missing module and a module that the caller may not read get the same answer.
     if found is None or found.file is None or not auth.readable([found.realm_url], caller):
@@ -158,10 +158,10 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         try:
             entry = _lookup(caller).lookup_module(module)
         except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-            # The details name a replica, so they go to the log only.
+            # The error's text identifies a replica, so the text goes to the log only.
             logger.warning("%s can't be read: %s", module, error)
             raise errors.Busy(what=f"{module} can't be read at present") from error
-    # The build may have taken a while: check the caller's access again.
+    # Check the caller's access again, because the build may have taken a while.
     return entry if entry is not None and auth.readable(entry.realms, caller) else None
 
 

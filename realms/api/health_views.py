@@ -1,8 +1,8 @@
 """Contains the views `/_liveness`, for a supervisor, and `/_readiness`, for a load balancer.
 
-A replica is alive if its process answers. A replica is ready if it can serve every realm: the
-database answers, all migrations are applied, and the card library is installed. Everyone may read
-the answers of both views, so the answers contain no URLs of authors' realms.
+A replica is alive if its process answers. A replica is ready to serve realms if the database
+answers, all migrations are applied, and the card library is installed. Everyone may read the
+answers of both views, so the answers contain no URLs of authors' realms.
 """
 
 from django.http import HttpRequest, HttpResponse, JsonResponse

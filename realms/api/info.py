@@ -47,7 +47,7 @@ def visibility(realm: Realm) -> str:
 
 
 def milliseconds(moment: Any) -> str | None:
-    """Returns a time as clients expect it: milliseconds since 1970 in a string."""
+    """Returns a time in milliseconds since 1970, as a string, because clients expect this form."""
     return str(int(moment.timestamp() * 1000)) if moment else None
 
 

@@ -37,15 +37,15 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Returns whether a realm whose pages are outdated counts as not ready. A realm counts as not
-    ready while one of its jobs is queued or rendering. If the request waits for pages (`awaited`),
-    a published realm counts as not ready until its pages are current."""
+    """Returns whether a realm with outdated pages counts as not ready. A realm counts as not ready
+    while one of its jobs is queued or rendering. If the request waits for pages (`awaited`), a
+    published realm counts as not ready until its pages are current."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
 def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    """Returns a 503 answer that names the missing part of a realm: `startup`, `index` or
-    `prerender-html`."""
+    """Returns a 503 answer that says which part of a realm is missing (`startup`, `index` or
+    `prerender-html`)."""
     response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
     response["X-Boxel-Not-Ready"] = missing
     return response
@@ -109,8 +109,8 @@ def _done() -> HttpResponse:
 
 
 def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
-    """Queues a job that renders a realm at its current generation: the changed cards, or all cards
-    if `full`.
+    """Queues a job that renders the changed cards of a realm at its current generation. With
+    `full`, the job renders all cards.
 
     Raises NotFound, and Unprocessable for a realm without pages.
     """

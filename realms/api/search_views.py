@@ -41,7 +41,8 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
     finally:
-        # This runs after the search's transaction, which is rolled back if the search fails.
+        # A failed search rolls back its transaction, so queue the definitions after the
+        # transaction.
         wanted.want_definitions(definitions.lacking, realm.owner_key)
     # A search in a draft uses the outdated index until a worker has made a new one. Only writers
     # may ask for a new index, because that takes the realm's write lock and a worker.
@@ -62,7 +63,7 @@ class _Definitions:
     a card type if the realm has no cards of that type."""
 
     def __init__(self, realm: Realm) -> None:
-        #: The modules that the search needs and whose definitions are not built.
+        #: The modules that the search needs but that have no definitions yet.
         self.lacking: list[str] = []
 
     def __call__(self, module: str, name: str) -> dict[str, Any] | None:

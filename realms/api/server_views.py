@@ -87,8 +87,8 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
-    """Publishes a source realm. Workers then render the realm's pages; `_readiness-check` reports
-    when they are done."""
+    """Publishes a source realm. Workers then render its pages, and `_readiness-check` reports when
+    the pages are ready."""
     caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
@@ -133,8 +133,8 @@ def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
     """Returns the account that has the username and password in the request's body. Raises
     Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator has the seed and no password, so an account with the operator's name gets no
-    # token.
+    # The operator signs tokens with the seed, and has no password. So an account with the
+    # operator's name gets no token.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user

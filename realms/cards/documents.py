@@ -1,8 +1,8 @@
 """Reads, creates, changes and deletes cards as JSON:API documents.
 
 A published realm's cards are read at the generation of its index, as its visitors see them. A
-source realm's cards are read at its current generation: an author must see a change at once, and
-must be able to repair a card that can't be rendered.
+source realm's cards are read at its current generation, because an author must see a change at
+once, and must be able to repair a card that can't be rendered.
 """
 
 import json
@@ -72,8 +72,8 @@ class Card:
 
 
 #: A function that checks whether a write may proceed. The write calls this function under the
-#: realm's lock. The arguments are the path of the file, and the card in the file, or None if there
-#: is no card. The function raises an error to refuse the write.
+#: realm's lock. The arguments are the path of the file, and its card (None if there is no card).
+#: The function raises an error to refuse the write.
 Condition: TypeAlias = Callable[[str, Card | None], None]
 
 

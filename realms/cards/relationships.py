@@ -54,8 +54,7 @@ def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> 
     kept = [links[number] for number in sorted(links) if links[number] is not None]
     rest = {key: link for key, link in stored.items() if _parts(key)[0] != field}
     if as_list or not kept:
-        # The empty list is stored, because a field without links differs from a field that was
-        # never set.
+        # Store the empty list too, because an empty field differs from a field that was never set.
         return {**rest, field: kept}
     return {**rest, **{f"{field}.{number}": link for number, link in enumerate(kept)}}
 

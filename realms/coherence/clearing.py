@@ -131,8 +131,7 @@ def answers(since: datetime) -> list[ReplicaAnswer]:
 
 
 def complete(answers: Iterable[ReplicaAnswer]) -> bool:
-    """Returns whether the answers are final: every replica either has applied the clear or has
-    stopped reporting."""
+    """Returns whether every replica has either applied the clear or stopped reporting."""
     return all(each.applied is not None for each in answers)
 
 

@@ -146,8 +146,8 @@ WAITS_FOR_WORKER = timedelta(seconds=30)
 def of_pages(
     realm: Realm, head: IndexHead | None, job: ReindexJob | None, now: datetime
 ) -> Condition:
-    """Returns the condition of a realm's rendered pages. `job` is the realm's newest job; None
-    unless that job is live or failed."""
+    """Returns the condition of a realm's rendered pages. `job` is the realm's newest job if this
+    job is live or failed, else None."""
     shown = head.generation if head else 0
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Condition(
@@ -157,7 +157,7 @@ def of_pages(
             f"Visitors see the pages of generation {shown}."
             if shown
             else "The realm has no pages yet.",
-            "Fix the cause that the error names, then retry the job. The sweeper also retries the "
+            "Fix the cause of the error, then retry the job. The sweeper also retries the "
             "job one minute after each failure.",
         )
     if realm.kind != Realm.Kind.PUBLISHED or shown >= realm.generation:

@@ -35,7 +35,7 @@ class Counter:
 
     @property
     def query(self) -> str:
-        """The query string with which the page *Clear caches* selects this realm or module."""
+        """The query string that makes the page *Clear caches* select this realm or module."""
         if not self.key:
             return "definitions=on"
         of_module = self.kind.endswith(CacheGeneration.Scope.MODULE)
@@ -43,9 +43,9 @@ class Counter:
 
 
 def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
-    """Returns one page of the counters whose URL or cause contains `text`, the most recently raised
-    counters first. Without `realms`, returns only the counters of definitions and no causes,
-    because a cause can name a realm's files."""
+    """Returns one page of the counters that have `text` in their URL or cause. The most recently
+    raised counters come first. Without `realms`, returns only the counters of definitions, and
+    leaves out causes, because a cause can contain the names of a realm's files."""
     found = _definitions(text, causes=realms)
     if realms:
         found = _realms(text).union(found, all=True)

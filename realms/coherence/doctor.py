@@ -87,7 +87,7 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
         yield from check()
     except Exception as error:  # noqa: BLE001  a check that fails must not hide the others
         says = f"could not be checked: {type(error).__name__}: {error}".splitlines()[0]
-        yield _problem(about, says, "Read the message; it most likely names the cause.")
+        yield _problem(about, says, "Read the message, which most likely states the cause.")
 
 
 def _fine(about: str, says: str) -> Finding:

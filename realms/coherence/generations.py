@@ -34,7 +34,7 @@ REMEMBERED = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: a replica's last report and its condition. `watermark_age` and
+    """A column of the table, with a replica's last report and its condition. `watermark_age` and
     `report_age` are in seconds."""
 
     replica: Replica
@@ -67,8 +67,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table: one realm on one replica. `applied` is the generation that the replica
-    has reported, or None."""
+    """A cell of the table, for one realm on one replica. `applied` is the generation that the
+    replica has reported, or None."""
 
     column: Column
     applied: int | None
@@ -94,8 +94,8 @@ class Row:
 
     @property
     def problems(self) -> list[Condition]:
-        """The conditions that are not fine: the condition of the realm's pages, and the conditions
-        of the realm on the replicas that have reported lately."""
+        """The problems of the realm's pages, and the problems of the realm on replicas. Replicas
+        that have not reported lately are left out."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 
@@ -197,8 +197,8 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # `since` has no time for a deletion, because a deletion inserts no file version. For a
-        # deletion, use the time of the replica's last report about the realm.
+        # A deletion inserts no file version, so `since` lacks the time of a deletion. Use the time
+        # of the replica's last report about the realm instead.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
@@ -260,7 +260,7 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:
-    """Returns the URLs at which each source realm is published, by the source realm's id."""
+    """Returns the URLs of the realms published from each source realm, by the source realm's id."""
     copies: dict[object, list[str]] = {}
     published = Realm.objects.filter(source__in=[realm.pk for realm in realms]).order_by("url")
     for source, url in published.values_list("source_id", "url"):

@@ -3,8 +3,8 @@ database.
 
 Each replica's sidecar writes the figures of its web workers to the replica's row. Every web worker
 of every replica therefore returns the same metrics. Only the metric of the shared-memory board
-describes the answering replica. Metrics never name a realm, because the names of private realms are
-private.
+describes the answering replica. Metrics never contain a realm's URL, because the URLs of private
+realms are private.
 """
 
 from collections.abc import Iterator

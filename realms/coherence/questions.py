@@ -32,8 +32,8 @@ class Asking:
 @dataclass
 class Check(Asking):
     """A comparison of a replica's answer with the database. The verifier reads the database after
-    the answer has arrived. By then the replica has transpiled and stored the module, so the read is
-    fast."""
+    the answer has arrived. A replica transpiles and stores a module before it answers, so the
+    verifier's read is fast."""
 
     suspect: str = ""
     first: State | None = None
@@ -51,8 +51,8 @@ class WatchedChange:
     generation: int | None
     #: The generation before the change.
     before: int
-    #: The number of replicas that the verifier no longer asks about the change. These replicas have
-    #: served the change, or have taken too long.
+    #: The number of replicas that the verifier no longer asks about the change, because they have
+    #: served the change or have taken too long.
     replicas: int = 0
     latency: float = 0.0
     missed: bool = False
@@ -67,7 +67,7 @@ class Arrival(Asking):
 
 
 def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
-    """Returns the requests for a file: its source, its module, and the page of a published card."""
+    """Returns the requests for a file's source and module, and for the page of a published card."""
     questions = [
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),

@@ -29,11 +29,11 @@ _COUNTED = (
     ("hits", "Reads that web workers answered from their caches"),
     ("misses", "Reads that web workers loaded although the board was live"),
     ("bypasses", "Reads that web workers loaded because the board was not live"),
-    ("stale_discards", "Loads whose result no later read could use, because of a change meanwhile"),
+    ("stale_discards", "Loads that no later read could use, because of a change during the load"),
     ("requests", "Requests that web workers received"),
     ("publishes", "Publishes and rollbacks by web workers"),
     ("publish_seconds", "Time of publishes and rollbacks, from the request to the commit"),
-    ("locks", "Transactions in which web workers held locks of realms"),
+    ("locks", "Transactions of web workers that held locks of realms"),
     ("lock_wait_seconds", "Time that transactions waited for locks of realms"),
     ("lock_held_seconds", "Time that transactions held locks of realms, including the commit"),
 )
@@ -121,8 +121,7 @@ def _request_times(rows: Sequence[Replica]) -> Metric:
 
 
 def _sidecars(rows: Sequence[Replica]) -> Iterator[Metric]:
-    """Yields the metrics of the sidecars: the lag of notifications, and each sidecar's build and
-    host."""
+    """Yields the lag of notifications, and each sidecar's build and host."""
     lag = _gauge("lag_seconds", "Time that the pings of the last minute took", "quantile")
     info = _gauge("info", "Always 1; labels: the sidecar's build and host", "build", "host")
     for row in rows:

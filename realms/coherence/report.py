@@ -39,12 +39,12 @@ class Violation:
 
 @dataclass
 class Outcome:
-    """The result of one run of the verifier. Unit of the durations: seconds."""
+    """The result of one run of the verifier. The durations are in seconds."""
 
     grace: float
     replicas: list[str]
-    #: Replicas whose sidecar reported that it was stopping. If a replica in this set is silent, the
-    #: replica was shut down.
+    #: Replicas with a sidecar that reported the state `stopped`. If a replica in this set is
+    #: silent, it was shut down.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0

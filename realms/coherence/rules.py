@@ -1,10 +1,11 @@
 """Defines the rules of coherence as pure functions. `difference` decides whether an answer is
 right, and `judge` decides whether a wrong answer is a violation. `nines` counts the nines of a
-percentage: for example, 99.9 % has three nines.
+percentage. For example, 99.9 % has three nines.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
-answer. A right observation has the bytes of the state, and a generation at which the URL had these
-bytes. This may be an older generation of the realm, if no change since then touched the URL.
+answer. An observation is right if it has the bytes of the state, and a generation at which the URL
+had these bytes. So an older generation of the realm is also right, unless a later generation
+changed the URL.
 """
 
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ class State:
 
 @dataclass(frozen=True)
 class Observation:
-    """A replica's answer. `sent_at` is the time of the request, `at` the time of the answer's last
-    byte. Both are monotonic seconds. `worker` names the replica and the process that answered."""
+    """A replica's answer. `sent_at` is the time of the request, and `at` the time of the answer's
+    last byte, both in monotonic seconds. `worker` identifies the replica and the process that
+    answered."""
 
     sent_at: float
     at: float
@@ -90,7 +92,8 @@ def difference(state: State, found: Observation) -> str | None:
 
 
 class Verdict(Enum):
-    """The verdict on a wrong answer: ask again, restart the grace period, or record a violation."""
+    """Says what to do after a wrong answer: ask again, restart the grace period, or record a
+    violation."""
 
     AGAIN = "again"
     RESTART = "restart"

@@ -1,14 +1,13 @@
-"""Verifies running replicas: sends requests to every replica and compares the answers with the
-database.
+"""Sends requests to every running replica, and compares the answers with the database.
 
 One loop in one thread does both of the following tasks. Only the requests run in other threads.
 
 - *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
   After a wrong answer the loop asks the same web worker again until the grace period is over.
 - *Changes.* The loop polls the registry's generations and follows each new generation until every
-  replica serves it. The loop doesn't use notifications, because it must find a change whose
-  notification was lost. A change's latency is counted from the last poll before the change, so it
-  is at most one poll too long.
+  replica serves it. The loop doesn't use notifications, because it must also find changes after
+  their notification was lost. A change's latency is counted from the last poll before the change,
+  so the latency is too long by at most one poll.
 """
 
 import random
@@ -102,7 +101,7 @@ class Verification:
         self._poll_seconds = POLL_SECONDS
         #: Replicas that give no answers.
         self._down: set[str] = set()
-        #: Replicas in `_down` to which the current sample has not yet sent its one request.
+        #: Replicas in `_down` that have not yet got their one request of the current sample.
         self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
@@ -177,7 +176,7 @@ class Verification:
         return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """Queues the requests of a sample: for current and deleted files of random realms, and for
+        """Queues a sample of requests for current and deleted files of random realms, and for
         deleted realms. A replica that doesn't answer gets only one request of the sample until it
         answers."""
         self._drawn_at = time.monotonic()
@@ -347,7 +346,7 @@ class Verification:
         return True
 
     def _arrival_over(self, arrival: Arrival, found: Observation) -> bool:
-        """Returns whether to stop asking: the replica serves the change, or has taken too long."""
+        """Returns whether the replica serves the change, or has taken too long."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
         if change.generation is None:

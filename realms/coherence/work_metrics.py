@@ -21,8 +21,8 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def jobs(now: datetime) -> Iterator[Metric]:
-    """Yields the metrics of reindex jobs. They are the number of jobs by state, the age of the
-    oldest unfinished job, and the durations of the last hour's jobs."""
+    """Yields the number of reindex jobs by state, the age of the oldest unfinished job, and the
+    durations of the last hour's jobs."""
     family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
     counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
     for state in ReindexJob.Status.values:

@@ -68,7 +68,7 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
         ],
         "joined": b"".join(in_rows),
     }
-    # No savepoint is needed: if this fails, the caller rolls back its whole transaction.
+    # No savepoint is needed, because the caller rolls back its whole transaction if this fails.
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(sql.STORE_BLOBS, rows)
         for sha256, data in blobs.items():

@@ -1,5 +1,5 @@
-"""Handles inner realms: realms whose URLs lie within the URL of another realm. A file's URL belongs
-to the innermost realm around it, even if an outer realm has a file at this URL.
+"""Handles inner realms. The URL of an inner realm lies within the URL of another realm. A file's
+URL belongs to the innermost realm around it, even if an outer realm has a file at this URL.
 
 Creating or removing an inner realm changes which files the outer realm serves. The outer realm's
 generation therefore rises too.

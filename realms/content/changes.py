@@ -73,8 +73,8 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """Returns the keys whose slots get new random numbers in the local board at commit. Database
-    triggers and `notifications_of` announce the change to all replicas."""
+    """Returns board keys. At commit, the slots of these keys get new random numbers in the local
+    board. Database triggers and `notifications_of` announce the change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -84,8 +84,8 @@ def keys_moved_here(change: Change) -> set[str]:
 def notifications_of(change: Change) -> list[Notification]:
     """Returns the notifications about a change, except the notifications that database triggers
     send. If all files of the realm may have changed, one notification says so. For each source
-    realm whose published URL changes, one notification names that realm, because links to a source
-    realm resolve to its published URL."""
+    realm whose published URL changes, one more notification says so, because links to the source
+    realm change too."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
@@ -139,7 +139,7 @@ def connect(receiver: Receiver) -> None:
 
 
 def raise_change(*changes: Change) -> None:
-    """Adds changes to the changes of the current `dispatch_at_end` block. Outside such a block,
+    """Collects changes until the end of the current `dispatch_at_end` block. Outside such a block,
     passes the changes to the receivers at once. The caller holds the locks of the changed
     realms."""
     with dispatch_at_end():

@@ -66,7 +66,7 @@ def check_size(path: str, data: bytes) -> None:
 
 
 def is_card(path: str, data: bytes) -> bool:
-    """Returns whether a file is a card instance: a JSON:API document with
+    """Returns whether a file is a card instance, which is a JSON:API document with
     `data.meta.adoptsFrom`."""
     if not is_card_file(path) or len(data) > settings.FILE_SIZE_LIMIT_BYTES:
         return False
@@ -120,8 +120,8 @@ def check_quota(realm: Realm, files: int, size: int) -> None:
 
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
-    """Writes files to a realm, all at one new generation. A file whose content is unchanged keeps
-    its version.
+    """Writes files to a realm, all at one new generation. A file with unchanged content keeps its
+    version.
 
     The caller holds the realm's lock in a transaction. Database triggers announce the changed
     paths. Raises OverQuota, and Conflict for a path that belongs to an inner realm. After an error,
@@ -171,8 +171,7 @@ def write_stored(
 
 
 def some(paths: Iterable[str]) -> str:
-    """Returns a short text for several files: the first path and the number of other files, as in
-    `index.json and 3 more`."""
+    """Returns a short text for several files, such as `index.json and 3 more`."""
     first, *others = sorted(paths)
     return f"{first} and {len(others):,} more" if others else first
 

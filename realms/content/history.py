@@ -43,9 +43,9 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
-    """Returns the paths whose content differs between the generations `since` and `at` of a realm.
-    The value for each path is the file's SHA-256 at `at`, or None if the file doesn't exist then.
-    Returns None if versions or publications that the comparison needs are missing."""
+    """Returns the paths of the files that differ between the generations `since` and `at` of a
+    realm. The value for each path is the file's SHA-256 at `at`, or None if the file doesn't exist
+    then. Returns None if versions or publications that the comparison needs are missing."""
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
         shown = {each.generation: each for each in realm.publications.at(since, at)}
@@ -60,7 +60,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
         cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
-    # This check comes last: if history is complete now, it was complete during the comparison.
+    # Check this last, because history that is complete now was also complete during the comparison.
     return files if _is_whole(realm, since, at) else None
 
 

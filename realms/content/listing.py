@@ -72,13 +72,14 @@ def directory(realm: Realm, path: str) -> Listing:
 
 
 def seconds(moment: datetime) -> float:
-    """Returns a time in the form that clients get: seconds since 1970, to the microsecond."""
+    """Returns a time as clients get it, in seconds since 1970, to the microsecond."""
     return moment.timestamp()
 
 
 def _listing(realm: Realm, statement: LiteralString, folder: str, start: str, end: str) -> Listing:
     key = (realm.pk, realm.generation, statement, folder)
-    # The cached listing needs no check: its key contains the generation, and history is immutable.
+    # A cached listing is never outdated, because its key contains the generation, and history is
+    # immutable.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),

@@ -1,6 +1,6 @@
 """Takes write locks, which are advisory locks of Postgres. The name of a realm's lock is the URL of
-the realm. Spaces and the addresses of source realms have locks too: see `space_lock` and
-`address_lock`."""
+the realm. Spaces and the addresses of source realms have locks too (`space_lock` and
+`address_lock`)."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -77,9 +77,9 @@ def resolve(
     known: str | None = None,
     at: int | None = None,
 ) -> Resolved | None:
-    """Returns the realm that contains `url` (unescaped), and a file. To find the file, appends each
-    of the extensions to `url` in turn, and takes the first file that exists. Returns None if no
-    realm contains `url`.
+    """Finds the realm that contains `url` (unescaped), and the file at `url`. Appends each of the
+    extensions to `url` in turn, and takes the first file that exists. Returns None if no realm
+    contains `url`.
 
     `known` is the SHA-256 of content that the caller already has. `at` is the generation to read
     instead of the current one. A generation that isn't committed yet has no files.

@@ -10,8 +10,8 @@ import threading
 from bisect import bisect_left
 from typing import TypeAlias
 
-#: Counters by name. The value of `request_buckets` has one counter for each bucket, by the bucket's
-#: upper bound.
+#: Counters by name. The value of `request_buckets` is a dict of counters, whose keys are the upper
+#: bounds of the buckets.
 Figures: TypeAlias = dict[str, float | dict[str, float]]
 
 #: The upper bounds of the histogram of request times. Unit: seconds.
@@ -50,8 +50,8 @@ class Counts:
         self.buckets = [0] * len(BUCKETS)
         #: Publishes and rollbacks, timed from the request to the commit.
         self.publishes = Timing()
-        #: For transactions with realm locks: the time that they waited for the locks, and the time
-        #: that they held the locks, including the commit.
+        #: How long transactions waited for locks of realms, and how long they held the locks,
+        #: including the commit.
         self.lock_waits = Timing()
         self.locks_held = Timing()
 
@@ -62,8 +62,8 @@ class Counts:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
-        """Counts a read request that Django answered, or for which the front loaded or compressed
-        the answer. `cache` is `hit` or `miss`."""
+        """Counts a read that Django answered, or that the front answered after a load or a
+        compression. `cache` is `hit` or `miss`."""
         if cache == "hit":
             self.hits += 1
         elif live:

@@ -31,9 +31,8 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: The maximum number of processes whose counters are kept separately. A process that counts as
-#: ended may in fact be suspended, and write its counters again later. So the counters of ended
-#: processes are kept too.
+#: At most this many processes have separate counters in `Totals`, even after they end. A process
+#: that counts as ended may in fact be suspended, and write its counters again later.
 ENDED = 200
 
 
@@ -43,7 +42,7 @@ def folder_of(board: Path) -> Path:
 
 
 class WorkerFile:
-    """The file to which this process writes its figures."""
+    """The file with this process's figures."""
 
     def __init__(self, board: Path, build: str) -> None:
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,9 +1,9 @@
 """Removes content that nothing uses any more: old publications, file versions and blobs.
 
 The collector keeps a file version while it is current, and for the retention time after a write or
-a deletion ended it. It also keeps the versions that a kept publication or a pin shows. The
-collector keeps a blob while a version refers to the blob, and for a grace period after the blob was
-stored. While the collector chooses and removes rows, it holds the same locks as writers: the
+a deletion ended it. The collector also keeps the versions that a kept publication or a pin shows.
+The collector keeps a blob while a version refers to the blob, and for a grace period after the blob
+was stored. While the collector chooses and removes rows, it holds the same locks as writers: the
 realm's lock for versions, and the row's lock for a blob.
 """
 
@@ -32,7 +32,7 @@ from reindex.reading.pins import PIN_SECONDS
 
 #: How many publications of each published realm the collector keeps for rollbacks.
 KEPT_PUBLICATIONS = 10
-#: The default grace period: how long the collector keeps content without a file version.
+#: How long the collector by default keeps content without a file version.
 GRACE_HOURS = 24
 #: How many blobs one transaction removes. Writers of the same content wait for the transaction.
 BATCH = 100
@@ -51,11 +51,11 @@ class Collected:
     blobs: int = 0
     #: The total size of the removed blobs.
     bytes: int = 0
-    #: Stray objects: objects in the storage that have no row, because their writers were killed.
+    #: Objects in the storage that have no row, because their writers were killed.
     strays: int = 0
-    #: Realms whose lock the collector did not get in time. The next run handles these realms.
+    #: Realms that the collector could not lock in time. The next run handles these realms.
     busy: list[str] = field(default_factory=list)
-    #: Rows of finished work, by kind.
+    #: The number of rows of finished work, for each kind of work.
     rows: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -92,11 +92,10 @@ class Limits:
 def collect_garbage(
     *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
 ) -> Collected:
-    """Removes unreachable content. `grace` is the time for which to keep content that no file
-    version refers to. Calls `progress` with the name of each step.
+    """Removes unreachable content. Content without a file version is kept for the time `grace`.
+    Calls `progress` with the name of each step.
 
-    A dry run only counts the content that could be removed. The dry run takes no locks and changes
-    nothing.
+    A dry run takes no locks, and only counts the content that could be removed.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
@@ -162,8 +161,8 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """Deletes old file versions of a source realm, and records the first generation from which the
-    realm's history is complete.
+    """Deletes old file versions of a source realm. Records in `history_from` the first generation
+    that still has all its file versions.
 
     The caller holds the realm's lock, so no write, publish or rollback runs at the same time.
     """
@@ -216,7 +215,8 @@ class _Stray:
 
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
-    """Yields the objects in the storage whose writers were killed before they committed a row."""
+    """Yields the objects in the storage that have no row, because their writers were killed before
+    the commit."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:

@@ -14,7 +14,7 @@ from reindex.prerender.hangs import REMEMBERED
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
     """Removes the rows of work that ended before a time. A dry run only counts the rows. Returns
-    the number of rows by kind, without kinds that have no rows."""
+    the number of rows for each kind that has any."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

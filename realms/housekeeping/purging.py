@@ -1,11 +1,11 @@
 """Purges changed answers from shared caches before they expire.
 
-A purger receives the same notifications as replicas. It sends each shared cache the surrogate keys
-of the realms that a change may affect, and retries until the cache confirms. Without purges,
-answers still expire after REALM_EDGE_SECONDS, so no guarantee depends on a purger.
+A purger receives the same notifications as replicas. The purger sends each shared cache the
+surrogate keys of the realms that a change may affect, and retries until the cache confirms. Even
+without purges, answers expire after REALM_EDGE_SECONDS, so all guarantees hold without a purger.
 
-The purger sends each purge twice: at once, and again after the staleness bound. In the meantime, a
-cache may fetch the old bytes again from a replica that hasn't received the notification yet.
+The purger sends each purge at once, and again after the staleness bound, because in the meantime a
+cache may fetch the old bytes from a replica that hasn't received the notification yet.
 """
 
 import heapq
@@ -78,8 +78,8 @@ def purge_now(realm_url: str) -> dict[str, str]:
 def ban(address: str, keys: Collection[str]) -> None:
     """Purges surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
 
-    The response must repeat this request's number. A response without the number may be cached or
-    come from another server, so it confirms nothing.
+    A response confirms the purge only if it repeats this request's number. Other responses may be
+    cached or come from another server.
     """
     assert all(map(_KEY.fullmatch, keys))
     number = secrets.token_hex(8)
@@ -135,8 +135,8 @@ class Purger:
         self._thread.join(RECEIPT_SECONDS + 1)
 
     def owe(self, keys: dict[str, str]) -> None:
-        """Enqueues two purges of each key: at once, and after the staleness bound. The dict's
-        values are the keys' realms, for the log."""
+        """Enqueues a purge of each key for now, and a second purge for after the staleness bound.
+        The dict's values are the keys' realms, for the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -166,7 +166,7 @@ class Purger:
             if why:
                 self.failed += 1
                 logger.warning(
-                    "%s has not confirmed a purge of %s: %s; tried again in %.1f s",
+                    "%s has not confirmed a purge of %s: %s; next try in %.1f s",
                     self.address, ", ".join(realms), why, delay,
                 )  # fmt: skip
                 with self._changed:
@@ -202,8 +202,8 @@ class Purger:
 
 
 class ToPurge:
-    """A replacement for a listener's board. It has the methods of a board, but instead of changing
-    a key's slot, it purges the key's realms from the shared caches."""
+    """Takes the place of a listener's board. Where a board changes a key's slot, this class purges
+    the key's realms from the shared caches."""
 
     file = None
 

@@ -1,5 +1,5 @@
-"""Checks whether this process can serve requests: the database, the migrations and the card
-library."""
+"""Checks the database, the migrations and the card library, to tell whether this process can serve
+requests."""
 
 import logging
 

@@ -18,8 +18,8 @@ from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
-#: The maximum number of values in a parsed body. The maximum limits the memory that a parsed body
-#: takes: one or two bytes of JSON can become fifty bytes or more in Python.
+#: The maximum number of values in a parsed body. A parsed body can take much memory, because one or
+#: two bytes of JSON can become fifty bytes or more in Python.
 MAX_VALUES = 500_000
 _SMALL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "i
 ACCEPTED = "gzip, deflate, identity"
 #: The maximum number of codings of a body. A client has no reason to apply more than one coding.
 _MAX_CODINGS = 2
-#: The size of the pieces in which a body is decoded. Unit: bytes.
+#: A body is decoded in pieces of this size. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
 
 

@@ -31,7 +31,7 @@ _GZIP = 31
 #: The minimum size of a text that is compressed. With a shorter text, compression saves less than
 #: the additional header costs. Unit: bytes.
 LEAST_BYTES = 256
-#: Media types outside of `text/*` whose content compresses as well as text.
+#: Media types outside of `text/*` that compress as well as text.
 _TEXTS = {
     "application/json",
     "application/toml",

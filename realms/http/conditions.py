@@ -27,8 +27,8 @@ WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADER
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditional headers of a request. They decide whether the server performs the request,
-    and which range of the content it sends."""
+    """The conditional headers of a request, which decide whether the server performs the request,
+    and which range of the content the server sends."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -102,7 +102,7 @@ def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool =
     """Returns whether a header lists one of the ETags. Unless `coded` is set, the ETags of the same
     content in different content codings match."""
     if header in etags and not header.startswith("W/"):
-        # Fast path: most clients send a single ETag.
+        # Most clients send a single ETag, which needs no parsing.
         return True
     known = parse_etags(header)
     if "*" in known:

@@ -131,7 +131,7 @@ _TYPES = {
     "tar": "application/x-tar",
     "7z": "application/x-7z-compressed",
 }
-#: Text types outside of `text/*` whose content can't declare its own encoding.
+#: Text types outside of `text/*`. Content of these types can't declare its own encoding.
 _TEXTS = {"application/x-subrip", "application/yaml", "application/toml"}
 _GZIP_MAGIC = b"\x1f\x8b"
 

@@ -1,4 +1,4 @@
-"""Classifies database errors: an unavailable database, a violated constraint, or a bug.
+"""Classifies a database error as an unavailable database, a violated constraint, or a bug.
 
 The classification uses the class and the code of an error, but never the error's message.
 """

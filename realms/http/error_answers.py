@@ -36,8 +36,8 @@ def error_response(error: RealmError) -> HttpResponse:
 
 
 def server_error_response(error: RealmError) -> HttpResponse:
-    """Returns the error response of a server endpoint, whose clients expect messages as plain
-    strings."""
+    """Returns the error response of a server endpoint. The clients of these endpoints expect
+    messages as plain strings."""
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response

@@ -55,9 +55,9 @@ def of_content(
     """Returns the content's headers with a Cache-Control that says who may store the answer.
 
     `shared` says whether every client that sends the headers in `Vary` gets the same answer. Shared
-    caches may store the answer only if `shared` is set and the realm is public. After
-    REALM_EDGE_SECONDS, a shared cache must not serve the stored answer, even if no replica answers.
-    Browsers store images for 60 s (`raw` in `realms/serving/contents.py`).
+    caches may store the answer only if `shared` is set and the realm is public. A shared cache must
+    stop serving the stored answer after REALM_EDGE_SECONDS, even if all replicas are down. Browsers
+    store images for 60 s (`raw` in `realms/serving/contents.py`).
     """
     chosen = dict(own).get("cache-control")
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:

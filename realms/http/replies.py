@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
-#: Headers whose values are different for most answers.
+#: Headers that have a different value in nearly every answer.
 OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
 
 class Reply:
-    """A complete response: a status, headers and a body. A reply is immutable, so that many
+    """A complete response, with a status, headers and a body. A reply is immutable, so that many
     requests can share it."""
 
     __slots__ = ("body", "start")

@@ -22,7 +22,7 @@ RAW_PATH = "realms.raw_path"
 #: The maximum length of the path in a request's URL, unescaped. The URL of a stored file is always
 #: shorter than this limit. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
-#: The maximum length of a Host header: the longest host name in DNS, with a port. Unit: bytes.
+#: The maximum length of a Host header. The longest host name in DNS fits, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
 #: The maximum number of digits that Python parses. A longer Content-Length is valid, but too large.
 _MAX_LENGTH_DIGITS = 4300

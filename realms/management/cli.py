@@ -15,7 +15,7 @@ from realms.errors import RealmError
 
 
 def add_caller(parser: ArgumentParser) -> None:
-    """Adds the option `--as USER`, which names the user whose rights the command uses."""
+    """Adds the option `--as USER`. The command acts with this user's rights."""
     parser.add_argument(
         "--as",
         dest="as_user",

@@ -31,9 +31,9 @@ def follow(
     job: int | None = None,
     allow_errors: bool = False,
 ) -> None:
-    """Shows a progress bar until the realm has the awaited index. `job` or a later job must have
-    made this index, and the index must be of `generation` or a later generation. Then prints the
-    result of the job that made the index.
+    """Shows a progress bar until the realm has the awaited index, and then prints the result of the
+    job that made the index. The awaited index has `generation` or a later generation, and was made
+    by `job` or a later job.
 
     Raises CommandError when the rendering fails or is cancelled, when cards have errors (unless
     `allow_errors`), and on Ctrl-C.
@@ -62,7 +62,8 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
     with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
         task = progress.add_task(_DOING["queued"], total=None)
         while True:
-            # Read the job before the index: if the job has ended, its index is visible by then.
+            # Read the job before the index. If the job has ended, its index is visible to the
+            # second read.
             last = _last_job(realm_url, generation, job)
             landed = _landed(realm_url, generation, job)
             if landed is not None:
@@ -78,16 +79,17 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
 
 
 def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """Returns the job that made the realm's index, or None if the index is older than `generation`
-    or `job`. One SQL statement reads the index and the job's result."""
+    """Returns the job that made the realm's index. Returns None if the index is missing, has a
+    lower generation than `generation`, or was made by a job before `job`. One SQL statement reads
+    the index and the job's result."""
     heads = IndexHead.objects.select_related("job")
     head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
     return head.job if head is not None else None
 
 
 def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """Returns the newest job that may make the awaited index: `job`, or a later job that replaced
-    it."""
+    """Returns the newest job that may make the awaited index. This is `job`, or a later job that
+    replaced `job`."""
     jobs = ReindexJob.objects.filter(realm_url=realm_url, generation__gte=generation, pk__gte=job)
     return jobs.order_by("-pk").first()
 

@@ -53,7 +53,7 @@ class Imported:
 def files_in(folder: Path, realm_url: str) -> Folder:
     """Finds the files to import in a folder. Leaves out `node_modules`, `__pycache__`, symbolic
     links, special files, and hidden files and folders except `.well-known`. Raises InvalidPath for
-    a name that no file of a realm may have. Raises Conflict if two names differ only in Unicode
+    a name that isn't allowed in a realm. Raises Conflict if two names differ only in Unicode
     composition."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
@@ -139,8 +139,8 @@ def import_files(
 def _deleted_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
-    """Returns two lists of the realm's files that the folder lacks: files that the import deletes,
-    and files that it keeps."""
+    """Returns two lists of files that are in the realm but not in the folder. The import deletes
+    the files in the first list, and keeps the files in the second list."""
     lacking = sorted(set(before) - set(folder.files))
     deleted = [path for path in lacking if delete and not folder.leaves_out(path)]
     return deleted, sorted(set(lacking) - set(deleted))

@@ -26,9 +26,9 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Locks:
-    """The names of the locks that an operation needs: of everything that it changes, and of the
-    realms that it only reads. A name is a realm's URL, or the result of `space_lock` or
-    `address_lock`."""
+    """The names of the locks that an operation needs. `written` are the locks of everything that
+    the operation changes. `read` are the locks of realms that it only reads. A name is a realm's
+    URL, or the result of `space_lock` or `address_lock`."""
 
     written: Set[str]
     read: Set[str] = frozenset()
@@ -41,18 +41,17 @@ class Locks:
 @dataclass(frozen=True)
 class Held:
     """Tells how an operation got its locks. `waited` is the number of seconds from the start of
-    `with_locks` until the operation got its locks. This time includes the computation of the locks,
-    and tries that started over. `since` is the time of `perf_counter` at which the operation got
-    the locks."""
+    `with_locks` until the operation got its locks. `waited` includes the computation of the locks,
+    and earlier tries. `since` is the time when the operation got the locks, by `perf_counter`."""
 
     waited: float
     since: float
 
     @property
     def since_on_database(self) -> Combinable:
-        """The time at which the operation got its locks, on the database's clock. The SQL
-        expression takes the database's current time, and subtracts the seconds for which the
-        operation has held its locks. A difference between the clocks of the hosts has no effect."""
+        """An SQL expression for the time when the operation got its locks, by the database's clock.
+        The expression subtracts the seconds that have passed since then from the database's current
+        time. So a difference between the clocks of the hosts has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
@@ -82,18 +81,18 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
 
 
 def with_outer_urls(*urls: str) -> list[str]:
-    """Returns the URLs to lock for creating or removing realms at `urls`. These are the URLs
-    themselves and, for each URL, the URL of the innermost realm around it. The operation also
-    changes which files this outer realm serves (see `borders`)."""
+    """Returns the URLs to lock for creating or removing realms at `urls`. Adds the URL of the
+    innermost realm around each URL, because the operation also changes which files this outer realm
+    serves (see `borders`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
     """Returns the address locks of all source realms that the realm at `url` shows, has shown or
-    will show (`source_urls`). The operation may change the URLs at which these source realms are
-    published. If the realm at `url` has shown only one source realm and will show no other, that
-    source realm's published URL stays the same, so no lock is needed. But if the operation removes
-    the realm at `url` (`gone`), the locks are always needed."""
+    will show (`source_urls`). The operation may change the published URLs of these source realms.
+    No lock is needed if the realm at `url` has shown and will show only one source realm, because
+    that source realm's published URL stays the same. But the locks are always needed if the
+    operation removes the realm at `url` (`gone`)."""
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})
         shown = {source_url for (source_url,) in cursor.fetchall()}

@@ -1,8 +1,7 @@
 """Finds a realm's references to URLs outside the realm, and its broken cards, at one generation.
 
-The findings are cached, together with the generation for which they hold. Each process reads all
-files of a realm only once, and later only the files that have changed since. A process reads one
-realm at a time.
+A process caches a realm's findings together with the generation of the files. Later the process
+reads only the files that have changed since that generation. A process reads one realm at a time.
 """
 
 from collections import OrderedDict
@@ -36,9 +35,9 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """The findings for one file. `outside` has the URLs outside the realm to which the file refers.
-    If the file is a broken card, `broken` is the reason; otherwise, `broken` is empty. `data` says
-    whether the file is JSON data but not a card."""
+    """The findings for one file. The file refers to the URLs in `outside`, which lie outside the
+    realm. If the file is a broken card, `broken` is the reason; otherwise, `broken` is empty.
+    `data` says whether the file is JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""

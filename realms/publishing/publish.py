@@ -129,8 +129,8 @@ def _insert_realm(
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
     """Publishes the current generation of a source realm at a public URL.
 
-    Checks the URL's domain and computes the locks first. Then one transaction takes the locks,
-    checks the caller's rights, writes the publication and the job, sends the notifications and
+    First checks the URL's domain and computes the locks. Then one transaction takes the locks,
+    checks the caller's rights, writes the publication and the job, sends the notifications, and
     drops definitions. After the commit, this process moves its local board and sends a message to
     Celery. Raises one of `realms.errors`.
     """
@@ -187,9 +187,9 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """Returns the publication whose content a rollback would show. `publication` is the generation
-    of that publication; None stands for the previous publication. A second rollback goes back one
-    more publication and doesn't undo the first rollback.
+    """Returns the publication that a rollback would show again. `publication` is the generation of
+    that publication; None stands for the previous publication. A second rollback goes back one more
+    publication and doesn't undo the first rollback.
 
     Raises Unprocessable if the publication doesn't exist, or if the realm already shows the
     publication's content.

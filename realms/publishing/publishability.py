@@ -1,8 +1,8 @@
 """Reports the errors that a realm's pages would have if the realm were published now.
 
-A card or a module that depends on a private realm can't be rendered for everyone. A card whose file
-is broken can't be rendered at all. A card whose last rendering failed will fail again unless
-something has changed.
+A card or a module that depends on a private realm can't be rendered for everyone. A card with a
+broken file can't be rendered at all. If the last rendering of a card failed, the next one fails
+too, unless something has changed.
 """
 
 from collections.abc import Iterator
@@ -77,9 +77,9 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
 
 
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
-    """Returns the error message of each broken card, by path. A card is broken in three cases: its
-    file is invalid, its page as rendered from the current files is an error, or it has a page but
-    its file is no longer a card."""
+    """Returns the error message of each broken card, by path. A card is broken if its file is
+    invalid, or if rendering the realm's current files gave an error for the card. A card is also
+    broken if it has a page although its file is no longer a card."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

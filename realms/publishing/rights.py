@@ -36,7 +36,7 @@ def source_to_publish(url: str, caller: Caller) -> Realm:
 
 def publishable(source_url: str, url: str, caller: Caller) -> Realm:
     """Returns the source realm that the caller would publish at `url`. Raises the error that
-    `publish_realm` would raise. Both URLs are canonical."""
+    `publish_realm` would raise. `source_url` and `url` are canonical."""
     check_domain(url)
     source = source_to_publish(source_url, caller)
     published_or_free(url, source, caller)

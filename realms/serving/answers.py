@@ -4,9 +4,9 @@ answer was made from.
 An `Answer` doesn't depend on the individual request. HEAD, conditions, ranges, the content coding
 and the policy of the host are applied later, when a request's response is made from the answer. The
 source cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A
-load queries the database, but a cache look-up doesn't. Authorization may query the database too:
-the routes check the reader of a private answer, and `pinned_reads.opened` checks the reader of a
-pin.
+load queries the database, but a cache look-up doesn't. Checking a reader's access may query the
+database too. The routes check the reader of a private answer, and `pinned_reads.opened` checks the
+reader of a pin.
 """
 
 from collections.abc import Callable, Hashable
@@ -47,7 +47,7 @@ _PROBED = {
     Variant.MODULE: MODULE_ENDINGS,
     Variant.HTML: ("",),
 }
-#: An answer's place: the variant whose cache holds it, and its key in this cache.
+#: Where an answer is cached. The variant selects the cache, and the key selects the entry.
 Place: TypeAlias = tuple[Variant, Hashable]
 _COMPRESSING = [Lock() for _ in range(64)]
 
@@ -88,16 +88,16 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
 
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
-    """Stores a finished reply in the cached answer from which the reply was made. `place` says
-    where the answer is cached. If two threads store replies in the same answer at once, one of the
-    replies can get lost. The next cache hit then makes the lost reply again."""
+    """Stores a finished reply in its cached answer. `place` says where the answer is cached. If two
+    threads store replies in the same answer at once, one of the replies can get lost. The next
+    cache hit makes a lost reply again."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
-    """Returns the content coding in which to send an answer to a client that prefers `coding`.
-    Compresses the body at the first call with this coding."""
+    """Returns the content coding to use for an answer if the client prefers `coding`. Compresses
+    the answer's body at the first call with `coding`."""
     plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
@@ -138,17 +138,16 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
 
 
 def load_public(variant: Variant, url: str) -> Answer:
-    """Loads an answer for an unauthorized caller. If the database connection is broken, the load
-    raises Unfinished.
+    """Loads an answer for an unauthorized caller.
 
-    Raises Unfinished if the realm is private, before the file is transpiled or rendered. Raises
-    RealmError or TranspilerFailed if the load of a public file fails with that error, and
-    Unfinished for every other failure.
+    Raises Unfinished if the realm is private, before the file is transpiled or rendered. If the
+    load of a public file raises a RealmError or TranspilerFailed, the caller gets this exception.
+    Any other exception, for example because of a broken database connection, becomes Unfinished.
 
     One SQL statement reads both the file and its permissions, so they can't differ in age. Callers
-    must check `answer.public`: a call that shares the load of an authorized caller may return a
-    private answer. If that shared load fails, the call raises Unfinished, because the error text
-    may quote a private file.
+    must check `answer.public`, because the call may share the load of an authorized caller and
+    return a private answer. If the shared load fails, the call raises Unfinished, because the error
+    text may quote a private file.
     """
 
     def from_database() -> Answer:
@@ -249,9 +248,9 @@ def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
 
 
 def _watched(variant: Variant, url: str) -> Slots:
-    """Returns the board's slots whose changes can affect the answer at a URL: the slots of every
-    possible realm at or above the URL, and the slots of every file that the URL could name. For a
-    page, the result also includes the slots of these realms' indexes."""
+    """Returns the board's slots that can affect the answer at a URL. The result has the slots of
+    every possible realm at or above the URL, and of every file that the URL may stand for. For a
+    page, the result also has the slots of these realms' indexes."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
@@ -265,10 +264,10 @@ def _watched(variant: Variant, url: str) -> Slots:
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """Returns the slots that can affect an answer that was made from a file: the slot of the file,
-    the slots of the paths that take precedence over the file, and the slots of every possible realm
-    at or above the URL. Returns None for an answer without a file, because every slot of `_watched`
-    can affect an answer without a file."""
+    """Returns fewer slots than `_watched` for an answer that was made from a file. The result has
+    the slots of the file, of the paths that take precedence over the file, and of every possible
+    realm at or above the URL. An answer without a file needs all slots of `_watched`, so the result
+    is None."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -305,9 +304,9 @@ def _outside(content: Content) -> Answer:
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
-    """Returns whether a URL without a file is a nested realm's URL that lacks the final slash. The
-    server answers this URL as if it were outside every realm, with a redirect to the nested
-    realm."""
+    """Returns whether a URL is a nested realm's URL without its final slash, and no file exists at
+    the URL. If so, the URL's answer is a 404 that belongs to no realm, and the view turns this 404
+    into a redirect to the nested realm."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
     shown = found.kind == "published" and answer.status in (200, 500)
@@ -329,8 +328,8 @@ def _answer_of(
 def _answer(
     url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
 ) -> Answer:
-    """Calls `make` to make the content. Adds headers that name the realm and the generation, and
-    headers that say who may cache the answer."""
+    """Calls `make` to make the content. Adds headers for the realm and the generation, and headers
+    that say who may cache the answer."""
     if found is None:
         return _nowhere(url)
     content = make(found)

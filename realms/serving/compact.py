@@ -1,4 +1,4 @@
-"""The compact form in which the caches hold answers.
+"""Defines the compact form of cached answers.
 
 Thousands of answers differ in only a few values, such as the file's digest, path and timestamps.
 All other values are stored once, in a `Frame` that the answers share. Each answer packs its own
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
     compressible: bool
     #: Whether the content was made from a file.
     from_file: bool
-    #: Whether the content has its own generation, which is then the answer's generation.
+    #: Whether the content has its own generation. If so, the answer has the same generation.
     has_generation: bool
     #: The content's own headers, and all headers of the answer.
     content: _Template
@@ -63,13 +63,13 @@ class Frame(NamedTuple):
     size: int
 
 
-# Two threads may create equal frames. A second, equal frame does no harm except that it occupies
-# memory, and the cache counts that memory.
+# Two threads may create equal frames. A duplicate frame only costs memory, and the cache counts
+# that memory.
 _frame = lru_cache(maxsize=1024)(Frame)
 
 
 class Answer:
-    """A response, its realm, and the range of generations for which it is valid."""
+    """A response and its realm. The response is valid for the generations `low` to `high`."""
 
     __slots__ = ("_own", "body", "coded", "frame", "replies")
 
@@ -185,7 +185,7 @@ class Answer:
 
 
 class _Derived(NamedTuple):
-    """The values from which header values are computed."""
+    """The inputs for computing header values."""
 
     file: ResolvedFile | None
     realm_url: str | None

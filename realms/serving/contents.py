@@ -67,8 +67,8 @@ class Content:
 #: The header that says that clients may request a part of a stored file.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
-#: The name of the header with the generation whose rendering failed. The body is the last page that
-#: was rendered without an error.
+#: The name of the header with the generation at which rendering failed. The response's body is the
+#: last page that was rendered without an error.
 RENDER_FAILED = "x-realm-render-failed"
 
 

@@ -29,8 +29,8 @@ def ask_for_index(realm_url: str) -> None:
 
 
 def _behind(realm_url: str) -> Realm | None:
-    """Returns the source realm if it needs a job that renders it. A realm needs a job if its index
-    is outdated, it has no live job, and no job for its current generation has failed."""
+    """Returns the source realm if its index is outdated and it has neither a live job nor a failed
+    job for its current generation. Otherwise returns None."""
     realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
@@ -45,8 +45,8 @@ def _behind(realm_url: str) -> Realm | None:
 
 
 def may_preview(meta: Mapping[str, str]) -> bool:
-    """Returns whether a request might come from a realm's owner: it has an Authorization header or
-    a session cookie. `meta` has the headers under their WSGI names."""
+    """Returns whether a request might come from a realm's owner. Such a request has an
+    Authorization header or a session cookie. `meta` has the headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
 

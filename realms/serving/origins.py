@@ -1,9 +1,9 @@
 """Decides which host serves which paths, and sets the security policy headers of every answer.
 
-An author's scripts run only at their realm's own host. The request's Host header tells the server
-at which host a browser will run the answer's scripts. At every other host (the public origin, a
-replica's address, another realm's host) every answer is sandboxed. A sandbox has no effect on the
-images, style sheets and scripts that a page loads, so answers of every type can have it.
+A browser runs an answer's scripts at the host that the request's Host header contains. An author's
+scripts run only at their realm's own host. At every other host (the public origin, a replica's
+address, another realm's host) every answer is sandboxed. A sandbox has no effect on the images,
+style sheets and scripts that a page loads, so answers of every type can have it.
 
 Two callers use `policy`: the front for the answers that it sends, and `OriginMiddleware` for every
 answer of Django. A view sets a policy only if its answer needs more than the sandbox, for example
@@ -85,7 +85,7 @@ def draft_policy(host: str, realm_url: str) -> Headers:
     content, so it loads only images, styles, fonts and media of its own realm."""
     parts = urlsplit(realm_url)
     # Relative references use the requested host, absolute references the realm's own host. In a
-    # policy, http: also allows https:.
+    # policy, an `http:` URL also allows the same URL with `https:`.
     own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
     directives = (
         "sandbox",

@@ -39,8 +39,8 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """Checks a token and returns the pin in it, which names a realm and a generation. Also checks
-    that the token's reader may still read the realm.
+    """Checks a token and returns its pin, which contains a realm's URL and a generation. Also
+    checks that the token's reader may still read the realm.
 
     Raises Unauthorized for an invalid or expired token, and PinEnded if the reader has lost access.
     """
@@ -82,9 +82,9 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """Returns the URL at which visitors see the pinned realm's pages. For a published source realm,
-    this is the URL of its first published realm; for other realms, their own URL. Raises
-    Unauthorized unless the realm itself is the pin's reader."""
+    """Returns the URL where visitors see the pinned realm's pages. For a published source realm,
+    this is the URL of its first published realm. For any other realm, this is the realm's own URL.
+    Raises Unauthorized unless the realm itself is the pin's reader."""
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:
@@ -105,8 +105,8 @@ def address(token: str) -> HttpResponse:
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Returns every path of a realm with the hash of its content. With `?since=GENERATION`, returns
-    only the paths whose content changed after that generation. A deleted path has null instead of a
-    hash.
+    only the paths of the files that changed after that generation. A deleted path has null instead
+    of a hash.
 
     Raises HistoryEnds (410) if the kept history does not reach back to `since`.
     """

@@ -88,8 +88,9 @@ def is_made(answer: Answer, coding: Coding | None) -> bool:
 def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
-    """Evaluates the conditions of a read request. 304 and 412 are the status of the response. 200
-    means that the client gets the answer with the answer's own status, which may be 404."""
+    """Evaluates the conditions of a read request. If the result is 304 or 412, the response has
+    this status. If the result is 200, the client gets the answer with the answer's own status, for
+    example 404."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
@@ -111,8 +112,8 @@ def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tupl
 
 
 def _in_parts(answer: Answer, conditions: Conditions) -> bool:
-    """Returns whether the client may get a range of the answer: the answer allows ranges, and
-    `If-Range` is absent or matches."""
+    """Returns whether the client may get a range of the answer. The answer must allow ranges, and
+    `If-Range` must be absent or match."""
     if ACCEPT_RANGES not in answer.headers:
         return False
     if_range = conditions.if_range
@@ -121,9 +122,9 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
-    """Returns the error response to a request whose conditions or range fail. The response's body
-    describes the error. The response keeps the answer's headers, except the headers that describe
-    the answer's body."""
+    """Returns the error response for failed conditions or an unsatisfiable range. The response's
+    body describes the error. The response keeps the answer's headers, except the headers that
+    describe the answer's body."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(

@@ -43,8 +43,8 @@ class TranspilerFailed(Exception):
 
 @cache
 def transpiler() -> str:
-    """Returns the transpiler's version: a hash of Deno's version, its arguments and compiler
-    options."""
+    """Returns a hash that identifies the transpiler. The hash covers Deno's version, arguments and
+    compiler options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
     configuration = json.dumps([_ARGUMENTS, _options()]).encode()
     return hashlib.sha256(version + configuration).hexdigest()
@@ -93,8 +93,8 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                # This process may have lost its election to another process in the meantime. That
-                # process stores the same result, so a conflict is ignored.
+                # Meanwhile another process may have been elected and may have stored the same
+                # result, so ignore a conflict.
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 

@@ -4,8 +4,8 @@ sends answers.
 The event loop answers cache hits itself, so a cached read waits for no thread. For any other
 request, the event loop first receives the whole body. Then a thread of the request's lane calls the
 WSGI application. The event loop sends the answer as fast as the client reads it. A slow client
-therefore occupies some memory but never a thread. A request whose body is too large or of unknown
-length is refused, and its body is not read.
+therefore occupies some memory but never a thread. If a request's body is too large or of unknown
+length, the request is refused and its body is not read.
 
 A lane is a group of threads for one kind of work. Only threads that belong to a lane use the
 database.
@@ -66,8 +66,8 @@ _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """The ASGI application. It passes requests to the front, with a limited number of threads for
-    each kind of work."""
+    """The ASGI application, which passes requests to the front. Each kind of work has a limited
+    number of threads."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -89,8 +89,8 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # A shortcut: for a small reply, `Outbox.send` sends exactly these two messages. Calling
-            # `Outbox.send` would make a cache hit a few percent slower.
+            # For a small reply, `Outbox.send` would send the same two messages, but calling it
+            # would make a cache hit a few percent slower.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
             return
@@ -177,8 +177,8 @@ class _Asked:
         """Returns the parsed headers, and the value of If-None-Match. The parsed headers are None
         if only Django can handle the request.
 
-        If the only condition is If-None-Match, the parsed headers contain no conditions. Otherwise
-        the parsed headers contain all conditions, and the second value is None. If-Modified-Since
+        If the only condition is If-None-Match, only the second value contains it. Otherwise the
+        parsed headers contain all conditions, and the second value is None. If-Modified-Since
         doesn't count as a condition if the request also has If-None-Match.
         """
         key = tuple(headers)

@@ -43,8 +43,8 @@ class Lane(StrEnum):
     DEFINITION = "definition"
     #: All other requests that aren't reads.
     WRITE = "write"
-    #: Publishes, unpublishes and deletions of realms. These requests have a lane of their own, so
-    #: that they don't delay small writes.
+    #: Publishes, unpublishes and deletions of realms, which would delay small writes in the same
+    #: lane.
     PUBLISH = "publish"
     #: Password checks, one at a time, because each takes much processor time.
     LOGIN = "login"

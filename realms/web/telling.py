@@ -1,4 +1,4 @@
-"""Runs a thread in which a web worker process writes its figures for the sidecar once a second."""
+"""Writes the figures of a web worker process for the sidecar, once a second, in a thread."""
 
 import logging
 import threading

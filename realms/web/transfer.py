@@ -27,9 +27,9 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: The maximum number of bodies that one process receives at the same time.
 MAX_BODIES = 128
-#: The minimum rate at which a body must arrive after the first seconds. Unit: bytes per second.
+#: The minimum speed of an upload after the first seconds. Unit: bytes per second.
 MIN_BODY_RATE = 32 * 1024
-#: The size of the pieces in which large answers are sent. Unit: bytes.
+#: Large answers are sent in pieces of this size. Unit: bytes.
 PIECE_BYTES = 64 * 1024
 _NOTHING = {"type": "http.response.body", "body": b""}
 
@@ -44,7 +44,8 @@ class Bodies:
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
         """A body must arrive within `seconds`. Each MIN_BODY_RATE bytes extend the deadline by one
-        second, but never to more than `seconds` from now, so that no client can pause for long."""
+        second. The deadline is always at most `seconds` in the future, so a client can't pause for
+        long."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
@@ -231,8 +232,8 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Makes the kernel close connections whose client acknowledges no data for `seconds`. The
-    process itself can't detect these connections. Sets a socket option on the listening sockets,
+    """Makes the kernel close a connection if the client acknowledges no data for `seconds`. The
+    process itself can't detect stalled clients. Sets a socket option on the listening sockets,
     which the connections inherit."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return

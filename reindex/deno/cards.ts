@@ -1,8 +1,8 @@
 /**
  * Renders the cards of one batch in the sandbox.
  *
- * Templates are synchronous. If a render needs a linked card whose document or type is not loaded
- * yet, the render is aborted, the missing parts are fetched, and the render starts again. So a
+ * Templates are synchronous, so a render can't wait for linked cards. If a linked card's document
+ * or type is not loaded yet, the missing parts are fetched, and the render starts again. So a
  * template may follow links to any depth, and only documents that a card shows are fetched.
  */
 import type { CardClass, CardDocument, CodeRef } from "@realm/base";

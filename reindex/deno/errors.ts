@@ -1,5 +1,6 @@
 /**
- * Converts errors of card code to documents for its author: a title, a message, no stack traces.
+ * Converts errors of card code to documents for the code's author. A document has a title and a
+ * message, but no stack trace.
  */
 import { removed } from "./lockdown.ts";
 import { positionOf } from "./positions.ts";

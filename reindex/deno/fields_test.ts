@@ -1,4 +1,4 @@
-/** Tests the errors of cards whose document doesn't fit their type. */
+/** Tests the errors of cards that don't fit their type. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, PEOPLE, rendered, run } from "./testing.ts";
 

@@ -1,6 +1,6 @@
 /**
- * The prerenderer's host: reads a request and its tasks, runs them in a sandbox, writes the
- * answers.
+ * The prerenderer's host. Reads a request and its tasks, runs the tasks in a sandbox, and writes
+ * the answers.
  *
  * The host keeps the nonce, stdin and the time limit out of the sandbox, because card code must
  * never reach them. The host passes tasks and results on as text. Each task gets a new sandbox. The
@@ -85,8 +85,8 @@ class Run {
   /**
    * Renders the cards one after another. Returns null when all cards are done. If a card hangs or
    * ends its sandbox, the method returns the modules that have hung so far, because every card that
-   * needs one of these modules would hang as well. The remaining cards need a new process: Deno
-   * can't end a Worker in an endless loop, only the whole process.
+   * needs one of these modules would hang as well. The remaining cards need a new process, because
+   * Deno can't end a Worker in an endless loop.
    */
   async renderCards(
     cards: string[],
@@ -193,7 +193,7 @@ async function serve(request: Request, lines: Lines, emit: Emit): Promise<void> 
       const last = await perform(request, sandbox, lines, emit);
       emit(last);
       if (last.type !== "done") return;
-      // This line is a `Rest`, which requests a new sandbox.
+      // The next line is a `Rest`, which requests a new sandbox.
       await lines.next();
       sandbox = await restarted(request, sandbox);
       emit({ type: "ready" });

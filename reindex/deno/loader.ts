@@ -3,8 +3,8 @@
  *
  * The loader compiles every module of a realm from a text that the host supplies, and handles all
  * imports of the module, static or dynamic. The loader accepts paths, `http:` and `https:` URLs,
- * and the names of a few packages. It refuses all other specifiers, such as `node:fs`,
- * `npm:preact`, and URLs with `data:` or `file:`. The loader itself reads no URL: the process that
+ * and the names of a few packages. The loader refuses all other specifiers, such as `node:fs`,
+ * `npm:preact`, and URLs with `data:` or `file:`. The loader itself reads no URL. The process that
  * supplies the texts decides which URLs may be imported. Modules are identified by their public
  * URLs.
  */
@@ -40,8 +40,8 @@ interface File {
 const OWN_MODULES = "The card library is imported as @realm/base, not by its own modules";
 
 /**
- * A loaded module's exports, in an object, because `await` would call an export that is named
- * `then`.
+ * The exports of a loaded module. They are wrapped in an object, because `await` would call an
+ * export with the name `then`.
  */
 export interface Loaded {
   namespace: Exports;
@@ -53,7 +53,7 @@ export class Loader {
   readonly #modules = new Map<string, Module>();
   readonly #packages: { library: Map<string, Module>; cards: Map<string, Module> };
   readonly #imports = new Map<Module, Set<Module>>();
-  /** The modules whose evaluation has begun. */
+  /** The modules that have begun to run. */
   readonly #entered = new Set<Module>();
   readonly #frozen = new Set<Module>();
   readonly #exporters = new WeakMap<object, string>();
@@ -69,7 +69,7 @@ export class Loader {
   }
 
   /**
-   * Adds sources. Known sources are not replaced, because a module never changes once it is loaded.
+   * Adds sources. Keeps the sources that are already known, because a loaded module never changes.
    */
   supply(sources: Sources): void {
     for (const [url, source] of Object.entries(sources)) {
@@ -116,8 +116,8 @@ export class Loader {
         return imported;
       });
     } catch (error) {
-      // Partly linked modules can't be linked again, so they are removed. No card can have used a
-      // partly linked module, because such a module has not run.
+      // Partly linked modules can't be linked again, so they are removed. These modules have never
+      // run, so no card has used them.
       const graph = this.#graph(module);
       for (const [key, each] of this.#modules) {
         const whole = each.status === "linked" || this.#entered.has(each);

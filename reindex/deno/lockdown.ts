@@ -1,11 +1,11 @@
 /**
  * Removes the globals that card code doesn't need, and freezes the objects that card modules share.
  *
- * The Worker's permissions deny access to files and the network. This module also removes the
- * globals that access files and the network, so that attempts fail early and with a clear message.
- * This module removes timers, too. It freezes the language's own objects, Preact and the card
- * library, so that card modules can't use these objects to affect each other's pages. `ses` freezes
- * the language in such a way that ordinary assignments still work.
+ * The Worker's permissions deny access to files and the network. The globals that access files and
+ * the network are removed too, so that attempts fail early and with a clear message. Timers are
+ * also removed. The language's own objects, Preact and the card library are frozen, so that card
+ * modules can't use these objects to affect each other's pages. `ses` freezes the language in such
+ * a way that ordinary assignments still work.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -32,7 +32,9 @@ const KEPT = new Set(
   ),
 );
 
-/** The removed globals: an error that names one is explained to the card's author. */
+/**
+ * The removed globals. If card code uses one, the error message explains why the global is missing.
+ */
 export const removed = new Set<string>();
 
 /**
@@ -41,8 +43,8 @@ export const removed = new Set<string>();
  * frozen.
  */
 export function lockDown(port: MessagePort): void {
-  // Deno copies `queueMicrotask` from the global scope when `queueMicrotask` is first called. This
-  // call makes Deno copy the function before card code runs.
+  // Deno copies `queueMicrotask` from the global scope when `queueMicrotask` is first called. So
+  // call the function before card code runs.
   queueMicrotask(() => {});
   // An unhandled rejection of one card must not end the Worker during the next card.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
@@ -75,7 +77,7 @@ export function lockDown(port: MessagePort): void {
     reporting: "none",
   });
   const original = UntamedError.prepareStackTrace;
-  // The property is not writable: otherwise card code could see the calls of other cards.
+  // The property is not writable, because card code could otherwise see the calls of other cards.
   Object.defineProperty(UntamedError, "prepareStackTrace", {
     value: (error: Error, sites: CallSite[]) => {
       noteCalls(error, sites);
@@ -95,7 +97,7 @@ export function lockDown(port: MessagePort): void {
 const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden"]);
 
 /**
- * The second half of the lockdown: freezes the global scope, and the objects that card modules get.
+ * The second half of the lockdown. Freezes the global scope and the objects that card modules get.
  */
 export function freezeShared(...shared: unknown[]): void {
   const freeze = harden;

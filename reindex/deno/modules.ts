@@ -1,4 +1,4 @@
-/** Card modules in the sandbox: each is imported once, even if it fails. */
+/** Imports the card modules of a sandbox. Each module is imported only once, even if it fails. */
 import type * as library from "@realm/base";
 import type { CardClass, CodeRef } from "@realm/base";
 import { CardProblem, importError } from "./errors.ts";
@@ -30,9 +30,9 @@ export class Modules {
   }
 
   /**
-   * Imports a module. `own` is true for the module of the card that is being rendered, and for the
-   * module whose definitions are being built. `own` is false for all other modules, such as the
-   * module of a linked card.
+   * Imports a module. `own` is true if the sandbox is rendering a card of this module or building
+   * the module's definitions. `own` is false for all other modules, such as the module of a linked
+   * card.
    */
   async load(module: string, own: boolean): Promise<void> {
     if (this.knows(module)) return;
@@ -45,7 +45,8 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // This sandbox may not load the module, so the card will be rendered in another sandbox.
+      // Status 503 means that another sandbox will render the card, because this sandbox may not
+      // load the module.
       if (document.status === 503) throw new CardProblem(document);
       this.#failed.set(module, document);
     }

@@ -1,4 +1,4 @@
-/** Tests fields whose names are also properties of every JavaScript object. */
+/** Tests fields that have the name of a built-in property, such as `constructor`. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";
 

@@ -7,8 +7,8 @@ export interface Position {
 }
 
 /**
- * A piece of a generated line: the column at which the piece starts, and the source line from which
- * the piece was made. Both numbers start at 0.
+ * A piece of a generated line. `column` is where the piece starts. `line` is the piece's line in
+ * the source. Both are counted from 0.
  */
 type Segment = [column: number, line: number];
 
@@ -58,7 +58,7 @@ export function positionOf(error: Error): Position | undefined {
   return place && original(place.module, place.line, place.column);
 }
 
-/** The position at which a module imports a specifier. */
+/** Finds where a module imports a specifier. */
 export function importPosition(module: string, specifier: string): Position | undefined {
   const code = modules.get(module) ?? "";
   for (const quote of ['"', "'"]) {
@@ -72,14 +72,14 @@ export function importPosition(module: string, specifier: string): Position | un
 /** The source position of a place in a module's code. `line` and `column` start at 0. */
 function original(module: string, line: number, column: number): Position | undefined {
   const map = MAP.exec(modules.get(module) ?? "");
-  // A module without a source map is not transpiled.
+  // A module without a source map is the author's own JavaScript.
   if (!map) return { module, line: line + 1 };
   const segments = segmentsOf(parse(decode(map[1])).mappings)[line] ?? [];
   const found = segments.findLast(([from]) => from <= column) ?? segments[0];
   return found && { module, line: found[1] + 1 };
 }
 
-/** The segments of each generated line. Source: the format's specification, ECMA-426. */
+/** The segments of each generated line. ECMA-426 specifies the format. */
 function segmentsOf(mappings: string): Segment[][] {
   let sourceLine = 0;
   return mappings.split(";").map((line) => {

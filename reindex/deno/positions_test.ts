@@ -1,10 +1,10 @@
-/** Tests that errors name the line of the author's source. */
+/** Tests that errors contain the right line of the author's source. */
 import { equal } from "./assert.ts";
 import { byPath, cardsTask, doc, failed, run } from "./testing.ts";
 
 const BLOG = "http://localhost:4201/luke/blog/";
 
-/** This source map maps line 2 of the code to line 9 of the source. */
+/** A source map that maps line 2 of the code to line 9 of the source. */
 const MAP = btoa(JSON.stringify({ version: 3, sources: ["a.tsx"], names: [], mappings: ";AAQA" }));
 
 Deno.test("an error names the module and the line of its source", async () => {

@@ -1,17 +1,17 @@
 /**
  * The messages between the reindex and the prerenderer, and between the host and its sandbox.
  *
- * The reindex writes three lines to the host's stdin and keeps stdin open: a `Request`, an `Order`,
- * and a `Task`. The host passes the `Task` to the sandbox unchanged. The host answers with lines
- * `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response, the host also writes
- * the line `\n<nonce><JSON of a Result>\n`. The host passes on a `Result` of the sandbox unchanged.
- * The reindex answers a `needs` response with one line, a `Supply`. After `done` the reindex can
- * use the host again: if the reindex writes a line with a `Rest`, the host starts a new sandbox for
- * another `Order` and `Task`. The reindex ignores text on stdout that doesn't follow the nonce,
- * because card code doesn't know the nonce.
+ * The reindex writes a `Request`, an `Order` and a `Task` to the host's stdin, one line each, and
+ * keeps stdin open. The host passes the `Task` to the sandbox unchanged. The host answers with
+ * lines `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response, the host also
+ * writes the line `\n<nonce><JSON of a Result>\n`. The host passes on a `Result` of the sandbox
+ * unchanged. The reindex answers a `needs` response with one line, a `Supply`. After `done` the
+ * reindex can use the host again. If the reindex writes a line with a `Rest`, the host starts a new
+ * sandbox for another `Order` and `Task`. The reindex ignores text on stdout that doesn't follow
+ * the nonce, because card code doesn't know the nonce.
  *
- * Modules are texts with public URLs: neither the host nor its sandbox reads a realm, knows a
- * replica's address, or holds a pin.
+ * The host and its sandbox get modules as texts with public URLs. They read no realm, know no
+ * replica's address, and hold no pin.
  */
 import type {
   CardDocument,
@@ -66,7 +66,7 @@ export interface Order {
 }
 
 /**
- * A request for a new sandbox: a line on stdin after the host's `done`. When the new sandbox is
+ * A line on stdin that requests a new sandbox after the host's `done`. When the new sandbox is
  * ready, the host answers `ready`.
  */
 export type Rest = Record<string, never>;
@@ -209,7 +209,7 @@ export type Ask =
  */
 export type Tell =
   | { tell: "started" }
-  /** The sandbox could not start. It sends `failed` in place of its first `result`. */
+  /** Sent in place of the first `result` if the sandbox could not start. */
   | { tell: "failed"; message: string }
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }

@@ -1,4 +1,4 @@
-/** Tests the rendering of cards: the host gets one task and answers each card. */
+/** Tests how the host renders the cards of one task. */
 import * as assert from "./assert.ts";
 import {
   BASE_URL,

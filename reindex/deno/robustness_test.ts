@@ -1,4 +1,4 @@
-/** Tests large, many and circular cards and modules: each is rendered or has its own error. */
+/** Tests large, many and circular cards and modules. Each is rendered or gets its own error. */
 import type { CardDocument } from "@realm/base";
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";

@@ -1,8 +1,8 @@
 /**
  * The host's side of a sandbox, which is a Worker that runs card code. The Worker handles one
- * request at a time, under a time limit. A busy Worker can't be stopped: Deno's `terminate()`
- * leaves an endless loop running, and keeps the connections of the process open. So the host ends
- * the whole process if a card hangs.
+ * request at a time, under a time limit. A busy Worker can't be stopped, because Deno's
+ * `terminate()` leaves an endless loop running and keeps the connections of the process open. So
+ * the host ends the whole process if a card hangs.
  *
  * The permissions in this module protect the server. The globals that `worker.ts` removes are only
  * the second line of defence.
@@ -21,7 +21,7 @@ export type Outcome =
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
-/** Card code has no permissions: the host supplies its imports. */
+/** Card code needs no permissions, because the host supplies its imports. */
 export const PERMISSIONS: Deno.PermissionOptionsObject = {
   import: false,
   read: false,
@@ -67,7 +67,7 @@ export class Sandbox {
   }
 
   /**
-   * Ends an idle Worker. Returns false if the Worker is busy or doesn't answer. The Worker then
+   * Ends an idle Worker. If the Worker is busy or doesn't answer, returns false, and the Worker
    * runs until the process ends.
    */
   async end(): Promise<boolean> {

@@ -41,7 +41,7 @@ function tries(attempt: string): string {
     }`;
 }
 
-/** A module of a card type whose page uses most features of the card library. */
+/** A module with a card type. The type's page uses most features of the card library. */
 const LATER = `${HEAD}
   export const mood = { now: "calm" };
   export class Later extends Card {

@@ -1,6 +1,6 @@
 /**
- * Helpers of the prerenderer's tests: a realm's files as texts by URL, and a host process with the
- * same permissions as in production.
+ * Helpers of the prerenderer's tests. The helpers supply a realm's files as texts by URL, and start
+ * a host process with the same permissions as in production.
  */
 import type { CardDocument } from "@realm/base";
 import type {
@@ -32,8 +32,8 @@ export const NONCE = "nonce-that-card-code-never-learns:";
 export type Files = Record<string, string>;
 
 /**
- * The source at a URL, as the reindex would read it. If a file consists of the text "406", the
- * source is an error: the transpiler refused the module.
+ * The source at a URL, as the reindex would read it. A file with the text "406" stands for a module
+ * that the transpiler has refused.
  */
 function sourceOf(url: string, files: Files): Source {
   if (url in files) {
@@ -47,8 +47,8 @@ function sourceOf(url: string, files: Files): Source {
 }
 
 /**
- * The sources of files, by URL. A `.js` file is listed twice: under its URL, and under its URL
- * without the extension.
+ * The sources of files, by URL. A `.js` file is listed twice, under its URL with and without the
+ * extension.
  */
 export function sourcesOf(files: Files): Sources {
   const urls = Object.keys(files).flatMap((url) => [url, url.replace(/\.js$/, "")]);
@@ -154,7 +154,8 @@ export function line(value: unknown): Uint8Array {
 }
 
 /**
- * Runs a task to its end as the reindex does: after a process has stopped, a new process continues.
+ * Runs a task to its end as the reindex does. When a process has stopped, a new process continues
+ * the task.
  */
 export async function run(
   files: Files,

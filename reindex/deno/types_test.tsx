@@ -1,4 +1,4 @@
-/** Tests the types of card modules. `deno check` is the test: the code needn't run. */
+/** Tests the types of card modules. `deno check` is the test, so the code needn't run. */
 import {
   Card,
   type CardOf,

@@ -1,8 +1,8 @@
 /**
- * The sandbox: loads card modules, renders cards, builds definitions.
+ * The sandbox. Loads card modules, renders cards, and builds definitions.
  *
- * This module shares its global scope with card code. So it holds no secret, and the host uses an
- * answer only for the card that it has requested.
+ * This module shares its global scope with card code. So the module holds no secret, and the host
+ * uses an answer only for the card that the host has requested.
  */
 import { Cards } from "./cards.ts";
 import { define } from "./definitions.ts";

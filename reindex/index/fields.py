@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 #: The fields of a card type, keyed by name. A field with one value is described by a type or by a
-#: dictionary of fields. A field with several values is described by a list whose only item is a
+#: dictionary of fields. A field with several values is described by a list of one item, which is a
 #: type or a dictionary of fields.
 Fields: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class CardType:
-    """A card type in an index, and its fields. `keys` has the type's own key first, and then the
-    key of each type from which the type adopts."""
+    """A card type in an index, and its fields. `keys` has the type's own key, followed by the keys
+    of the types that it adopts from."""
 
     keys: tuple[str, ...]
     fields: Fields

@@ -1,8 +1,8 @@
 """Parses search queries, and reports their errors with positions.
 
 A query is JSON, or the same structure in a URL's query string
-(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. The search converts each
-text to the type of the field with which it is compared.
+(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. Before the search compares a
+text with a field, it converts the text to the field's type.
 """
 
 import json
@@ -99,7 +99,7 @@ class Filter(_Part):
 
 
 class Sort(_Part):
-    """A sort key: a field by which the results are sorted."""
+    """A sort key. The results are sorted by the field `by`."""
 
     by: Name
     on: TypeRef | None = None
@@ -167,7 +167,7 @@ def _place(root: dict[str, Any], name: str, value: str | None) -> None:
 
 
 def _lists(value: Any) -> Any:
-    """Turns objects whose keys are 0, 1, 2 … into lists."""
+    """Turns objects with the keys 0, 1, 2 … into lists."""
     if not isinstance(value, dict):
         return value
     inner = {key: _lists(each) for key, each in value.items()}

@@ -1,6 +1,6 @@
-"""Searches a realm's index: compiles a query into one SQL statement and runs it.
+"""Searches a realm's index with one SQL statement, which is compiled from the query.
 
-The search documents of the index list the types and fields that a query may name (`_types`,
+The search documents of the index list the types and fields that a query may refer to (`_types`,
 `_fields`, made in `card_library/search.ts`). psycopg quotes each value of a query as an SQL
 literal.
 """
@@ -34,10 +34,8 @@ class SearchTimeout(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of search results: the paths of the cards found, without `.json`. `total` is the
-    number of cards on all pages.
-
-    `generation` is the realm's generation that the index shows."""
+    """One page of search results. `paths` has the paths of the cards found, without `.json`.
+    `total` is the number of cards on all pages. `generation` is the index's generation."""
 
     generation: int
     total: int
@@ -47,10 +45,10 @@ class SearchResult:
 def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
-    """Returns the cards of a realm that match a query; None if the realm has no index. If `text` is
-    true, all values of the query are text, as in a URL. A query may name a card type without any
-    cards in the realm. Then the search calls `known` for the type's definition. Raises
-    InvalidQuery, SearchTimeout."""
+    """Returns the cards of a realm that match a query. Returns None if the realm has no index. If
+    `text` is true, all values of the query are text, as in a URL. If the realm has no cards of a
+    type in the query, the search gets the type's definition from `known`. Raises InvalidQuery,
+    SearchTimeout."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIME_LIMIT_MS)))

@@ -25,8 +25,8 @@ from reindex.index.words import ts_query
 from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_module
 
 Steps: TypeAlias = tuple[object, ...]
-#: Returns the definition of the card type that the module at a URL exports under a name; None if
-#: there is no such type.
+#: A function that returns the definition of a card type. Its arguments are the URL of the type's
+#: module and the name of the export. It returns None if the module exports no such type.
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
@@ -42,8 +42,8 @@ _BOOLEANS = {"true": True, "false": False}
 
 class Compiler:
     """Compiles the filters and sort keys of a query into SQL. The methods' parameter `on` is the
-    key of the card type whose fields a condition names. `at` is the condition's position in the
-    query."""
+    key of a card type. A condition refers to fields of this type. `at` is the condition's position
+    in the query."""
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
         self._realm_url, self._types, self._text, self._known = realm_url, types, text, known
@@ -67,7 +67,7 @@ class Compiler:
                 self._count(at)
                 on = self._type(ref, (*at, key))
                 yield _contains({"_types": [on]})
-        # A filter needs a condition besides `on`, which only names the type.
+        # `on` only selects the type, so the filter needs another condition.
         if wanted.on is not None and wanted.model_fields_set <= {"on"}:
             raise InvalidQuery(pointer_to(*at), "has no condition besides the type")
         if wanted.any is not None:

@@ -1,4 +1,4 @@
-"""Reads the index from which a realm's visitors get pages."""
+"""Reads the index that a realm's visitors see."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from django.db import connection
 from reindex import sql
 from reindex.models import IndexedCard, IndexHead, ReindexJob
 
-#: The text search configuration of the index: words without stemming, in any language.
+#: The text search configuration of the index. It doesn't stem words, so it suits any language.
 TEXT_CONFIG = "simple"
 
 
@@ -18,8 +18,8 @@ TEXT_CONFIG = "simple"
 class Page:
     """A card's page in the index. `html` has the HTML by format, and `error` is an error document.
     `html` and `error` are both None if the index has no such card. If the last rendering failed,
-    `html` is the last good HTML. `generation` is the realm's generation that the index shows; None
-    if the realm has no index yet."""
+    `html` is the last good HTML. `generation` is the index's generation, or None if the realm has
+    no index yet."""
 
     generation: int | None
     html: Mapping[str, str] | None = None
@@ -27,13 +27,13 @@ class Page:
     #: The generation at which `html` was rendered. The last good HTML has an older generation than
     #: the index.
     shows: int | None = None
-    #: The other realms whose code helped to render `html`.
+    #: Code of these other realms helped to render `html`.
     strangers: tuple[str, ...] = ()
 
 
 def find_page(realm_url: str, card: str) -> Page:
-    """Returns the page of a card in the index that visitors see. `card` is the card's path without
-    `.json`."""
+    """Returns a card's HTML or error from the index that visitors see. `card` is the card's path
+    without `.json`."""
     with connection.cursor() as cursor:
         cursor.execute(sql.FIND_PAGE, [card, realm_url])
         row = cursor.fetchone()
@@ -81,9 +81,8 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether the pages of a realm's generation are rendered. If not, `missing` names what the
-    realm lacks: `index` or `prerender-html`. `under_way` then tells whether a job is queued or
-    rendering."""
+    """Whether the pages of a realm's generation are rendered. If they aren't, `missing` is `index`
+    or `prerender-html`, and `under_way` says whether a job is queued or rendering."""
 
     ready: bool
     missing: str = ""

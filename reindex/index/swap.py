@@ -32,7 +32,7 @@ MAX_KINDS = 50
 
 def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob | None:
     """Stores the rendered cards of a batch in the caller's transaction. The caller has locked the
-    batch. Returns the locked job. Returns None if the job has ended: then the caller has to roll
+    batch. Returns the locked job. If the job has ended, returns None, and the caller must roll
     back."""
     rendered, errors = _store(batch.job, results)
     # The job's row is locked last, so that several workers can store batches of the job
@@ -132,8 +132,8 @@ def _swap(job: ReindexJob) -> None:
 
 
 def _trace_landing(job: ReindexJob) -> None:
-    """Adds a span to the job's trace: the time from the job's creation until visitors see its
-    pages."""
+    """Adds a span to the job's trace. The span lasts from the job's creation until visitors see the
+    job's pages."""
     spans.past(
         "landed",
         job.trace,
@@ -145,8 +145,8 @@ def _trace_landing(job: ReindexJob) -> None:
 
 
 def modules(job_id: int) -> list[str]:
-    """Returns the modules that the cards of a finished job adopt from. Returns none before the job
-    is finished, so that the modules are listed once per job and not once per batch."""
+    """Returns the modules that the cards of a finished job adopt from. For an unfinished job the
+    list is empty, so that callers get the modules once per job and not once per batch."""
     with connection.cursor() as cursor:
         cursor.execute(sql.MODULES_OF_CARDS, [job_id])
         return [module for (module,) in cursor.fetchall()]

@@ -3,8 +3,8 @@
 Postgres itself would treat `north/south` as one word. In scripts without spaces, Postgres would
 treat a whole sentence as one word. In this module, any character that is not a letter, mark or
 digit separates words. In scripts without spaces, each character is a word, and each pair of
-neighbouring characters is also a word. This module needs no Postgres extension such as pg_trgm,
-because the embedded Postgres lacks pg_trgm.
+neighbouring characters is also a word. The embedded Postgres has no extension such as pg_trgm, so
+this module works without one.
 """
 
 import re
@@ -31,7 +31,7 @@ _PART = re.compile(r'(-*)(?:"([^"]*)"?|([^\s"]+))')
 
 
 class _Parting(dict[int, int | str]):
-    """A table for `str.translate`. It maps each character that separates words to a space."""
+    """A table for `str.translate` that maps word separators to spaces."""
 
     def __missing__(self, code: int) -> int | str:
         of_a_word = unicodedata.category(chr(code))[0] in "LMN"
@@ -57,7 +57,7 @@ def _words(text: str) -> _Words:
 
 
 def searchable(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a search document whose text is split into the words that Postgres
+    """Returns a copy of a search document. The copy's text is split into the words that Postgres
     indexes."""
     if not isinstance(document.get("_text"), str):
         return document

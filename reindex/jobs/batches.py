@@ -1,4 +1,4 @@
-"""Leases, releases and finishes batches: the parts of a job that workers render one by one.
+"""Leases, releases and finishes batches. A batch is a part of a job, rendered by one worker.
 Finishing the last batch of a job shows the new index to visitors.
 
 A transaction locks a batch before it locks the batch's job.
@@ -47,7 +47,7 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
 
 
 def release(leased: ReindexBatch, error: object) -> None:
-    """Gives back a batch after an error: ends the lease, and stores the error in the job. Workers
+    """Gives back a batch after an error. Ends the lease and stores the error in the job. Workers
     may lease the batch again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails.
     Does nothing if the caller has lost the lease."""
     with transaction.atomic():
@@ -90,8 +90,8 @@ def finish(
 
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
-    """Ends the lease of a batch whose job has ended, so that `turns` no longer counts the worker as
-    busy for the owner. Does nothing if the caller has lost the lease."""
+    """Ends a batch's lease after the batch's job has ended. So `turns` no longer counts the worker
+    as busy for the owner. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

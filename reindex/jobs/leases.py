@@ -3,8 +3,8 @@ time.
 
 When a lease has expired, another worker can take the next lease. Each lease has a random number. A
 worker needs the number of the current lease to store a plan or results, and to end the lease. A
-worker adds pins, addresses and lost time to the job's row without a lease number, because these
-additions destroy no other worker's data.
+worker may add pins, addresses and lost time to the job's row without a lease number, because these
+additions keep the data that other workers have added.
 """
 
 import secrets
@@ -59,7 +59,7 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Gives back a job or a batch that must wait for writers: ends the lease, and doesn't count the
+    """Gives back a job or a batch that must wait for writers. Ends the lease, and doesn't count the
     attempt. Workers may lease the job or batch again after POSTPONED. Does nothing if the caller
     has lost the lease."""
     with transaction.atomic():

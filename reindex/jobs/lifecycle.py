@@ -1,5 +1,4 @@
-"""Leases jobs, records which realms a job reads at which generations, and creates a job's
-batches."""
+"""Leases jobs, creates their batches, and records the generation of each realm that a job reads."""
 
 import json
 from collections.abc import Iterable
@@ -40,8 +39,8 @@ from reindex.reading.pins import UNREADABLE_GENERATION
 MAX_SOUGHT = 500
 #: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
-#: The smallest number of cards for which starting a process is worthwhile. With fewer cards,
-#: starting the process takes longer than rendering the cards.
+#: Starting a process is worthwhile for at least this many cards. With fewer cards, starting the
+#: process takes longer than rendering the cards.
 WORTH_A_PROCESS = 250
 
 
@@ -150,10 +149,10 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Stores that a job looked for realms that don't exist. Missing realms are stored like realms
-    that the job may not read: if one becomes readable, another job follows. A job with MAX_SOUGHT
-    pins or more stores no missing realms. The cards that looked for a missing realm then stay
-    unchanged until the next job."""
+    """Stores that a job looked for realms that don't exist. A missing realm is stored like a realm
+    that the job may not read. If a stored realm becomes readable, another job follows. A job with
+    MAX_SOUGHT pins or more stores no missing realms. If a missing realm was not stored and appears
+    later, the cards that looked for it stay unchanged until the next job."""
     with connection.cursor() as cursor:
         cursor.execute(
             sql.NOTE_MISSING,
@@ -203,7 +202,7 @@ def wait_for_writers(realm_url: str) -> None:
 
 
 def record_failure(leased: ReindexJob, error: object) -> None:
-    """Gives back a job that could not be planned: ends the lease, and stores the error. Workers may
+    """Gives back a job that could not be planned. Ends the lease and stores the error. Workers may
     lease the job again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails. Does
     nothing if the caller has lost the lease."""
     with transaction.atomic():
@@ -216,9 +215,9 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
     """Ends a job that may no longer read a realm that it has pinned, and queues another job in its
-    place. The new job is due after QUIET, because until then some replicas may still report that
-    the realm is readable. After MAX_ATTEMPTS attempts the old job fails, and no new job is queued.
-    Does nothing if the caller has lost the lease of the job or of its batch."""
+    place. The new job is due after QUIET, because some replicas may still report for a short time
+    that the realm is readable. After MAX_ATTEMPTS attempts the old job fails, and no new job is
+    queued. Does nothing if the caller has lost the lease of the job or of its batch."""
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

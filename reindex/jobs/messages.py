@@ -19,8 +19,8 @@ WORK_TASK = "reindex.tasks.work"
 
 
 def send_when_due() -> None:
-    """Sends a delayed message for each job whose last message was delivered before the job was
-    due."""
+    """Sends a delayed message for each job that isn't due yet, if the job's last message has
+    already been delivered."""
     now = timezone.now()
     with connection.cursor() as cursor:
         # The update makes sure that only one of several workers sends each message.
@@ -51,7 +51,7 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
             expires=expires,
         )
     except (OperationalError, OSError) as error:
-        # The work is still in the database: the sweeper sends a message when the broker is back.
+        # The work is still in the database. The sweeper sends a message when the broker is back.
         logger.warning("no message was sent: %s", error)
     except Exception:
         # A broker's client may raise any exception, but the caller's change is already committed.

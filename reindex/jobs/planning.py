@@ -2,10 +2,10 @@
 index.
 
 A card is carried over from the last index only if all files that it was made from are unchanged.
-The planner asks each realm over HTTP which of its files changed between two generations: the
-generation that the job of the last index read, and the generation that the new job reads. If a
-realm's history doesn't reach back that far, or if a realm can't be read, all files of the realm
-count as changed.
+The last index was made from one generation of each realm, and the new job reads another generation.
+The planner asks each realm over HTTP which files differ between these two generations. If a realm's
+history doesn't reach back that far, or if a realm can't be read, all files of the realm count as
+changed.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """Plans which cards a job renders and at which generations it reads other realms. Calls `go_on`
-    before it requests the generation and the address of another realm.
+    """Chooses the cards that a job renders, and the generation of each other realm that the job
+    reads. Calls `go_on` before it requests the generation and the address of another realm.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
@@ -69,7 +69,7 @@ def _incremental(
     if own is None:
         return None
     if own:
-        # The job probably renders a few cards for an author who waits: a prerenderer starts early.
+        # An author is probably waiting for a few changed cards, so start a prerenderer early.
         renderers.prewarm(library(Reader(dict(read), access=access)))
     pins = {job.realm_url: job.generation}
     places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}

@@ -36,11 +36,12 @@ Status = ReindexJob.Status
 
 @dataclass(frozen=True)
 class Work:
-    """A job to queue: it renders a realm's pages at a generation.
+    """A job to queue. The job renders a realm's pages at a generation.
 
     The job carries unchanged cards over from the last index, unless it is `full`. A `draft` job
-    renders a source realm. A `debounced` job waits QUIET for further changes. The job's worker time
-    is counted for `owner`; `turns` shares workers fairly among owners.
+    renders a source realm. A `debounced` job starts only after a delay (QUIET), because further
+    changes may follow. The job's worker time is counted for `owner`; `turns` shares workers fairly
+    among owners.
     """
 
     realm_url: str
@@ -72,11 +73,11 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Queues jobs for all realms whose pages the caller's transaction affects.
+    """Queues the jobs that the caller's transaction makes necessary.
 
-    Queues the jobs in `works`. Also queues a job for each realm that reads a `changed` realm,
-    looked for a realm that has now `appeared`, or links to a realm that has `moved`. Removes the
-    jobs and pages of realms that are `gone`. Sends messages to workers after the commit.
+    Queues the jobs in `works`. A realm also gets a job if its pages were made from a realm in
+    `changed`, looked for a realm in `appeared`, or link to a realm in `moved`. Removes the jobs and
+    pages of the realms in `gone`. Sends messages to workers after the commit.
 
     The caller holds the locks of the realms that it changes. A worker stores that it reads a realm,
     then waits for these locks, and then requests the realm's generation and address, even if it has
@@ -114,10 +115,10 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """Returns the realms whose pages depend on a changed realm, in two dictionaries. The keys are
-    the realms' URLs. The first dictionary has the realms with an unfinished job, which the caller
-    has locked; the values are these jobs. The second dictionary has the remaining realms; the
-    values are the realms' indexes."""
+    """Finds the realms that depend on a changed realm. Returns two dictionaries, keyed by the
+    realms' URLs. The first dictionary has the realms with an unfinished job, which the caller has
+    locked; the values are these jobs. The second dictionary has the remaining realms; the values
+    are the realms' indexes."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
@@ -163,7 +164,7 @@ class _Reading:
         return named | Q(**{f"{job}addresses__has_any_keys": sorted(self.moved)})
 
     def heads(self) -> QuerySet[IndexHead]:
-        """Returns the indexes whose jobs may depend on the changed realms."""
+        """Returns the shown indexes that may depend on the changed realms."""
         return IndexHead.objects.filter(self.jobs("job__"))
 
 

@@ -1,5 +1,5 @@
-"""Runs the sweeper: sends messages for waiting work, fails jobs during which workers keep dying,
-and retries failed jobs.
+"""Runs the sweeper, which sends messages for waiting work and retries failed jobs. If workers keep
+dying while they work on a job, the sweeper fails the job.
 
 Work may wait because a message or a worker was lost. Work also waits after a worker has given it
 back by `release`, `postpone` or `record_failure`, because these functions send no message.
@@ -29,8 +29,8 @@ MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that no worker has leased and whose last message is
-    older than one sweep interval. Returns how many messages it sent.
+    """Sends a message for each piece of work that no worker has leased, if its last message is
+    older than one sweep interval. Returns the number of messages.
 
     One sweep sends at most MAX_SWEPT messages, which expire with the next sweep. Otherwise messages
     would pile up while all workers are busy.
@@ -55,7 +55,7 @@ def sweep() -> int:
 
 def _give_up(now: datetime) -> None:
     """Fails a job if MAX_ATTEMPTS workers have died while they planned it, or while they rendered
-    the same batch. Such workers were killed, or ended without reporting an error."""
+    the same batch. A worker has died if it was killed, or ended without reporting an error."""
     hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
     for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():

@@ -1,9 +1,9 @@
-"""Decides which piece of work a worker does next: a plan, a batch, or definitions.
+"""Chooses the piece of work that a worker does next. A piece is a plan, a batch, or definitions.
 
 Owners of realms take turns. These rules order the pieces, the most important rule first:
 
-- The owner for whom the fewest workers work at present comes first. For an owner's second piece,
-  the owner counts as having one more worker, and so on.
+- The owner with the fewest workers comes first. Each piece of an owner counts as one more worker
+  for the owner's next piece.
 - Drafts and definitions that have waited for less than PATIENCE come last.
 - The owner who has used the least worker time lately comes first.
 - Published realms come before drafts and definitions.
@@ -53,8 +53,8 @@ KINDS = ("plan", "batch", "definitions")
 
 @dataclass
 class Turn:
-    """A turn: the time that a worker spends on one owner's work. When the turn ends, its time is
-    added to the owner's usage."""
+    """The time that a worker spends on one owner's work. When the turn ends, this time is added to
+    the owner's usage."""
 
     owner: str
     #: Whether the work is a draft or definitions, which come after published realms.
@@ -78,15 +78,15 @@ class Turn:
 
 def take() -> Piece | None:
     """Leases the next piece of work and returns it. Returns None if no work waits, or if other
-    workers have leased the first MANY pieces meanwhile. Also sends a delayed message for each job
-    whose last message was delivered before the job was due."""
+    workers have leased the first MANY pieces meanwhile. Also sends delayed messages for jobs that
+    aren't due yet (`send_when_due`)."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
     if not line or any(early for _, _, early in line):
         send_when_due()
     for kind, key, _ in line:
-        # Another worker may have leased the piece meanwhile. Then the next piece is tried.
+        # If another worker has leased the piece meanwhile, try the next piece.
         piece = _lease(kind, key)
         if piece is not None:
             return piece

@@ -21,7 +21,7 @@ DEFINITIONS_AFTER = timedelta(seconds=1)
 
 def lease_definitions(module_url: str) -> WantedDefinitions | None:
     """Leases the task to build the definitions of a module. Returns None if another worker has the
-    lease, or if no worker should build the definitions."""
+    lease, if the task is gone, or if the task has failed too often."""
     now = timezone.now()
     with bookkeeping():
         wanted = (
@@ -52,7 +52,7 @@ def remove_wanted(wanted: WantedDefinitions) -> None:
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
-    """Queues the modules whose definitions aren't cached. Workers render pages before they build
+    """Queues the modules that have no cached definitions. Workers render pages before they build
     definitions. If a module is already queued and `anew` is true, the module's row is reset. So the
     definitions are built again even if a worker has begun to build them from older files."""
     if not module_urls:

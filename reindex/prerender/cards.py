@@ -1,9 +1,8 @@
 """Renders the cards of a batch. Cards that load code of the same realms share a sandbox.
 
-A sandbox may import modules only of the realms that it was started for. Cards are grouped by the
-set of other realms whose code they load. So a realm's code can affect only pages that use the
-realm. If a sandbox loads code of other realms, each of its cards depends on every module that the
-sandbox was given.
+A sandbox may import modules only of the realms that it was started for. So a realm's code can
+affect only pages that use the realm. If a sandbox loads code of other realms, each of its cards
+depends on every module that the sandbox was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,7 +31,7 @@ LEVELS_AT_ONCE = 3
 #: an error.
 MAX_FRUITLESS = 5
 
-#: The other realms whose code a card loads.
+#: The other realms that a card loads code from.
 Strangers: TypeAlias = frozenset[str]
 
 
@@ -67,9 +66,10 @@ class _Known:
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: The modules from which the cards adopt, each with the realms whose code it loads.
+    #: The modules that the cards adopt from. Each module is mapped to the realms that it loads code
+    #: from.
     modules: dict[str, Strangers] = field(default_factory=dict)
-    #: The module from which each card adopts.
+    #: The module that each card adopts from.
     module_of: dict[str, str] = field(default_factory=dict)
     _levels: int = 0
 
@@ -80,8 +80,8 @@ class _Known:
     def supply(self, urls: list[str]) -> Message:
         """Returns the documents at `urls`, which a process requests while it renders a card. If one
         card needs more linked documents, the other cards of the batch probably need more, too. So
-        this method also returns the documents to which the documents known so far link, for at most
-        LEVELS_AT_ONCE levels of links."""
+        this method also reads and returns the next level of linked documents, until LEVELS_AT_ONCE
+        levels are read."""
         before = self.documents.keys() | set()
         if self._levels < LEVELS_AT_ONCE:
             self._add_level()
@@ -91,7 +91,7 @@ class _Known:
         return {url: self.documents[url] for url in (self.documents.keys() - before) | set(urls)}
 
     def realms_of(self, url: str) -> set[str]:
-        """Returns the realms whose code a card and its linked cards load."""
+        """Returns the realms that a card and its linked cards load code from."""
         document = self.documents[url]
         assert document is not None
         realms: set[str] = set()
@@ -117,7 +117,7 @@ class _Known:
 
 @dataclass
 class _Batch:
-    """Renders the cards of a batch, grouped by the other realms whose code they load."""
+    """Renders the cards of a batch. Cards that load code of the same other realms form a group."""
 
     reader: Reader
     realm: Document
@@ -158,8 +158,8 @@ class _Batch:
     def answer(
         self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
     ) -> None:
-        """Passes a card's result to `receive`. Adds the result's dependency keys and the other
-        realms whose code rendered the card. The dependency keys include those of the modules
+        """Passes a card's result to `receive`. Adds the result's dependency keys, and `strangers`,
+        the other realms that supplied code. The dependency keys include those of the modules
         `given`."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
@@ -211,8 +211,8 @@ class _Group:
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
         """Renders cards. If a process dies, the cards without a result are divided into halves,
-        which are rendered separately. `hung` has the modules that are known to hang. These modules
-        are not loaded, so the results are marked as doubtful."""
+        which are rendered separately. `hung` has the modules that are known to hang. If there are
+        any, they are not loaded, and the results are marked as doubtful."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost
@@ -355,7 +355,7 @@ class _Group:
 
 
 class _Moved(Exception):
-    """Ends a process whose card code waits for a module that the sandbox may not load."""
+    """Ends a process because its card code waits for a module that the sandbox may not load."""
 
 
 def refused(url: str, status: int, why: str) -> Message:
@@ -366,7 +366,7 @@ def refused(url: str, status: int, why: str) -> Message:
 
 
 def _with_module(result: Message, module: str | None) -> Message:
-    """Adds the card's own module to a result's error that names no module."""
+    """Adds the card's own module to a result's error if the error has no module."""
     error = result.get("error")
     if not error or error.get("module") or module is None:
         return result

@@ -34,8 +34,8 @@ class DeadReferences:
 
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
         """Returns a warning for each reference `{"key", "url", "kind"}` that leads to no file. Also
-        returns the dependency keys of all files whose creation or deletion would change the
-        warnings. Raises ReplicaUnavailable and PinEnded."""
+        returns the dependency keys of the files and realms that the warnings depend on. Raises
+        ReplicaUnavailable and PinEnded."""
         warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:

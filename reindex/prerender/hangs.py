@@ -104,10 +104,10 @@ class LostTime:
     #: Errors of the modules that hang, by URL.
     modules: dict[str, Document] = field(default_factory=dict)
     _known_cards: dict[str, Document] = field(default_factory=dict)
-    #: The card whose result was received last, and the real and processor time that it took.
+    #: The URL of the card with the latest result, and the card's real and processor time.
     _last: tuple[str | None, float, float] = (None, 0, 0)
     #: When a process dies, its unrendered cards are divided into numbered parts, which are rendered
-    #: separately. The keys are the cards' URLs, and the values are the numbers of the cards' parts.
+    #: separately. `_parts` maps each card's URL to the number that identifies the card's part.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,9 +156,8 @@ class LostTime:
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
         """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
-        has all modules that are known to hang. If `modules` has no new module, the hang belongs to
-        the card whose result was received last. Does nothing if the process ended for a reason
-        other than a hang."""
+        has all modules that are known to hang. If `modules` has no new module, the card with the
+        latest result hung. Does nothing if the process ended for a reason other than a hang."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -219,8 +218,7 @@ class LostTime:
             self.job.hung = json.loads(all_hung) if isinstance(all_hung, str) else all_hung
 
     def _card_key(self, url: str) -> str:
-        """Returns the hash of everything that a card shows, including the cards to which it links
-        directly."""
+        """Returns the hash of everything that a card shows, including its directly linked cards."""
         document = self.cards[url]
         shown: list[Any] = [self.job.realm_url, url, self.reader.card(f"{self.job.realm_url}realm")]
         for each in [url, *links_of(url, document)]:

@@ -1,7 +1,7 @@
-"""Starts and controls a prerenderer: a Deno process, which runs card code in a sandbox.
+"""Starts and controls a prerenderer, a Deno process that runs card code in a sandbox.
 
-The process may read only its own code and has no network access. It receives tasks on stdin, and
-exits when stdin is closed.
+The process may read only its own code and has no network access. The process receives tasks on
+stdin, and exits when stdin is closed.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Host:
-    """A running prerenderer process. It has the card library and waits for a task."""
+    """A running prerenderer process, which loads the card library before it takes a task."""
 
     process: "subprocess.Popen[bytes]"
     nonce: str
@@ -133,7 +133,7 @@ def _command() -> list[str]:
         "--no-npm", "--no-remote", "--unstable-worker-options",
         f"--import-map={_HOST / 'import_map.json'}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        # This is disallowed because code compiled from strings could import with Deno's own loader.
+        # Code compiled from strings could import with Deno's own loader, so it is disallowed.
         f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip

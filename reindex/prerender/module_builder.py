@@ -1,5 +1,4 @@
-"""Builds the definitions of a module: runs the module in a sandbox and lists the card types that it
-defines."""
+"""Builds a module's definitions, by running the module in a sandbox and listing its card types."""
 
 import threading
 import time
@@ -37,7 +36,7 @@ class ModuleBuilder:
         self._access = Access(user=user)
 
     def locate(self, url: str) -> ModuleLocation | None:
-        """Returns a module's realm, generation and imports; None if no readable realm has the
+        """Returns a module's realm, generation and imports, or None if no readable realm has the
         module. Asks the registry at each call, so all committed changes are seen."""
         reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
@@ -147,5 +146,5 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
 
 def _missing(module: str) -> Message:
     """Returns the error for an import of a module that is missing or not readable."""
-    message = f"{module} does not exist, or some readers of the importing module may not read it"
+    message = f"{module} does not exist, or is closed to some readers of the module that imports it"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}

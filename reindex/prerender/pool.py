@@ -54,7 +54,8 @@ class RendererPool:
         self._add(host.start(library))
 
     def acquire(self, library: Library) -> Host:
-        """Returns a prerenderer for a task: an idle one that is ready, or a new one."""
+        """Returns an idle prerenderer that is ready for a task. If there is none, starts a new
+        one."""
         while waiting := self._take(library):
             if waiting.is_ready():
                 return waiting

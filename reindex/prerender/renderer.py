@@ -1,4 +1,4 @@
-"""Computes the renderer's version: a hash of the code that renders cards."""
+"""Computes the renderer's version, which is a hash of the code that renders cards."""
 
 import hashlib
 from functools import cache

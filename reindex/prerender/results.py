@@ -145,7 +145,7 @@ def checked_definitions(result: Message) -> Message:
 
 
 def failed(url: str, why: object) -> Message:
-    """Returns an error as the result of a card for which the prerenderer sent no usable result."""
+    """Returns the error result of a card that could not be rendered."""
     error = {
         "status": 500,
         "title": "Render Failed",
@@ -157,7 +157,7 @@ def failed(url: str, why: object) -> Message:
 
 
 def broken_card(error: BrokenDocument) -> Message:
-    """Returns the error document of a card whose file is broken."""
+    """Returns the error document of a card with a broken file."""
     # The prefix that the fields and links of all cards share is left out.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
     return {
@@ -170,8 +170,7 @@ def broken_card(error: BrokenDocument) -> Message:
 
 
 def not_built(status: int, why: object) -> Message:
-    """Returns an error as the result of a module for which the prerenderer sent no usable
-    result."""
+    """Returns the error result of a module that could not be built."""
     return {"error": {"status": status, "title": "Build Failed", "message": str(why)}}
 
 

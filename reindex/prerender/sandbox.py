@@ -1,5 +1,5 @@
-"""Runs a task in a prerenderer: a Deno process, in which a Worker without permissions runs card
-code.
+"""Runs a task in a prerenderer. A prerenderer is a Deno process that runs card code in a Worker
+without permissions.
 
 The process receives one task on stdin and answers in lines that begin with a secret nonce. Card
 code doesn't know the nonce, so it can't forge a result by writing to stdout. If a process dies or
@@ -25,7 +25,8 @@ from reindex.reading.strict_json import finite, no_number
 #: Time that is added to a card's time limit, for starting a Worker and for ending a hanging Worker.
 GRACE_SECONDS = 20.0
 
-#: The length at which a line is cut. A longer line can't be a valid result, and may never end.
+#: The maximum length of a line. A longer line is cut, because it can't be a valid result and may
+#: never end.
 MAX_LINE = MAX_RESULT + 1_000
 
 _decode = json.JSONDecoder(parse_float=finite, parse_constant=no_number).decode
@@ -47,10 +48,10 @@ def run(
     third key of the argument, `dynamic`, is True if card code waits for the modules and would
     continue without them.
 
-    Returns None when the task is done. The caller may then keep the process. If a card hangs, the
+    Returns None when the task is done, and the caller may keep the process. If a card hangs, the
     card's result is an error, and `run` kills the process and returns the hanging modules. To
     render the remaining cards, the caller runs another task and passes the hanging modules as
-    `unavailable`. Raises SandboxDied if the process dies. The results received until then are
+    `unavailable`. Raises SandboxDied if the process dies. Results that were received earlier are
     valid.
     """
     order: Message = {"unavailable": unavailable or {}}
@@ -93,9 +94,9 @@ class _Talk:
                         needs = {key: _texts(message[key]) for key in ("documents", "modules")}
                         self.host.say(self.supply({**needs, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
-                        # `message` names a card or a module, and the next line has its result. Card
-                        # code can manipulate the result, so the name in `message` replaces any name
-                        # in the result.
+                        # The line after `message` has the result of a card or a module. Card code
+                        # can manipulate the result, so the values in `message` replace values of
+                        # the same name in the result.
                         result, size = next(lines, (b"", 0))
                         if size == 0:
                             break
@@ -113,8 +114,8 @@ class _Talk:
         raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """Yields each line that begins with the nonce, as a pair: the line without the nonce, and
-        the line's length. If a line is too long, yields its beginning and its full length."""
+        """For each line that begins with the nonce, yields the rest of the line and the length of
+        this rest. If a line is too long, yields only its beginning, with the full length."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()

@@ -1,10 +1,10 @@
-"""Computes dependency keys. Each key is a 64-bit hash that names a file or a realm from which a
-card in the index was made.
+"""Computes dependency keys. A dependency key is a 64-bit hash that identifies a file or a realm.
+Each card in the index has the keys of the files and realms that it was made from.
 
-A card is carried over to the next generation only if all files from which it was made are
-unchanged. If two files happen to have the same key, a card may be rendered unnecessarily, but no
-page is stale. The key of a module leaves out the extension, because a file with another extension
-could take the module's place.
+A card is carried over to the next generation only if all these files and realms are unchanged. If
+two files happen to have the same key, a card may be rendered unnecessarily, but no page is stale.
+The key of a module leaves out the extension, because a file with another extension could take the
+module's place.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class DependencyTracker:
     _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
-        """Returns the dependency keys of all files and realms from which a card was made. Also
+        """Returns the dependency keys of all files and realms that a card was made from. Also
         returns whether the keys are complete. If the keys are complete, nothing but a change of
         these files and realms can change the card. `links` has the linked cards that the rendering
         requested."""

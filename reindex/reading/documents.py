@@ -40,10 +40,9 @@ def no_longer_a_card(path: str) -> BrokenDocument:
 
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
-    """Returns a copy of a card in which references that begin with `/` are absolute URLs on this
-    server. So these references mean the same wherever the card is published. The copy's references
-    are in Unicode NFC. `moved` is called with each absolute URL and returns the URL that replaces
-    it in the copy."""
+    """Returns a copy of a card. References that begin with `/` become absolute URLs on this server,
+    so they mean the same wherever the card is published. The copy's references are in Unicode NFC.
+    `moved` is called with each absolute URL and returns the URL that replaces it in the copy."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))
@@ -58,7 +57,7 @@ def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) 
 
 
 def _placed_links(value: Any, placed: Callable[[str], str]) -> Any:
-    # This runs for every link of every card, and `match` would take twice as long.
+    # `match` would take twice as long, and this function runs for every link of every card.
     if isinstance(value, dict):
         links = value.get("links")
         if isinstance(links, dict) and isinstance(link := links.get("self"), str):
@@ -100,8 +99,8 @@ def links_of(url: str, document: Document) -> list[str]:
 
 
 def _claim(document: Any) -> str | None:
-    """Returns the key by which a document without a valid type is recognized as a broken card.
-    Returns None if the document is plain data."""
+    """Decides whether a document without a valid type is a broken card or plain data. Returns the
+    key that is typical of cards, or None for plain data."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))

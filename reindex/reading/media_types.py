@@ -1,4 +1,4 @@
-"""The media types with which clients and replicas request files and realms."""
+"""The media types in requests for files and realms."""
 
 #: A file's bytes, as they are stored.
 SOURCE = "application/vnd.card+source"
@@ -13,5 +13,5 @@ HTML = "text/html"
 JAVASCRIPT = "text/javascript"
 #: Bytes of an unknown type.
 BYTES = "application/octet-stream"
-#: Any type: the server sends a module as JavaScript, and any other file unchanged.
+#: Any type. The server sends a module as JavaScript, and any other file unchanged.
 ANY = "*/*"

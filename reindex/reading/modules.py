@@ -37,8 +37,9 @@ _CLOSES = re.compile(rf"{_S}[,)]")
 
 @dataclass(frozen=True)
 class Module:
-    """The file at a module's URL, or None if there is no file. `complete` says whether `imports`
-    has all imports. `refusal` says why the server refused to send the text."""
+    """What a module's URL leads to. `file` is the URL of the module's file, or None if there is no
+    file. `complete` says whether `imports` has all imports. `refusal` says why the server refused
+    to send the text."""
 
     file: str | None
     imports: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
-"""Signs and verifies pins: tokens that allow reading one realm at exactly one generation.
+"""Signs and verifies pins. A pin is a token for reading one realm at exactly one generation.
 
 Each request to `/_at/<path>` has a pin in its header `X-Realm-Pin`. Workers and definition builders
-have pins; card code never gets one. A pin names the reader whose access is used: a user, everyone,
-or the realm that a job renders. The server checks the reader's access at every request, so a pin
-ends when the access ends.
+have pins; card code never gets one. Each pin has a reader, which is a user, everyone, or the realm
+that a job renders. The server checks the reader's access at every request, so a pin ends when the
+access ends.
 """
 
 import time
@@ -28,7 +28,7 @@ UNREADABLE_GENERATION = 0
 #: A pin with this reader opens public realms only. No user's key has this value.
 EVERYONE = "*"
 #: A pin with this reader lets a job read the realm that the job renders. The pin needs no user's
-#: rights: it is valid while the realm exists.
+#: rights, and is valid while the realm exists.
 ITSELF = ""
 
 _SALT = "realms.pin"
@@ -48,17 +48,16 @@ class Pin:
 
 @dataclass(frozen=True)
 class Access:
-    """The rights that are used to read realms. `own` is the realm whose pages a job renders, and
-    `job` is the job's id. Private realms are read with the rights of one user, and `user` is this
-    user's key."""
+    """The rights that are used to read realms. A job with the id `job` renders the pages of the
+    realm `own`. Private realms are read with the rights of one user, and `user` is this user's
+    key."""
 
     own: str = ""
     job: int = 0
     user: str = ""
 
     def reader_of(self, realm_url: str, *, private: bool = False) -> str:
-        """Returns the reader that a pin for a realm has to name: ITSELF, EVERYONE or a user's
-        key."""
+        """Returns the reader for a realm's pin: ITSELF, EVERYONE or a user's key."""
         if realm_url == self.own:
             return ITSELF
         return self.user if private and self.user else EVERYONE
@@ -66,8 +65,7 @@ class Access:
 
 @dataclass(frozen=True)
 class SignedPin:
-    """The content of a token: the pin, the job that it was made for, and the reader whose access it
-    uses."""
+    """The content of a token. The token was made for one job, and uses the access of `reader`."""
 
     pin: Pin
     job: int

@@ -1,4 +1,4 @@
-"""Types and functions for finding the realm and path from which the content of a URL is read."""
+"""Types and functions for finding the realm and path of a URL's content."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from reindex.reading.pins import Pin
 
 @dataclass(frozen=True)
 class Place:
-    """The realm and path from which the content of a URL is read.
+    """The realm and path of a URL's content.
 
     If a published realm is read in place of a source realm, `url` lies in the published realm.
     `through` lists the realms that were replaced, beginning with the source realm.
@@ -34,8 +34,8 @@ class Place:
         return file_of(self.path or "index")
 
 
-#: Returns the Authorization header with which a user may read a realm; None if the user may not
-#: read the realm.
+#: Returns the Authorization header for a user's reads of a realm, or None if the user may not read
+#: the realm.
 Authority: TypeAlias = Callable[[str], str | None]
 
 
@@ -51,9 +51,8 @@ def possible(path: str) -> str | None:
 
 
 def content_of(file: Document) -> bytes | str | None:
-    """Returns a file's content: a string, or bytes if the content isn't text. Returns None if the
-    realm has no such file. `file` is one line of the response to a pinned read of several
-    files."""
+    """Returns a file's text, or its bytes if the file isn't text. Returns None if the realm has no
+    such file. `file` is one line of the response to a pinned read of several files."""
     if "base64" in file:
         return b64decode(file["base64"])
     content: str | None = file["content"]

@@ -1,4 +1,4 @@
-"""Reads cards, the cards to which they link, modules, and the modules' imports.
+"""Reads cards and their linked cards, and modules and their imports.
 
 Every realm is read at one pinned generation, from any replica. When an import or a link first
 refers to another realm, that realm is pinned at its generation in the registry. The job stores the
@@ -48,7 +48,7 @@ class Reader:
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
     #: Called with each public URL that lies in no realm.
     not_found: Callable[[str], None] = lambda url: None
-    #: Returns the URL at which a realm's pages are published.
+    #: Returns the URL where visitors find a realm's pages.
     address: Callable[[str], str] = lambda realm_url: realm_url
     #: Whether the published realm is read in place of a source realm.
     as_published: bool = False
@@ -64,7 +64,7 @@ class Reader:
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
     #: For each source realm's URL, the published realm that is read in its place.
     shown_at: dict[str, str] = field(default_factory=dict)
-    #: The card URLs whose JSON file holds plain data instead of a card.
+    #: The JSON files at these card URLs hold plain data instead of a card.
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
@@ -77,13 +77,13 @@ class Reader:
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """Returns the pin with which a public URL is read; None if no readable realm contains the
+        """Returns the pin for reading a public URL, or None if no readable realm contains the
         URL."""
         place = self.place(url)
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Returns the realm and path from which a public URL is read; None if no readable realm
+        """Returns the realm and path of a public URL's content, or None if no readable realm
         contains the URL. If `shown_at` maps the URL's source realm to a published realm, the URL is
         read in the published realm."""
         if folder_of(url) in self._strangers:
@@ -152,8 +152,9 @@ class Reader:
         return located is None or len(located.realm_url) > len(pin.realm_url)
 
     def _privately(self, realm_url: str) -> int:
-        """Requests the generation of a private realm with the user's rights. Adds a readable realm
-        to `private`, so that no other user gets results made from it."""
+        """Returns a private realm's current generation number, or UNREADABLE_GENERATION if the user
+        may not read the realm. Adds a readable realm to `private`, so that no other user gets
+        results made from the realm."""
         header = self.authority(realm_url) if self.authority else None
         if header is None:
             return UNREADABLE_GENERATION
@@ -164,8 +165,9 @@ class Reader:
         return generation
 
     def elsewhere(self) -> dict[str, str]:
-        """Returns the addresses of the known realms whose address isn't their URL, and of all known
-        realms inside such realms. The keys are the realms' URLs, inner realms first."""
+        """Returns the addresses of moved realms and of all known realms inside a moved realm. A
+        known realm is moved if its address differs from its URL. The keys are the realms' URLs,
+        inner realms first."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -178,7 +180,8 @@ class Reader:
     # --- cards ---
 
     def card(self, url: str) -> Document | None:
-        """Reads and returns the card at a public URL (without .json); None if there is no card."""
+        """Reads and returns the card at a public URL (without .json), or None if there is no
+        card."""
         if url not in self._documents:
             self._documents[url] = self._read_card(url)
         return self._documents[url]
@@ -280,7 +283,7 @@ class Reader:
     def modules(self, urls: Iterable[str]) -> list[str]:
         """Returns the canonical URLs of modules and of all their imports, dependencies first.
 
-        Missing modules are left out: the rendering of a card reports them.
+        Missing modules are left out, because the rendering of a card reports them.
         """
         order: list[str] = []
         entered: set[str] = set()
@@ -299,7 +302,7 @@ class Reader:
         return order
 
     def missing(self, url: str) -> list[str]:
-        """Returns the URLs from `reached(url)` at which there is no module."""
+        """Returns those URLs from `reached(url)` that lead to no module."""
         reached, _ = self.reached(url)
         return sorted(each for each in reached if self._module(each).file is None)
 
@@ -327,7 +330,7 @@ class Reader:
 
     def _read_module(self, url: str) -> Module:
         if with_composed(url) != url:
-            # All Unicode spellings of a path name the same file.
+            # All Unicode spellings of a path lead to the same file.
             return self._module(with_composed(url))
         place = self.place(url)
         if place is None:

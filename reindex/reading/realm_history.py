@@ -11,8 +11,8 @@ MAX_KEPT = 8
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:
-    """Returns the hashes of a realm's files, by path. With `since`, returns only the files that
-    changed since that generation, or None if the realm's history doesn't reach back that far.
+    """Returns the hashes of a realm's files, by path. With `since`, returns only files that changed
+    since that generation. Returns None if the realm's history doesn't reach back that far.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -30,8 +30,8 @@ _files: dict[Pin, frozenset[str]] = {}
 
 
 def files(pin: Pin, access: Access) -> frozenset[str]:
-    """Returns the paths of a realm's files at a generation. They never change, so they are cached.
-    Raises the errors of `manifest`."""
+    """Returns the paths of a realm's files at a generation. The paths at a generation never change,
+    so they are cached. Raises the errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
         assert found is not None  # None is only possible with `since`
@@ -42,7 +42,7 @@ def files(pin: Pin, access: Access) -> frozenset[str]:
 
 
 _changed: dict[tuple[Pin, int], frozenset[str] | None] = {}
-#: The generation at which each realm was last read.
+#: For each realm, the generation that this process read last.
 _read_at: dict[str, int] = {}
 
 
@@ -58,9 +58,9 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 
 def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
-    """Records that this process reads a realm at a generation. Returns the earlier generation at
-    which the process last read the realm, and the paths of the files that changed since. Returns
-    None if no earlier generation was read, or if the paths are unknown."""
+    """Records that this process reads a realm at a generation. Returns the generation that the
+    process read before, and the paths of the files that changed since. Returns None if no earlier
+    generation was read, or if the paths are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

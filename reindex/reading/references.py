@@ -16,7 +16,7 @@ BASE_MODULE = f"{BASE_REALM}mod.ts"
 #: The URLs that this server's realms could have. The server requests no other URLs for a card.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
-#: A relative reference whose last segment needs no escaping or normalizing.
+#: A relative reference with a last segment that needs no escaping or normalizing.
 _PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
 
 #: The characters that JavaScript leaves unescaped in a URL's path (WHATWG URL, section 1.3).
@@ -32,7 +32,8 @@ _BEYOND_ASCII = re.compile(
 )
 
 #: The specifiers that Python and JavaScript resolve alike: packages, relative references, and URLs
-#: in the form that realms have. Browsers accept more spellings of `..` and `/`.
+#: in the form that realms have. Other spellings are excluded, because browsers also read `\` as `/`
+#: and `%2e` as `.`, and Python doesn't.
 _ALIKE = re.compile(
     r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
     r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
@@ -61,8 +62,8 @@ def is_plain(specifier: str) -> bool:
 
 
 def file_url(realm_url: str, path: str) -> str:
-    """Returns the URL of a file. It is escaped as in JavaScript, so that each path has exactly one
-    URL."""
+    """Returns the URL of a file. The URL is escaped as in JavaScript, so that each path has exactly
+    one URL."""
     return realm_url + quote(path, safe=UNESCAPED)
 
 
@@ -81,7 +82,7 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """Returns the URL of the card to which a URL leads. The result is the same for all escapings of
+    """Returns the URL of the card that a URL leads to. The result is the same for all escapings of
     the path. The URL of a folder becomes the URL of the folder's `index`. `url` has no query.
     `resolveCardURL` of the card library does the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
@@ -99,8 +100,8 @@ def _in_one_spelling(segment: str) -> str:
 
 
 def joined(base: str, reference: str) -> str | None:
-    """Returns the URL to which a reference in the file at `base` leads, without query and fragment.
-    Returns None if no realm can have such a URL."""
+    """Resolves a reference in the file at `base`. Returns the URL without query and fragment, or
+    None if no realm can have such a URL."""
     if not reference.startswith(("./", "../")):
         return _joined_once(base, reference)
     # Only the folder part of the reference is joined with `base`. So one cache entry serves all

@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 SHUN_SECONDS = 10.0
 #: The status of a pinned read if the file belongs to a realm within the pinned realm.
 MISDIRECTED = 421
-#: The statuses of a response to a pinned read. 200: content. 302: a redirect to the file. 404: no
-#: such file. 406: the module can't be transpiled. 410: the generation is gone from history. 421:
-#: the file belongs to another realm.
+#: A usable response to a pinned read has one of these statuses: 200 with content, 302 with a
+#: redirect to the file, 404 if there is no such file, 406 if the module can't be transpiled, 410 if
+#: the generation is gone from history, or 421 if the file belongs to another realm.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
 #: The replicas that failed lately, each with the time until which it is asked last, and the reason.
 _unhealthy: dict[str, tuple[float, str]] = {}
@@ -152,9 +152,9 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """Asks a replica for the address where visitors find a realm's pages. For a source realm
-    (private or not) it is the address at which the realm is published; for any other realm it is
-    the realm's URL. Raises ReplicaUnavailable."""
+    """Asks a replica for the address where visitors find a realm's pages. For a published source
+    realm, even a private one, this is the address at which the realm is published. For any other
+    realm, this is the realm's URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
     response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
@@ -184,7 +184,7 @@ def _get(
     named: bool = False,
 ) -> Response:
     """Sends a request to one replica after another, and returns the first usable response. With
-    `named`, an error response is usable too if its headers name the realm. Raises
+    `named`, an error response is usable too if its headers contain the realm's URL. Raises
     ReplicaUnavailable."""
     failures: list[str] = []
     for address in replica_addresses():

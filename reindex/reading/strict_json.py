@@ -142,8 +142,7 @@ class _Notes:
 
 @dataclass
 class _Level:
-    """A level of nesting around a token: an object or a list, and the key or index to which the
-    token belongs."""
+    """An object or a list around a token. `key` is the token's key or index in it."""
 
     names: set[str] | None
     key: str | int = 0

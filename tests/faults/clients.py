@@ -32,8 +32,7 @@ export class Note extends Card {
   );
 }
 """
-#: The cards of each realm. Maps a card's name to the name of the linked card; None if the card has
-#: no link.
+#: The cards of each realm. Maps a card's name to the name of the linked card, or to None.
 CARDS = {"index": "a", "a": None, "b": None}
 #: The files that authors rewrite.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
@@ -43,7 +42,7 @@ HIDDEN = "deep/text.md"
 #: A file that authors delete and create again.
 FLEETING = "extra.md"
 TIMEOUT = 20
-#: The name that stands for the replica in reads through nginx.
+#: Reads through nginx have this name instead of a replica's name.
 EDGE = "edge"
 
 
@@ -60,9 +59,9 @@ def file(path: str, mark: str) -> bytes:
 
 @dataclass
 class Site:
-    """One author's realms: two source realms, and their published realms. One source realm is
-    published at the author's host. Sometimes a source realm is also published at `inner`, a URL
-    below the author's host."""
+    """One author's two source realms, and their published realms. One source realm is published at
+    the author's host. Sometimes a source realm is also published at `inner`, a URL below the
+    author's host."""
 
     user: str
     #: The index in `sources` of the source realm that is published.
@@ -87,8 +86,8 @@ class Site:
 
     @property
     def inner(self) -> str:
-        """The URL of the inner realm, which authors publish and unpublish during a campaign. This
-        URL is below `published`."""
+        """The URL of the inner realm, below `published`. Authors publish and unpublish the inner
+        realm during a campaign."""
         return f"{self.published}deep/"
 
     @property

@@ -10,7 +10,7 @@ from tests.faults.judge.history import History, Operation
 
 class Alone(Author):
     """An author that sends no requests. The author only records the name of each request, such as
-    `write label.ts`, and acts as if the request had succeeded. When the author records the name
+    `write label.ts`, and treats the request as successful. When the author records the name
     `stops_at`, the author sets `stop_asked`, as a campaign does at its end."""
 
     def __init__(self, stops_at: str) -> None:

@@ -37,8 +37,8 @@ _new_caches = answers.caches.__wrapped__
 
 @dataclass
 class Version:
-    """A version of the page: its first generation, its content (None if the page is deleted), and
-    the time at which it was superseded."""
+    """A version of the page. `generation` is the version's first generation. `body` is None if the
+    page is deleted. `superseded` is the time when a newer version replaced this version."""
 
     generation: int
     body: bytes | None
@@ -157,13 +157,13 @@ class Web:
     caches: Any = None
 
     def restart(self) -> None:
-        """Restarts the process, which then has empty caches on the same board."""
+        """Restarts the process. The new process has empty caches on the same board."""
         with patch.object(answers, "local_board", lambda: self.replica.board):
             self.caches = _new_caches()
 
 
 class Replica:
-    """A replica: a board, its web processes, and a sidecar that may have lost its connection."""
+    """A replica has a board, web processes, and a sidecar that may have lost its connection."""
 
     def __init__(self, folder: Path, number: int, database: Database) -> None:
         self.board = WatchedBoard(folder / f"board{number}")
@@ -236,8 +236,8 @@ class Request:
             current.request = self
 
     def wait_for_others(self) -> None:
-        """Lets each unfinished request in `others` continue until it stops again or ends. One of
-        these requests is loading the content for which this request waits."""
+        """Lets each unfinished request in `others` continue until it stops again or ends. This
+        request waits for content that one of these requests is loading."""
         for each in self._others:
             if not each.done:
                 each.go_on()

@@ -1,5 +1,5 @@
-"""Contains the expected state in the model of publishing: the content of realms, and the ways in
-which a change ends."""
+"""Contains classes for the publishing model. `Shown` is the expected content of a realm, and `End`
+says how a change ends."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -32,9 +32,10 @@ class Shown:
 
 @dataclass
 class End:
-    """The way in which a change ends. `well`: the change ends normally. `killed`: the process is
-    killed before statement number `at`. `terminated`: the database connection is terminated before
-    statement number `at`. `after the commit`: the process is killed right after the commit."""
+    """Says how a change ends. With `well`, the change ends normally. With `killed`, the process is
+    killed before statement number `at`. With `terminated`, the database connection is terminated
+    before statement number `at`. With `after the commit`, the process is killed right after the
+    commit."""
 
     how: str
     at: int = 0

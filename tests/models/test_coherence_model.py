@@ -1,8 +1,8 @@
 """Uses a Hypothesis state machine to test promises P2, P3 and P4 under random faults.
 
 Three web processes read one page through the views, with real caches, boards and listeners. Two of
-the processes share a board. The state machine controls the rest, one step at a time: commits, the
-arrival of notifications, restarts, the clock, and where each request stops.
+the processes share a board. The state machine controls commits, the arrival of notifications,
+restarts, the clock, and where each request stops.
 
 The model keeps the guarantees of Postgres on which the design relies. On one connection, no ping
 arrives before the notification of an earlier commit. A notification is lost only when its
@@ -64,8 +64,8 @@ WHILE_READING = st.sampled_from(("nothing", "write", "write here", "hear"))
 
 
 class Coherence(RuleBasedStateMachine):
-    """A state machine whose rules are the events that may happen to two replicas while clients read
-    from them."""
+    """A state machine. Its rules are the events that may happen to two replicas while clients read
+    from the replicas."""
 
     #: Whether reads must keep the staleness bound.
     bounded = True
@@ -116,7 +116,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(CHANGES), by=st.sampled_from((None, 0, 1)))
     def commit(self, what: str, by: int | None) -> None:
-        """Commits a change by replica `by`, which then moves its own board. If `by` is None, the
+        """Commits a change by replica `by`, and moves this replica's board. If `by` is None, the
         committing process is killed before it can move a board."""
         told = self.database.commit(what, self.now)
         if by is not None:
@@ -162,8 +162,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), steps=st.integers(1, 5))
     def hear(self, at: int, steps: int) -> None:
-        """Runs some steps of a replica's listener. Without steps, the listener does nothing, as if
-        it were stalled."""
+        """Runs some steps of a replica's listener. The listener never runs on its own, so it is
+        stalled until the next call."""
         for _ in range(steps if self.replicas[at].line else 0):
             self.replicas[at].hear()
 
@@ -206,7 +206,7 @@ class Coherence(RuleBasedStateMachine):
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
         """Begins a request that can be stopped. The request's minimum generation is `back`
-        generations before the newest generation. If `back` is None, the request names no minimum
+        generations before the newest generation. If `back` is None, the request has no minimum
         generation."""
         self._begin(self._web(place), back, fresh and back is None)
 
@@ -296,8 +296,8 @@ class Coherence(RuleBasedStateMachine):
 
 
 class Deafness(Coherence):
-    """The model in which single notifications are lost, which never happens with Postgres. Replicas
-    can't keep the staleness bound then."""
+    """A model that can lose a single notification, which never happens with Postgres. After the
+    loss, replicas can't keep the staleness bound."""
 
     bounded = False
 
@@ -323,7 +323,7 @@ def test_reads_keep_minimum_generations_when_notifications_are_lost() -> None:
 
 
 def test_a_listener_misses_no_change_just_before_its_listen() -> None:
-    """Runs fixed steps of the state machine that random runs seldom find."""
+    """Runs a fixed sequence of rules, because random runs rarely choose this sequence."""
     game = Coherence()
     try:
         game.connect(0, ["read and write"])

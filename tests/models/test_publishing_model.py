@@ -59,9 +59,9 @@ _examples = count()
 
 
 class Publishing(RuleBasedStateMachine):
-    """A state machine whose rules change two source realms and two published realms."""
+    """A state machine. Its rules change two source realms and two published realms."""
 
-    #: The test sets these: a connection that listens to notifications, and the owner of all realms.
+    #: The test sets `ear`, which listens to notifications, and `owner`, who owns all realms.
     ear: Ear
     owner: Any
     #: A thread with a separate database connection.
@@ -239,7 +239,7 @@ class Publishing(RuleBasedStateMachine):
     def _told_of_showing(self, url: str, source: str) -> list[Notification]:
         told = [all_files_changed(url), realm_definitions_cleared(url), realm_changed(url)]
         before = self.books[url].source if url in self.books else None
-        # These source realms are now published at a different URL, or no longer published.
+        # The new and the old source realm of the URL are announced too, if they differ.
         moved = [] if before == source else [source] if before is None else [source, before]
         return [*told, *map(realm_changed, moved)]
 
@@ -260,8 +260,8 @@ class Publishing(RuleBasedStateMachine):
         self, change: Callable[[], Any], end: End, note: Callable[[], None],
         told: list[Notification],
     ) -> None:  # fmt: skip
-        """Makes a change that `end` may interrupt. If the change commits, calls `note`, which
-        records the expected state. Then checks reads and notifications."""
+        """Makes a change that `end` may interrupt, and checks reads and notifications. If the
+        change commits, calls `note`, which records the expected state."""
         committed = True
         try:
             with self._ended(end):

@@ -68,7 +68,7 @@ LETTERS = settings.CARD_SIZE_LIMIT_BYTES - len(make.card("./good", "Page", title
 
 
 def links() -> bytes:
-    """Returns a card with very many links: to good cards, to failing ones, and to missing ones."""
+    """Returns a card with very many links to good, failing and missing cards."""
     targets = [*GOOD, *(f"same/{i}" for i in range(SAME))]
     targets += [f"nothing/{i}" for i in range(LINKS - len(targets))]
     return make.card(

@@ -1,5 +1,5 @@
-"""Tests that a job loses only a limited time to code that hangs, and doesn't wait again for code
-that is known to hang."""
+"""Tests cards and modules that hang. A job waits for them for a limited time, and not again once
+they are known to hang."""
 
 import os
 import signal

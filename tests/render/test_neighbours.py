@@ -1,4 +1,4 @@
-"""Tests that malicious code of a realm can change only pages that show cards of that realm, and
+"""Tests malicious code of a realm. The code can change only pages that show the realm's cards, and
 only until the code is fixed."""
 
 import json
@@ -176,7 +176,7 @@ def test_a_card_that_leads_indirectly_to_another_realm_is_rendered_apart(
     assert len(shown) == 13
 
 
-#: Ways in which Ada's page can load Eve's code without a literal import in Ada's code or cards.
+#: Ways to load Eve's code on Ada's page without a literal import in Ada's code or cards.
 UNSEEN = {
     "a computed name": b"""
 const name = ["wr", "ap.tsx"].join("");
@@ -382,8 +382,8 @@ def test_a_turn_that_ends_keeps_all_rendered_cards(
         return checked_card(result)
 
     def others_wait(turn: turns.Turn) -> bool:
-        """Replaces `Turn.is_over`, as if another owner waited. The turn is over if a card has been
-        rendered since the turn's previous check."""
+        """Replaces `Turn.is_over`, and pretends that another owner waits. The turn is over if a
+        card has been rendered since the turn's previous check."""
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 

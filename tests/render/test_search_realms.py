@@ -1,5 +1,5 @@
-"""Searches across several realms: realms with an index, realms without an index, and a realm that
-was really rendered."""
+"""Searches several realms at once. Some realms have an index, some have none, and one was really
+rendered."""
 
 import json
 import re

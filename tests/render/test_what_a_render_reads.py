@@ -1,5 +1,5 @@
-"""Tests what a render reads: only public realms, only one generation of each realm, and also
-modules with the extensions .mts and .mjs. Tests that links to a source realm lead to its published
+"""Tests that a render reads only public realms, only one generation of each realm, and also modules
+with the extensions .mts and .mjs. Tests that links to a source realm lead to its published
 realm."""
 
 import json

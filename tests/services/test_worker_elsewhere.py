@@ -1,8 +1,8 @@
-"""Tests a reindex by a worker that is isolated as if it ran on another machine.
+"""Tests a reindex by a worker that is isolated from the replicas, like a worker on another machine.
 
 The worker runs from a copy of the checkout, with a separate data folder, and can't read the
-replicas' folders. In some cases the worker also runs in a separate network. There it reaches only
-the database, the broker and the replicas, each through a proxy.
+replicas' folders. In some cases the worker also runs in a separate network. In that network, the
+worker reaches only the database, the broker and the replicas, each through a proxy.
 """
 
 import dataclasses
@@ -72,9 +72,8 @@ SITE = {
 
 @dataclass(frozen=True)
 class Place:
-    """An environment in which the worker runs. `address` is the address at which the worker reaches
-    this host. `within` is the start of a command line. A command that follows `within` runs in this
-    environment."""
+    """An environment for the worker. The worker reaches this host at `address`. `within` is the
+    start of a command line. A command that follows `within` runs in this environment."""
 
     address: str
     within: tuple[str, ...]
@@ -107,13 +106,13 @@ def folder() -> Iterator[Place]:
 
 @contextmanager
 def namespace() -> Iterator[Place]:
-    """Makes a network namespace, and yields a `Place` whose commands run in the new namespace. The
-    namespace has only one link, to this host's network namespace."""
+    """Makes a network namespace, and yields a `Place` in it. The namespace has only one link, to
+    this host's network namespace."""
     _need("setpriv", "ip")
     name = f"realm{uuid.uuid4().hex[:8]}"
     block = uuid.uuid4().int % 2**15 * 4
-    # These addresses are from the range for benchmarks of network devices (RFC 2544), which is not
-    # routed.
+    # Two addresses from a range that is not routed. RFC 2544 reserves the range for benchmarks of
+    # network devices.
     here, there = (
         f"198.{18 + block // 2**16}.{block // 256 % 256}.{block % 256 + i}" for i in (1, 2)
     )
@@ -142,8 +141,8 @@ def namespace() -> Iterator[Place]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Makes a copy of this checkout with a changed prerenderer. A job's `renderer` then shows which
-    code ran."""
+    """Makes a copy of this checkout with a changed prerenderer, so that a job's `renderer` shows
+    which code ran."""
     copy = tmp_path / "checkout"
     left = shutil.ignore_patterns(
         ".git", ".venv", ".data", "tests", "docs", "*_cache", "__pycache__"
@@ -233,7 +232,7 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
         read_from = set(ReindexBatch.objects.filter(job=job).values_list("replica", flat=True))
         assert read_from <= {f"http://{road.host}:{road.port}" for road in roads}
         _assert_read_over_http(roads)
-        # The worker's folder has no files of the realms, except for Deno's cache of modules.
+        # In the worker's folder, only Deno's cache of modules contains files of the realms.
         assert not (own / "blobs").exists() or not list((own / "blobs").rglob("*.*"))
         worker.terminate()
         worker.wait(60)

@@ -27,8 +27,7 @@ WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
-    """Yields an empty broker URL. Without a broker URL, Celery keeps its messages in files, so the
-    test needs no broker service."""
+    """Yields an empty broker URL, which makes Celery keep its messages in files."""
     return nullcontext("")
 
 
@@ -92,8 +91,8 @@ def test_a_worker_that_lost_its_broker_later_enqueues_unfinished_jobs(
             way.up()
 
             def done() -> bool:
-                # Restart the worker as a supervisor does: with kombu, a worker that loses Redis
-                # during a task exits.
+                # With kombu, a worker exits if it loses Redis during a task. Restart the worker, as
+                # a supervisor does.
                 if workers[-1].poll() is not None:
                     workers.append(running.start_worker(CELERY_BROKER_URL=through))
                 return not _live().exists()

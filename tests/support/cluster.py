@@ -1,5 +1,5 @@
-"""Runs real replicas for tests: web services, sidecars and Celery workers, as processes that a test
-can kill.
+"""Runs real replicas for tests. Their web services, sidecars and Celery workers are processes that
+a test can kill.
 
 Each cluster has its own data folder, and connects to the test's database by `DATABASE_URL`. A
 cluster's processes end with the test run, even if the run is killed.
@@ -97,8 +97,8 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, role: str) -> None:
-        """Starts the web service or the sidecar. Doesn't wait until it serves: call `wait_web` or
-        `wait_live` for that."""
+        """Starts the web service or the sidecar. To wait until it serves, call `wait_web` or
+        `wait_live`."""
         self.running[role] = self.cluster.spawn(self.commands[role])
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
@@ -213,8 +213,8 @@ class Cluster:
         within: Sequence[str] = (),
         **extra: str,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process whose output goes to a log file in `folder`. `within` has the words to
-        put before the process's command, such as those of `nsenter`."""
+        """Starts a process, and writes its output to a log file in `folder`. `within` has the words
+        to put before the process's command, such as those of `nsenter`."""
         with open(self.folder / f"{process.name}.log", "ab") as log:
             spawned = subprocess.Popen(
                 (*within, *process.command),

@@ -1,4 +1,4 @@
-"""Controls the order in which threads run. A gate stops a thread until the test opens the gate."""
+"""Controls the order of threads in a test. A gate stops a thread until the test opens the gate."""
 
 import threading
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Gate:
         return self._arrived.is_set()
 
     def open(self) -> None:
-        """Lets all threads pass: those that wait now, and those that arrive later."""
+        """Lets all waiting threads pass, and all threads that arrive later."""
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:

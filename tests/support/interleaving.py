@@ -1,5 +1,5 @@
-"""Interleaves two functions: stops the first before one of its SQL statements, and runs the second
-meanwhile.
+"""Interleaves two functions. Stops the first function before one of its SQL statements, and runs
+the second function meanwhile.
 
 A test asserts that each interleaved outcome is also an outcome of running the functions one after
 the other.
@@ -36,8 +36,9 @@ def outcomes_at_once(
     prepare: Callable[[], tuple[Run, Run]], picture: Run
 ) -> Iterator[tuple[int, Outcome]]:
     """Runs the two functions repeatedly, and yields the number and the outcome of each run. In run
-    n, the first function stops after n statements and commits. The second function then runs. The
-    first function continues when the second function has ended or waits for a lock."""
+    n, the first function stops after n steps. A step is a statement or a commit. Meanwhile the
+    second function runs. The first function continues when the second function has ended or waits
+    for a lock."""
     with _thread() as (one_thread, _), _thread() as (two_thread, pid):
         for stop in count():
             one, two = prepare()

@@ -69,7 +69,7 @@ def old_user(name: str) -> Any:
 
 
 def user(name: str) -> Any:
-    """Creates a user whose password is the user's name. The password's hash has only one iteration,
+    """Creates a user with the name as the password. Hashes the password with only one iteration,
     which is fast."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     return get_user_model().objects.create(username=name, password=password)
@@ -81,7 +81,7 @@ def account(name: str) -> Any:
 
 
 def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = True) -> Realm:
-    """Creates a source realm with these files. The realm's generation is then 2."""
+    """Creates a source realm with these files, at generation 2."""
     with realm_write_lock(url):
         realm = make_realm(url, Realm.Kind.SOURCE, owner)
         if public:
@@ -118,8 +118,8 @@ def publish(realm: Realm, url: str) -> Published:
 
 
 def login(name: str) -> dict[str, str]:
-    """Returns the Authorization header with a server token of the user. The token names only the
-    user, like a token that a client signs with the server's seed."""
+    """Returns the Authorization header with a server token of the user. The token identifies the
+    user only by name, like a token that a client signs with the server's seed."""
     return {"Authorization": server_token(name)}
 
 

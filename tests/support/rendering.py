@@ -1,4 +1,4 @@
-"""Runs a reindex without a broker: calls the Celery tasks one after the other, in the test's own
+"""Runs a reindex without a broker. Calls the Celery tasks one after the other in the test's own
 process.
 
 The tasks read from the fixture `web`, over HTTP and with pins, and render with Deno.
@@ -29,8 +29,8 @@ def work_off(sent: list[tuple[str, Any]], *, definitions: bool = False) -> int:
 
 @dataclass
 class Indexed:
-    """A row of the index. It has a card's HTML by format and the card's search document, or an
-    error document."""
+    """A card's row in the index. The row has the card's HTML by format and the card's search
+    document, or an error document."""
 
     html: Any
     search: Any

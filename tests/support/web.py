@@ -132,7 +132,7 @@ def ask(
 
 def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
     """Sends bytes and returns the whole answer. With `break_off`, shuts down the sending side of
-    the connection after the bytes; a server may then send no answer."""
+    the connection after the bytes. In this case, a server may send no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(data)
         if break_off:

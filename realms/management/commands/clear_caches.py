@@ -91,6 +91,6 @@ class Command(BaseCommand):
                 break
             time.sleep(POLL_SECONDS)
         if not answers:
-            self.stdout.write("No replica has reported: there is nothing to wait for.")
+            self.stdout.write("No replica has reported, so there is nothing to wait for.")
         elif not all(each.applied for each in answers):
             raise CommandError("not every replica has answered")

@@ -25,10 +25,9 @@ def _hours(text: str) -> timedelta:
 
 class Command(BaseCommand):
     help = (
-        f"Removes publications that are older than the last {KEPT_PUBLICATIONS} of their realm, "
-        "file versions that are past their retention time and that no publication and no reader "
-        "needs, and content that no file version has. Realms may be written to and published "
-        "meanwhile."
+        f"Removes old publications, except the last {KEPT_PUBLICATIONS} of each realm. Removes "
+        "file versions after their retention time, unless a publication or a reader needs them. "
+        "Removes content without a file version. Meanwhile realms may be written to and published."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

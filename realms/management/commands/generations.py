@@ -21,9 +21,9 @@ WATCH_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = (
-        "Says whether any replica or page is outdated, why, and what to do. Then lists the realms, "
-        "the worst first, with their generation, the generation of their pages, and the generation "
-        "that each replica has applied."
+        "Says whether any replica or page is outdated, why, and what to do. Also lists the realms, "
+        "the worst first. The list has the generation of each realm and of its pages, and the "
+        "generation that each replica has applied."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -61,8 +61,7 @@ class Command(BaseCommand):
 
 
 def _sources_first() -> Iterator[Any]:
-    """Yields every realm in the order of the listing: each source realm, followed by the realms
-    published from it."""
+    """Yields all realms. Each source realm is followed by the realms published from it."""
     files = Count("versions", filter=Q(versions__until_generation__isnull=True))
     # Django ignores a model's default order in queries with a count.
     realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")

@@ -37,8 +37,8 @@ class Command(BaseCommand):
             type=_positive,
             default=60.0,
             metavar="N",
-            help="check for N seconds (default: 60), then wait at most a minute until the last "
-            "changes reach all replicas",
+            help="check for N seconds (default: 60); afterwards wait at most a minute until the "
+            "last changes reach all replicas",
         )
         length.add_argument(
             "--once", action="store_true", help="check one sample and follow no changes"
@@ -49,9 +49,8 @@ class Command(BaseCommand):
             type=_positive,
             default=grace,
             metavar="SECONDS",
-            help="how long a wrong answer may persist before it counts as a violation, and how "
-            "long a replica may stay silent before it counts as unreachable "
-            f"(default: staleness bound + 1 = {grace:g})",
+            help="the grace period: a wrong answer counts as a violation, and a silent replica as "
+            f"unreachable, only after this time (default: staleness bound + 1 = {grace:g})",
         )
         parser.add_argument(
             "--samples",

@@ -1,5 +1,5 @@
-"""Tests a cluster whose DATABASE_URL is a transaction pooler and whose LISTEN_DATABASE_URL is
-direct."""
+"""Tests a cluster with a transaction pooler. DATABASE_URL leads to the pooler, and
+LISTEN_DATABASE_URL leads to Postgres itself."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_the_test_pooler_behaves_like_a_transaction_pooler(pool: Pooler) -> None
 def test_a_sidecar_that_listens_through_a_pooler_never_goes_live(
     pool: Pooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pooler delivers no notifications while another client has the connection, so the board
+    """While another client has the connection, the pooler delivers no notifications. So the board
     must not be live."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
     board = Board(tmp_path / "board")

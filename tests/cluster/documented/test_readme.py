@@ -24,7 +24,7 @@ README = (BASE_DIR / "README.md").read_text()
 SETTING_UP = README.partition("## Running it for real")[2]
 ORIGIN = "https://realms.example.com"
 SOURCE, SITE = f"{ORIGIN}/ada/site/", "https://ada.example.com/"
-#: The commands of the README's table, in the order in which the test runs them.
+#: The commands of the README's table. The test runs them in this order.
 COMMANDS = (
     "check --deploy",
     "import_realm {folder} {source} --public",

@@ -3,10 +3,10 @@ journalctl command.
 
 The tests boot a new Debian (`tests/support/runbooks/machine.py`) and follow
 docs/operations/three-hosts.md on it. `tests/support/runbooks/one_machine.py` has the steps that
-differ from the page. Then the tests follow docs/operations/upgrade.md, and run the systemctl
-and journalctl commands of docs/operations/troubleshooting.md. Together the tests take three minutes
-on two quiet cores. Installing Debian's packages takes half of the three minutes. The tests need
-root, the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
+differ from the page. The tests also follow docs/operations/upgrade.md, and run the systemctl and
+journalctl commands of docs/operations/troubleshooting.md. Together the tests take three minutes on
+two quiet cores. Installing Debian's packages takes half of the three minutes. The tests need root,
+the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx. The tests start
 these services on host 1. If one of these requirements is missing, the tests are skipped. Together
-the tests take three minutes on two quiet cores. Half of this time is spent on the commands of the
-runbook, which run twice: once with Redis and once with RabbitMQ. Setting up RabbitMQ takes 20 s,
+the tests take three minutes on two quiet cores. The commands of the runbook take half of the three
+minutes, because they run once with Redis and once with RabbitMQ. Setting up RabbitMQ takes 20 s,
 and each of about fifteen management commands takes several seconds.
 """
 

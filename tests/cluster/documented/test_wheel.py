@@ -34,8 +34,8 @@ from tests.support.web import ask
 # run a replica and a worker. Each of these processes could need a file that the wheel lacks.
 pytestmark = pytest.mark.cluster
 
-#: Libraries whose scripts start the services. The scripts in the tests' environment name another
-#: Python, so `bin_folder` writes new scripts.
+#: The scripts of these libraries start the services. The scripts in the tests' environment start
+#: another Python, so `bin_folder` writes new scripts.
 SCRIPTS = ("celery", "granian")
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
 #: Folders that must not be in the wheel.
@@ -76,8 +76,8 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Yields the empty folder in which the server's processes start. All users may enter the
-    folder, because the embedded server runs as another user if root starts it."""
+    """Yields an empty working directory for the server's processes. All users may enter the folder,
+    because the embedded server runs as another user if root starts it."""
     with tempfile.TemporaryDirectory(prefix="realm-wheel-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         folder = Path(name) / "place"

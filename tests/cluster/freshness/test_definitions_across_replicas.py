@@ -99,7 +99,7 @@ class Witness:
 
 
 def logged_builds(two: Cluster, module: str) -> int:
-    """Counts the log lines in which web services say that they build a module."""
+    """Counts the log lines of the web services about a build of the module."""
     logs = [two.folder / f"web-{replica.name}.log" for replica in two.replicas]
     return sum(log.read_text().count(f"building the definitions of {module}") for log in logs)
 

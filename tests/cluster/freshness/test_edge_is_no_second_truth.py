@@ -109,9 +109,9 @@ IN_FULL = tuple(
     )
     for path in paths
 )
-#: Endpoints whose answer is different each time.
+#: These endpoints give a different answer each time.
 OF_THE_MOMENT = ("_metrics", "_readiness", "_liveness")
-#: Methods, Accept headers and other headers with which each URL is requested.
+#: The methods, Accept headers and other headers of the requests for each URL.
 ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
     ("GET", "*/*", {}),
     ("GET", None, {}),
@@ -143,9 +143,8 @@ ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
 
 
 def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
-    """Compares the edge's answers with the server's answers: the bodies, and all headers except
-    those that differ for each request. If the edge may keep an answer, also compares the kept
-    answer."""
+    """Compares the bodies of the edge's and the server's answers, and all headers except those that
+    differ for each request. If the edge may keep an answer, also compares the kept answer."""
     kept = 0
     for url in table():
         for method, accept, headers in ASKED if url.startswith(IN_FULL) else ASKED[:4]:

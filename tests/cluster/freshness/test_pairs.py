@@ -1,7 +1,7 @@
 """Tests that after every kind of change, all replicas give answers that agree with the database.
 
-The test makes realms for each situation and fills the caches with requests of every kind. Then the
-test changes the realms and repeats all requests on two replicas.
+The test makes realms for each situation and fills the caches with requests of every kind. After
+changing the realms, the test repeats all requests on two replicas.
 """
 
 import json
@@ -49,7 +49,7 @@ export class Note extends Card {
 }
 """
 ADA = Caller("ada")
-#: The HTTP statuses with which a replica refuses a caller who may not read the realm.
+#: A caller who may not read a realm gets one of these HTTP statuses.
 REFUSED = (401, 403, 404)
 
 
@@ -58,8 +58,8 @@ def note(title: str, link: str = "") -> bytes:
 
 
 def files(mark: str) -> dict[str, bytes]:
-    """Returns a realm's files, each of which contains the mark. The link of `index` may lead into
-    another realm."""
+    """Returns a realm's files. Each file contains the mark or imports it. The link of `index` may
+    lead into another realm."""
     return {
         "note.tsx": NOTE,
         "label.ts": f'export const label = "{mark}";\n'.encode(),
@@ -159,8 +159,7 @@ class Look:
                 yield f"{url}: {answer.status} {answer.text[-300:]}, not {text!r}"
 
     def definition(self, realm_url: str, held: Held | None) -> Iterator[str]:
-        # Definitions are requested only from published realms, whose definitions have already been
-        # built.
+        # The definitions of published realms have already been built, so no others are requested.
         if held is None or held.url != realm_url or not held.published:
             return
         url = f"{realm_url}_definition?module=note&name=Note"
@@ -206,8 +205,8 @@ class Look:
 
 @dataclass
 class Place:
-    """The realms of one situation: two source realms of an author, and the origin at which they are
-    published."""
+    """The realms of one situation. An author has two source realms, and publishes them at one
+    origin."""
 
     name: str
     author: str = "ada"
@@ -271,7 +270,7 @@ def made_again(place: Place) -> None:
 
 
 def renamed(place: Place) -> None:
-    """Gives the realms to an account that is then renamed. The account keeps its permissions."""
+    """Gives the realms to an account and renames the account. The account keeps its permissions."""
     account = make.account("bo")
     Realm.objects.filter(url__in=place.realms).update(owner=account)
     for realm in Realm.objects.filter(url__in=place.realms):

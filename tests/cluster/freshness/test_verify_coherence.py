@@ -1,4 +1,4 @@
-"""Tests the command `verify_coherence` on a real fleet: with correct replicas, and with a replica
+"""Tests the command `verify_coherence` on a real fleet, with correct replicas and with a replica
 that lags, serves wrong bytes, or can't be reached."""
 
 import json
@@ -60,8 +60,9 @@ def swap_page(realm: Realm, html: str) -> None:
 
 
 def freeze(replica: Replica, url: str) -> None:
-    """Stops a replica's sidecar but keeps its board live, so that both web workers keep serving the
-    current content of `url`. Production code never does this."""
+    """Suspends a replica's sidecar, makes the replica's board live for a minute, and waits until
+    both web workers have cached `url`. So the replica serves the cached content even after the file
+    changes. Production code never does this."""
     replica.kill("sidecar", signal.SIGSTOP)
     replica.board.bump_epoch()
     replica.board.go_live(now_ns() + 60 * SECOND)
@@ -72,8 +73,8 @@ def freeze(replica: Replica, url: str) -> None:
 
 
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
-    """Returns a list that collects the answers that looked wrong on arrival, which the verifier
-    then judges."""
+    """Returns a list that collects every answer that the verifier judges. The verifier judges only
+    answers that looked wrong on arrival."""
     found: list[Observation] = []
 
     def judge(answer: Observation, *rest: Any) -> Verdict:

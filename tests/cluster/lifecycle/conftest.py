@@ -1,4 +1,4 @@
-"""Fixtures: a replica whose realm has a file with a number, and sidecars that ping more often."""
+"""Fixtures: a replica that serves a file with a number, and sidecars that ping more often."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +13,7 @@ from tests.support.cluster import Cluster, Replica
 
 @pytest.fixture
 def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
-    """Yields a replica whose processes haven't been started yet. The realm's file has the number
-    1."""
+    """Yields a replica without starting its processes. The realm's file has the number 1."""
     from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()

@@ -29,8 +29,8 @@ URL = "http://localhost:4201/ada/site/count.ts"
 
 @contextmanager
 def older_copy() -> Iterator[Callable[[], None]]:
-    """Copies the test's database. Yields a function that replaces the database with the copy, like
-    a failover to a lagging standby: every connection ends, and later commits are lost."""
+    """Copies the test's database. Yields a function that replaces the database with the copy. As in
+    a failover to a lagging standby, every connection ends, and commits after the copy are lost."""
     name = str(connection.settings_dict["NAME"])
     copy, lost = f"{name}_standby", f"{name}_lost"
     own = connection.get_connection_params()

@@ -30,7 +30,7 @@ database = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes a process whose board isn't live look for a new board at each request."""
+    """While their board isn't live, processes look for a new board at each request."""
     monkeypatch.setattr(board_module, "_LOOK_NS", 0)
 
 

@@ -42,8 +42,8 @@ AWAKE = "import sys; from notifications.board import *; print(Board(Path(sys.arg
 def test_a_board_is_not_live_after_the_machine_has_slept(
     tmp_path: Path, option: str, live: str
 ) -> None:
-    """During sleep CLOCK_BOOTTIME continues and CLOCK_MONOTONIC stops. A time namespace in which
-    CLOCK_BOOTTIME is a minute ahead looks like a machine that has slept for a minute."""
+    """During sleep CLOCK_BOOTTIME continues and CLOCK_MONOTONIC stops. With `--boottime`,
+    CLOCK_BOOTTIME is a minute ahead, as if the machine had slept for a minute."""
     path = tmp_path / "board"
     Board(path).go_live(now_ns() + 30 * SECOND)
     told = in_a_namespace(str(path), kind=f"--time {option} 60 --fork", code=AWAKE)
@@ -134,7 +134,7 @@ make.write(Realm.objects.get(pk=sys.argv[2]), count__ts=text)
 
 
 def test_modules_that_decide_freshness_never_use_the_wall_clock() -> None:
-    """These modules use only the clock of `now_ns`, which nobody can set."""
+    """The modules use only the clock of `now_ns`, because nobody can set this clock."""
     for name in (
         "notifications/board.py",
         "notifications/stamped_cache.py",

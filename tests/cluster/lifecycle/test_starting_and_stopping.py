@@ -43,7 +43,7 @@ def test_the_sidecar_may_start_before_the_web_service(replica: Replica, source: 
 def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
     replica: Replica, source: Realm
 ) -> None:
-    """While no sidecar runs, answers are slower, but never outdated for longer than the bound."""
+    """Without a sidecar, answers are slower but still respect the staleness bound."""
     replica.start("web")
     replica.wait_web()
     for number in (2, 3):

@@ -1,7 +1,7 @@
 """Finds and fixes faults of a fleet by clicking in the admin, in a real browser.
 
-The tests take about a minute, because they wait for reports of real sidecars. They need Debian's
-Chromium (`apt-get install chromium`) and are skipped without it.
+The tests take about a minute, because they wait for reports of real sidecars. The tests need
+Debian's Chromium (`apt-get install chromium`) and are skipped without it.
 """
 
 import shutil
@@ -51,7 +51,8 @@ def fleet(tmp_path: Path, source: Realm) -> Iterator[Cluster]:
 
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright runs an event loop in this thread, in which the tests also use the database.
+    # Playwright runs an event loop in this thread, and the tests use the database in the same
+    # thread.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as started:
         running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -63,8 +64,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
-    """Yields a browser page in which a superuser has logged in through the form. Any answer with a
-    status of 400 or above fails the test."""
+    """Logs a superuser in through the form and yields the browser page. Any answer with a status of
+    400 or above fails the test."""
     get_user_model().objects.create_superuser("root", password="root")
     context = browser.new_context(
         base_url=fleet.replicas[0].address, viewport={"width": WIDTHS[0], "height": 900}

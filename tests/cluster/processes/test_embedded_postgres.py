@@ -1,5 +1,5 @@
-"""Tests which process starts and stops the embedded Postgres, and from which failures the server
-recovers.
+"""Tests which process starts and stops the embedded Postgres, and how the server recovers from
+failures.
 
 Each process that uses the server takes commands on stdin and answers on stdout, so a test decides
 the order of events. The tests use their own data folders.

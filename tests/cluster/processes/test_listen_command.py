@@ -1,4 +1,4 @@
-"""Runs `manage.py listen_file_changes` as a process: how it starts, answers, refuses to run and
+"""Tests how the process of `manage.py listen_file_changes` starts, answers, refuses to run and
 ends."""
 
 import json
@@ -26,7 +26,7 @@ BOUND_SECONDS = 2
 
 @pytest.fixture
 def replica(tmp_path: Path) -> Iterator[Replica]:
-    """Yields a replica whose processes haven't been started yet."""
+    """Yields a replica without starting its processes."""
     fleet = Cluster(tmp_path, 1, {})
     try:
         yield fleet.replicas[0]

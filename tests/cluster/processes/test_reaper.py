@@ -16,8 +16,7 @@ from tests.support.servers.reaper import reap
 
 pytestmark = pytest.mark.cluster
 
-#: Starts a process that starts two others: one with an empty environment, and one in another
-#: session.
+#: Starts a process, which starts one process with an empty environment and one in another session.
 RUN = """
 import os, subprocess, sys, time
 from tests.support.servers.reaper import mark

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 SITE = "http://localhost:4201/ada/site/"
 PAGE = f"{SITE}dot.png"
 LARGE = f"{SITE}large.bin"
-#: More than an undelayed page takes, and less than the time-out of the test's client.
+#: The time-out of the tests' clients. An undelayed page takes much less time.
 SECONDS = 10
 
 

@@ -83,8 +83,8 @@ def innocent(owner: Any) -> Realm:
 
 
 def bad_realms(*files: dict[str, bytes]) -> list[tuple[Realm, str]]:
-    """Makes source realms that the user mallory owns. Returns each realm with the URL at which to
-    publish it."""
+    """Makes source realms that the user mallory owns. Returns each realm with the URL for its
+    published realm."""
     mallory = make.user("mallory")
     return [
         (
@@ -238,7 +238,7 @@ def done(count: int) -> str:
 
 @pytest.mark.usefixtures("sent", "transactional_db")
 class TestTurns:
-    """Checks the order in which workers lease the pieces of work of several owners."""
+    """Checks in what order workers lease the work of several owners."""
 
     def test_workers_are_shared_between_owners_not_between_batches(self) -> None:
         owe("a", batches=9, ago=9)

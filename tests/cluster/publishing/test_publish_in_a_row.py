@@ -32,8 +32,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def edition(number: int, *, hangs: bool = False) -> dict[str, bytes]:
-    """Returns the files of the site's edition `number`. Every page shows the number twice: from the
-    page's module and from the page's card."""
+    """Returns the files of the site's edition `number`. Every page shows the number twice, once
+    from its module and once from its card."""
     loop = 'if (card.title.startsWith("two")) for (;;);' if hangs else ""
     module = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -99,7 +99,7 @@ class Reader:
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []
-        #: The editions in the order in which they appeared in the index.
+        #: The editions, in the order of their appearance in the index.
         self.seen: list[str] = []
         self._replicas = replicas
         self._stop = threading.Event()

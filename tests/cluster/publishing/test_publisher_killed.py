@@ -106,8 +106,8 @@ def test_an_unreachable_broker_does_not_delay_a_publish(notes: Realm, tmp_path: 
 
 @contextmanager
 def publishers(folder: Path) -> Iterator[Cluster]:
-    """Yields a cluster without replicas and workers, in which a test can start publishing
-    processes. Ends these processes afterwards."""
+    """Yields a cluster without replicas and workers. A test can start publishing processes in the
+    cluster. Ends these processes afterwards."""
     here = Cluster(folder, 0, {})
     try:
         yield here
@@ -161,8 +161,8 @@ def silent_broker() -> Iterator[str]:
 
 
 def waiting(kind: str) -> list[bool]:
-    """Returns one bool for each database client that waits for a lock of this kind: whether the
-    client has written a publication."""
+    """Returns one bool for each database client that waits for a lock of this kind. The bool says
+    whether the client has written a publication."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -307,8 +307,8 @@ def batches(generation: int) -> Any:
 
 
 def stop_rendering(worker: "subprocess.Popen[bytes]", *, generation: int) -> list[psutil.Process]:
-    """Waits until a batch of this generation is being rendered. Then suspends all prerenderers of
-    the worker and returns them."""
+    """Waits until a batch of this generation is being rendered, suspends all prerenderers of the
+    worker, and returns these prerenderers."""
     taken = batches(generation).filter(done=False, lease_until__isnull=False)
     wait_until(taken.exists, f"generation {generation} being rendered")
     renderers: list[psutil.Process] = wait_until(lambda: _renderers_of(worker), "a prerenderer")

@@ -52,7 +52,8 @@ def test_every_job_of_a_realm_names_the_realms_owner(
         )
     before = ReindexJob.objects.count()
     with transaction.atomic():
-        # Both realms have read this realm, so each gets a job.
+        # The source realm and the published realm have both read from the changed realm, so each
+        # gets a job.
         queue.enqueue(changed=["http://x.localhost:4201/"])
     assert ReindexJob.objects.count() == before + 2
     made = ReindexJob.objects.values_list("realm_url", "owner", "draft")
@@ -93,8 +94,8 @@ def test_a_publish_waits_for_at_most_three_of_many_drafts(owner: Any, tmp_path: 
     files = {"plain.tsx": PLAIN, "index.json": make.card("./plain", "Plain", title="x")}
     urls = [f"http://localhost:4201/ada/site-{i}/" for i in range(DRAFTS)]
     sources = [make.source(url, owner, files) for url in urls]
-    # The sweeper doesn't run during the test, because its interval is an hour. A sweep would send
-    # further messages for the jobs whose messages the broker already has.
+    # The sweeper doesn't run during the test, because its interval is an hour. A sweep would send a
+    # second message for some jobs.
     with cluster(tmp_path, 1, REALM_SWEEP_SECONDS="3600") as running:
         owing = "from realms.api.reindex_views import reindex; [reindex(url) for url in {!r}]"
         assert running.manage("shell", "-c", owing.format(urls)).wait(60) == 0

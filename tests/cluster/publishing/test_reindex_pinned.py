@@ -67,7 +67,7 @@ export class Person extends Card {{
 
 @pytest.fixture
 def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
-    """Yields a cluster of two replicas whose boards stay live for a minute after the last ping."""
+    """Yields a cluster of two replicas. Their boards stay live for a minute after the last ping."""
     sync_base_realm()
     with cluster(tmp_path, 2, REALM_STALENESS_BOUND="60") as running:
         yield running

@@ -1,5 +1,5 @@
-"""Tests that a real Celery worker reports that it is alive, that its leases have its name, and that
-its row is removed when the worker ends."""
+"""Tests a real Celery worker. The worker reports that it is alive, its leases have its name, and
+its row is removed when it ends."""
 
 import signal
 import socket

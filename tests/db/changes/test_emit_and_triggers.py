@@ -264,8 +264,9 @@ def test_a_statement_names_up_to_32_paths_and_else_sends_a_wildcard(
     assert sorted(paths(quiet.heard(), source)) == sorted(few)
     many = {f"{n}.txt": b"many" for n in range(MAX_PATHS_PER_STATEMENT + 1)}
     make.write_paths(source, many)
-    # The statement that closed 32 old versions names their paths, and the statement that opened 33
-    # new versions sends a wildcard.
+    # The write ran two statements. One statement closed 32 old versions, and announced their paths.
+    # The other statement opened 33 new versions. That is more than the limit, so it announced a
+    # wildcard.
     assert sorted(paths(quiet.heard(), source)) == sorted([*few, "*"])
     make.remove(source, *many)
     assert paths(quiet.heard(), source) == ["*"]

@@ -1,4 +1,4 @@
-"""Runs management commands as processes: with a terminal, without a terminal, and without a
+"""Runs management commands as processes, with a terminal, without a terminal, and without a
 database."""
 
 import os

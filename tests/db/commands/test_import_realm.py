@@ -23,7 +23,7 @@ SITE = f"{ORIGIN}/ada/site/"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Returns a folder in which some files are imported and others skipped."""
+    """Returns a folder with files to import and files to skip."""
     for path, data in {
         "index.json": b"{}",
         "deep/er/ä ö.md": b"text",

@@ -204,6 +204,6 @@ def test_jobs_retries_and_cancels_only_a_job_that_is_named(published: Realm, opt
 
 
 def test_clear_says_that_there_is_no_replica_to_wait_for(published: Realm) -> None:
-    assert "No replica has reported: there is nothing to wait for." in run(
+    assert "No replica has reported, so there is nothing to wait for." in run(
         "clear_caches", PUBLISHED
     )

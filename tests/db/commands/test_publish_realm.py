@@ -49,7 +49,7 @@ def test_publish_realm_fails_if_the_rendering_fails(source: Realm) -> None:
 
 
 def test_a_dry_run_is_refused_like_the_operation_itself(source: Realm) -> None:
-    """A dry run changes nothing, not even for a caller whose operation would be refused."""
+    """A refused dry run changes nothing."""
     make.user("eve")
     nowhere = f"{ORIGIN}/ada/nothing/"
     before = everything()
@@ -86,9 +86,9 @@ def land(realm_url: str, **figures: Any) -> ReindexJob:
 def test_the_printed_figures_are_those_of_the_job_whose_index_is_shown(
     source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command reads its job's row. Then a job ends before the command reads the index. If
-    `overtaken` is true, the job that ends is a newer job, which has superseded the command's
-    job."""
+    """A job ends after the command has read its own job's row and before the command reads the
+    index. If `overtaken` is true, the job that ends is a newer job, which has superseded the
+    command's job."""
     from realms.management import progress
 
     landed = progress._landed

@@ -1,5 +1,5 @@
-"""Tests the commands `rollback_realm` and `delete_realm`: the list of a dry run, and the changes of
-a real run."""
+"""Tests what a dry run of `rollback_realm` and `delete_realm` lists, and what a real run
+changes."""
 
 import pytest
 from django.core.management import CommandError

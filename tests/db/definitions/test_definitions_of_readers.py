@@ -20,7 +20,7 @@ LIBRARY = "http://localhost:4201/bo/library/"
 
 
 class Private(Builds):
-    """A fake builder whose modules are made from private content."""
+    """A fake builder that reports every module as made from private content."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         located = super().locate(module_url)

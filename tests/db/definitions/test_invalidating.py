@@ -1,4 +1,4 @@
-"""Tests that a build that began before an invalidation isn't stored, and that every replica is
+"""Tests invalidations. A build that began before an invalidation isn't stored, and every replica is
 notified of the invalidation."""
 
 from collections.abc import Callable
@@ -86,7 +86,8 @@ def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
 
 def test_every_replica_is_notified_of_a_clear() -> None:
     """Clearing a realm, invalidating a module and clearing all definitions send one notification
-    each. The notification of a module names all spellings of the module's URL."""
+    each. After a module is invalidated, the notification contains all spellings of the module's
+    URL."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)

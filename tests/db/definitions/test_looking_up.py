@@ -1,4 +1,4 @@
-"""Tests that a definition is built once: concurrent callers share the build, and later callers read
+"""Tests that a definition is built once. Concurrent callers share the build, and later callers read
 the stored result."""
 
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Fixture: every test of the garbage collector begins with an empty blob storage."""
+"""Empties the blob storage before every test of the garbage collector."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Fixtures: a listener that pings more often, and whose connections and board are recorded."""
+"""Fixtures: a listener that pings more often, and logs of its connections and its board."""
 
 from collections.abc import Iterator
 from pathlib import Path

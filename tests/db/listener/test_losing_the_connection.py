@@ -12,7 +12,7 @@ from tests.support.listening.hearing import notify
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, terminate, wait_live
 from tests.support.servers.proxy import proxy
 
-# The tests in this file write no rows, so they use no fixture that empties the database afterwards.
+# The tests in this file write no rows, so the database needn't be emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 REALM = "http://localhost:4201/ada/site/"

@@ -12,7 +12,7 @@ from tests.support.gates import PATIENCE, in_thread
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_live
 from tests.support.servers.proxy import proxy
 
-# The tests in this file write no rows, so they use no fixture that empties the database afterwards.
+# The tests in this file write no rows, so the database needn't be emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
@@ -44,8 +44,8 @@ def test_a_stop_ends_the_listener_while_its_connection_is_stalled(board: Board) 
 
 
 def test_a_stop_ends_every_wait_for_a_watermark(listener: Listener, lines: Lines) -> None:
-    """The sidecar waits for a watermark before its last report. This wait must not delay the end of
-    the process."""
+    """The sidecar waits for a watermark before its last report, but this wait must not delay the
+    end of the process."""
     with running(listener) as ending:
         wait_live(listener)
         waiting = in_thread(listener.wait_for_watermark, now_ns() + 60 * SECOND, 60)

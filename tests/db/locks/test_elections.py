@@ -1,5 +1,5 @@
-"""Tests elections: one elected process does work that several processes need, and the other
-processes wait for the result."""
+"""Tests elections. If several processes need the same work, one elected process does the work, and
+the others wait for the result."""
 
 import hashlib
 import threading
@@ -34,8 +34,8 @@ MODULE = f"{REALM}post.tsx"
 
 
 def key_of(name: str) -> str:
-    """Returns the name of the election in which processes choose who transpiles the source with the
-    hash `name`."""
+    """Returns the name of the election for transpiling a source. `name` is the hash of the
+    source."""
     key = hashlib.sha256(f"{name}.ts".encode()).hexdigest()
     return f"transpile|{key}"
 
@@ -48,8 +48,8 @@ def wanted(name: str) -> "Future[str]":
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Replaces the transpiler with a function that returns at once. Returns a list to which this
-    function adds each source."""
+    """Replaces the transpiler with a function that returns at once. Returns a list of the sources
+    that this function has received."""
     made: list[bytes] = []
 
     def run(source: bytes, path: str) -> str:
@@ -83,8 +83,7 @@ def elect(*keys: int) -> None:
 
 
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Stops the first transpile before it starts. Returns the gate at which the transpile
-    waits."""
+    """Makes the first transpile wait at a gate before it starts. Returns the gate."""
     gate = Gate()
     monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate
@@ -173,7 +172,7 @@ def test_a_lock_timeout_in_the_work_is_raised_and_the_work_runs_once(runs: list[
 
 
 def test_a_stored_result_is_returned_without_an_election(runs: list[bytes]) -> None:
-    """A stored row is returned without an election, so no elected process can delay it."""
+    """An elected process can't delay a result that is already stored."""
     wanted("a").result(PATIENCE)
     lookup = DefinitionLookup(Builder())
     assert lookup.lookup_module(MODULE) is not None
@@ -267,7 +266,7 @@ def _outcome(future: "Future[str]") -> str:
 def test_many_simultaneous_elections_all_end(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No process waits while it holds another lease, so there is no deadlock."""
+    """A process that holds a lease never waits for another one, so a deadlock is impossible."""
     everybody, run = threading.Barrier(12, timeout=PATIENCE), transpiling._run_deno
 
     def run_beside_the_others(source: bytes, path: str) -> str:

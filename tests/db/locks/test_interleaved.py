@@ -33,8 +33,8 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 @contextmanager
 def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
-    """Stops this thread at the gate after its `number`-th statement that locks rows. Yields a list
-    whose only element counts the statements that have locked rows so far."""
+    """Stops this thread at the gate after the thread's `number`-th statement that locks rows.
+    Yields a list with one number, the count of the statements that have locked rows so far."""
     seen = [0]
 
     def step(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:

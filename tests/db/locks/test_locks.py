@@ -1,4 +1,4 @@
-"""Tests the realm write lock: a realm has one writer at a time, several readers can share the lock,
+"""Tests the realm write lock. A realm has one writer at a time, several readers can share the lock,
 and every lock is released."""
 
 import threading

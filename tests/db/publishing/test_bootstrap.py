@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes a release whose card library has two modules, and stores it as the base realm. Returns
-    the release's folder."""
+    """Makes a release with two modules in its card library, and stores the library as the base
+    realm. Returns the release's folder."""
     monkeypatch.setattr(bootstrap, "FOLDER", tmp_path)
     (tmp_path / "mod.ts").write_text("export const edition = 1;")
     (tmp_path / "old.ts").write_text("export {};")

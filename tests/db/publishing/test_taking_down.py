@@ -128,7 +128,7 @@ def test_nobody_can_make_a_realm_within_the_card_library(
     with pytest.raises(Reserved):
         publish_realm(source.url, f"{ORIGIN}/base/site/", Caller("@realm_server", operator=True))
     assert everything() == before
-    # A realm whose name only begins with `base` is allowed.
+    # Only the exact name `base` is reserved, so `basement` is allowed.
     make.source(f"{ORIGIN}/basement/site/", namesake, make.SITE)
 
 

@@ -50,7 +50,7 @@ def test_a_swap_removes_older_pages_and_an_older_index_never_returns(sent: Sent)
     batches.finish(taken(plan(new, "a")[0]), results("a"))
     assert set(IndexedCard.objects.values_list("path", "job")) == {("a", new.pk)}
 
-    # The test forces a state that the locks prevent: a job of an older generation is live.
+    # Make the job of the older generation live again. In production, the locks prevent this.
     ReindexJob.objects.filter(pk=old.pk).update(status=Status.RENDERING)
     late = ReindexBatch.objects.create(job=old, paths=["a.json"])
     assert batches.finish(taken(late.pk), results("a", edition="old"))
@@ -120,8 +120,8 @@ def test_the_last_two_batches_that_finish_together_swap_the_index_once(sent: Sen
     first = in_thread(batches.finish, a, held())
     gate.wait_for_arrival()
     second = in_thread(batches.finish, b, results("b"))
-    # Without a lock, the two transactions would not see each other's result: a count or the swap
-    # would be lost.
+    # Without a lock, neither transaction would see the other's result, so a count or the swap would
+    # be lost.
     wait_until(lambda: second.done() or somebody_waits(), "the second at the lock of the first")
     gate.open()
     assert (first.result(10), second.result(10)) == (True, True)

@@ -69,8 +69,8 @@ OTHER = "http://bo.localhost:4201/"
 
 
 def shown(generation: int, reads: str) -> ReindexJob:
-    """Makes a finished job. Its index depends on the job's own realm and on a second realm, whose
-    URL is `reads`."""
+    """Makes a finished job. The job's index depends on the job's own realm and on the realm at the
+    URL `reads`."""
     job = owe(generation)
     batches.finish(taken(plan(job, "a")[0]), results("a"))
     ReindexJob.objects.filter(pk=job.pk).update(pins={URL: generation, reads: 1})

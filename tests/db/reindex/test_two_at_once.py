@@ -1,5 +1,5 @@
-"""Tests that two concurrent operations on reindex jobs have the same result as if they ran one
-after the other."""
+"""Tests two concurrent operations on reindex jobs. The result must be the same as if the operations
+ran one after the other."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -57,7 +57,7 @@ def empty() -> None:
 
 
 def made_job(**more: Any) -> ReindexJob:
-    """Makes a job whose planner's lease has expired."""
+    """Makes a job that a worker began to plan. The worker's lease has expired."""
     past = timezone.now() - PAST
     given = {"lease_until": past, "lease_number": 1, "attempts": 1, "started_at": past, **more}
     return ReindexJob.objects.create(realm_url=URL, generation=1, pins={URL: 1}, **given)

@@ -1,5 +1,4 @@
-"""Tests that workers record in the database that they are alive, and that each lease has its
-worker's name."""
+"""Tests the records of live workers in the database, and the worker's name in each lease."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Fixture: a server with a published realm whose cards are indexed."""
+"""Fixture: a server with a published realm and the index of the realm's cards."""
 
 from collections.abc import Iterator
 from typing import Any

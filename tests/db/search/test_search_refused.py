@@ -1,5 +1,4 @@
-"""Tests that the answer to an invalid search names the error, and that no part of a query becomes
-SQL."""
+"""Tests the errors for invalid searches, and that no part of a query becomes SQL."""
 
 from typing import Any
 

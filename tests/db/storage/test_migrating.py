@@ -101,7 +101,7 @@ def test_each_account_keeps_its_permissions(migrated: None) -> None:
 def test_visitors_see_the_old_pages_until_the_new_ones_are_ready(
     site: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """This release finishes the job that was queued in the old release, and then a new publish."""
+    """The old release queued the first job. A publish in this release queues the second job."""
     assert site.get(f"{ADAS}notes/one.txt").text == "the first note"
     assert site.get(f"{BENS}secret.txt", SOURCE).status == 401
     assert "newer bytes" in site.get(SITE).text

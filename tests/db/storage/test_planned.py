@@ -1,4 +1,5 @@
-"""Tests prepared statements: which sessions keep plans, and what happens if a plan is lost."""
+"""Tests which database sessions keep the plans of prepared statements, and what happens if a plan
+is lost."""
 
 import json
 from typing import Any

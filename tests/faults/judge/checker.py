@@ -1,5 +1,4 @@
-"""Judges a campaign: compares the recorded answers with the commits, and reports each broken
-promise."""
+"""Compares the recorded answers of a campaign with the commits, and reports each broken promise."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -42,8 +41,8 @@ def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verd
     The edge may cache an answer for `edge` seconds, so an answer through the edge may be outdated
     for `bound + edge` seconds.
 
-    The Date header of an answer through the edge must not be older than `edge` seconds. This check
-    finds an edge that caches answers for too long. The check of the content may miss such an edge,
+    The Date header of an answer through the edge must not be older than `edge` seconds. An edge
+    that caches answers for too long fails this check. The content alone may not show the fault,
     because replicas usually serve much newer content than `bound` allows."""
     verdict = Verdict()
     faults = _merged(history.faults)
@@ -147,7 +146,7 @@ class _Judged:
 
     @property
     def _since(self) -> float:
-        """The earliest moment whose state the read may see."""
+        """The read may see the state at this moment or at any later moment."""
         return self._read.start - self._bound - CLOCK_SLACK
 
     def _walls(self) -> None:
@@ -292,7 +291,7 @@ def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
 
 
 def _merged(faults: list[tuple[float, float, str]]) -> list[tuple[float, float]]:
-    """Returns the periods in which at least one fault was under way."""
+    """Returns the periods when at least one fault was under way."""
     merged: list[tuple[float, float]] = []
     for start, end, _ in sorted(faults):
         if merged and start <= merged[-1][1]:

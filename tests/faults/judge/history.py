@@ -41,8 +41,8 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation whose rendering failed; None if no rendering failed. After a failure, the
-    #: answer contains the last page that was rendered without an error.
+    #: The generation that couldn't be rendered, if any. After a failure, the answer contains the
+    #: last page that was rendered without an error.
     failed_at: int | None = None
     #: The URL of the realm that answered. An inner or outer realm may answer instead of the
     #: requested realm.

@@ -15,8 +15,8 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Period:
-    """A period in which a file didn't change. `sha256` is the hash of the file's content; None if
-    there was no file. `low` is the first generation with this content."""
+    """A period when a file didn't change. `sha256` is the hash of the file's content, or None if
+    the file didn't exist. `low` is the first generation with this content."""
 
     start: float
     end: float
@@ -33,7 +33,7 @@ class _Incarnation:
     kind: str
     #: Each generation, with the time of its commit.
     generations: list[tuple[int, float]] = field(default_factory=list)
-    #: The times at which the realm became public (True) or private (False).
+    #: The changes of access. Each has its time, and is True if the realm became public.
     opened: list[tuple[float, bool]] = field(default_factory=list)
     gone: float = FOREVER
 
@@ -100,7 +100,7 @@ class Truth:
         return last.generations[-1][0] if last and last.gone == FOREVER else None
 
     def committed_at(self, url: str, generation: int) -> float | None:
-        """Returns the time at which a generation was committed; None if the generation was never
+        """Returns the time of a generation's commit, or None if the generation was never
         committed."""
         for realm in self._realms.get(url, ()):
             for number, at in realm.generations:
@@ -109,8 +109,8 @@ class Truth:
         return None
 
     def content(self, url: str, generation: int, path: str) -> str | None:
-        """Returns the SHA-256 of a file's content at a generation; None if there is no such
-        file."""
+        """Returns the SHA-256 of a file's content at a generation, or None if the file doesn't
+        exist."""
         for realm in self._realms.get(url, ()):
             numbers = [number for number, _ in realm.generations]
             if numbers[0] <= generation <= numbers[-1]:
@@ -178,7 +178,7 @@ class Truth:
         return False
 
     def around(self, url: str) -> list[str]:
-        """Returns the realms whose URL is a prefix of this URL."""
+        """Returns the URLs of realms that are prefixes of this URL."""
         return [realm for realm in self._realms if url.startswith(realm)]
 
     def showing(self, source_url: str, start: float, end: float) -> set[str]:
@@ -227,9 +227,9 @@ class Truth:
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """Returns for how many seconds the content had been outdated when a read began; 0 if the
-    content was current. `periods` are the periods in which the content was current. Returns None if
-    every period began after the read's end."""
+    """Returns for how many seconds the content had been outdated when a read began. The content was
+    current during `periods`. Returns 0 if it was current when the read began, and None if every
+    period began after the read's end."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

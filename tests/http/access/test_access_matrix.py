@@ -209,8 +209,8 @@ def test_only_a_pin_opens_pinned_reads(world: World, kind: str) -> None:
 
 
 def test_no_token_opens_the_admin(world: World) -> None:
-    """A session of a user without staff status doesn't open the admin either, and published hosts
-    have no admin."""
+    """The admin also refuses the session of a user without staff status. Published hosts have no
+    admin."""
     addresses = sorted(set(_addresses(admin.site.urls[0], "_admin/")))
     assert len(addresses) > 60
     session = Client()

@@ -1,5 +1,5 @@
-"""Tests attacks that use accounts: user names that are reserved words, and permissions and tokens
-of deleted, renamed or deactivated accounts."""
+"""Tests attacks that use accounts. The attackers have reserved words as user names, or use
+permissions and tokens of deleted, renamed or deactivated accounts."""
 
 import json
 import time
@@ -82,7 +82,8 @@ def test_only_a_well_formed_user_id_has_a_username() -> None:
 
 
 def test_an_account_named_like_the_operator_is_not_the_operator(web: Web, private: Realm) -> None:
-    """The operator has no account, so a token that names an account is never the operator's."""
+    """The operator has no account, so a token with an account's ID is never the operator's
+    token."""
     account = make.old_user(OPERATOR)
     token = {"Authorization": server_token(OPERATOR, account_id=account.pk)}
     body = {"data": {"type": "realm", "id": PRIVATE}}
@@ -161,8 +162,8 @@ def test_a_new_account_with_an_old_name_gets_no_old_rights_or_tokens(
 
 
 def by_name(name: str, issued: float | None, **claims: Any) -> dict[str, str]:
-    """Returns the headers with a server token that names a user, as a client with the secret seed
-    signs it."""
+    """Returns the headers with a server token. The token identifies the user only by name, like a
+    token that a client signs with the secret seed."""
     dated = {} if issued is None else {"iat": issued}
     claims = {"user": user_id(name), "sessionRoom": "", "exp": time.time() + 600, **dated, **claims}
     return {"Authorization": jwt.encode(claims, configured.REALM_SECRET_SEED, algorithm="HS256")}
@@ -235,7 +236,8 @@ def test_deleting_an_account_announces_its_lost_permissions(private: Realm, list
 
 
 def test_the_migration_keeps_permissions_of_accounts_and_audiences(transactional_db: None) -> None:
-    """Runs the migration on a database of an older release, in which a user is named `users`."""
+    """Migrates an older release's database. In a permission of that release, `users` means either
+    the user with this name or all signed-in users."""
     now = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "old_{now}"')

@@ -42,7 +42,7 @@ CARD = "application/vnd.card+json"
 
 ADAS_SCRIPT, BOBS_SCRIPT = b"alert('ada')", b"alert('bob')"
 EVIL = b"<script xmlns='http://www.w3.org/1999/xhtml'>" + ADAS_SCRIPT + b"</script>"
-#: Files that a browser may run as a document under some name, and names that only look harmless.
+#: Names for the same malicious file. Under some names, a browser may run the file as a document.
 NAMES = (
     "evil.html", "EVIL.HTML", "evil.HtM", "evil.xhtml", "evil.xht", "evil.svg", "evil.SVG",
     "evil.xml", "evil.xsl", "evil.xslt", "evil.rss", "evil.atom", "evil.rdf", "evil.mml",
@@ -63,7 +63,7 @@ FILES = {
 
 
 class To(StrEnum):
-    """Names a set of hosts to which a request is sent."""
+    """The hosts that get a request."""
 
     #: The hosts that serve the realm.
     SERVED = "served"
@@ -84,7 +84,7 @@ class Ask:
     accept: str = "*/*"
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    #: The user whose realm token is sent.
+    #: The request is sent with this user's realm token.
     user: str = ""
     #: The hosts that get the request.
     to: To = To.KINDS
@@ -221,7 +221,7 @@ def published(web: Web, owner: Any) -> dict[str, Realm]:
 
 
 def hosts(web: Web, realm: Realm, to: To) -> tuple[str, ...]:
-    """Returns the hosts to which a request for a realm is sent."""
+    """Returns the hosts that get a request for a realm."""
     own = urlsplit(realm.url).netloc
     public, replica = "localhost:4201", f"127.0.0.1:{web.port}"
     if to is To.SERVED:
@@ -268,8 +268,8 @@ def sent(web: Web, ask: Ask, host: str, realm: Realm) -> Answer:
 
 
 def sandboxed(answer: Answer) -> bool:
-    """Returns whether the answer's Content-Security-Policy has the directive `sandbox`, without
-    `allow-scripts` and without `allow-same-origin`."""
+    """Returns whether the answer's Content-Security-Policy has a directive `sandbox` that contains
+    neither `allow-scripts` nor `allow-same-origin`."""
     for policy in answer.headers.get("content-security-policy", "").split(","):
         words = policy.partition(";")[0].split()
         if words[:1] == ["sandbox"] and not {"allow-scripts", "allow-same-origin"} & set(words):
@@ -277,8 +277,8 @@ def sandboxed(answer: Answer) -> bool:
     return False
 
 
-#: The hosts that belong to a single owner. For each host: the realms at this host, and the script
-#: of a different owner, which no answer at this host may contain.
+#: Maps each host of a single owner to the realms at this host, and to the script of a different
+#: owner. No answer at this host may contain this script.
 OWN = {
     "ada.localhost:4201": ((SHOWN, BLOG), BOBS_SCRIPT),
     "new.localhost:4201": ((NEW,), BOBS_SCRIPT),
@@ -289,7 +289,7 @@ OWN = {
 def at_own_host(answer: Answer, host: str) -> bool:
     """Returns true if the requested host belongs to the answer's realm, and the body doesn't
     contain a different owner's script."""
-    # A final dot, which names the DNS root, doesn't change the host.
+    # A dot at the end of a host name doesn't change the host.
     realms, foreign = OWN.get(host.lower().replace(".:", ":"), ((), b""))
     return answer.headers.get("x-boxel-realm-url") in realms and foreign not in answer.body
 

@@ -1,4 +1,4 @@
-"""Tests which users may do what in the admin: permissions, CSRF tokens and hosts."""
+"""Tests the admin's permissions, CSRF tokens and hosts."""
 
 import pytest
 from django.contrib.auth import get_user_model

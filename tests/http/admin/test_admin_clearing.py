@@ -1,5 +1,5 @@
-"""Clears caches from the admin: the confirmation, the notification of all replicas, and the
-replicas' answers."""
+"""Clears caches from the admin, and checks the confirmation, the notification of all replicas, and
+the replicas' answers."""
 
 from datetime import timedelta
 

@@ -78,7 +78,7 @@ def test_clearing_a_definition_drops_it_and_raises_its_counter(built: Definition
 
 
 def make_replica_of(web: Web) -> None:
-    """Makes the row of a replica from which workers can read."""
+    """Stores the row of a live replica that workers can read from."""
     now = timezone.now()
     Replica.objects.create(
         name="web-1", address=f"http://127.0.0.1:{web.port}", state="live", sidecar_pid=1,
@@ -94,8 +94,8 @@ def build_all() -> None:
 
 
 def rebuild(browser: Client, *rows: Definition) -> Any:
-    """Sends the list action that rebuilds these rows. Returns the page to which the answer
-    redirects."""
+    """Sends the list action that rebuilds these rows. Follows the redirect, and returns the
+    page."""
     form = {"action": "rebuild", "_selected_action": [row.pk for row in rows]}
     return browser.post("/_admin/definitions/definition/", form, follow=True)
 

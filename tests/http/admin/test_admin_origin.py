@@ -1,5 +1,4 @@
-"""Tests the admin at its own origin: the hosts at which it answers, its cookies, and the trusted
-proxy headers."""
+"""Tests the hosts and cookies of the admin at its own origin, and the trusted proxy headers."""
 
 import io
 from collections.abc import Iterator
@@ -195,7 +194,7 @@ def test_forwarded_headers_are_believed_from_trusted_proxies_only(
 def test_a_client_cannot_claim_https_by_a_header(
     web: Web, header: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tests' settings name no trusted proxy, so the server ignores the header."""
+    """The tests' settings contain no trusted proxy, so the server ignores the header."""
     seen: list[bool] = []
     real = origins.OriginMiddleware.__call__
 

@@ -1,4 +1,4 @@
-"""A path names the same file in composed (NFC) and decomposed (NFD) Unicode."""
+"""Tests that the composed (NFC) and the decomposed (NFD) form of a path lead to the same file."""
 
 import json
 import unicodedata

@@ -1,5 +1,5 @@
-"""Tests conditional requests, in which a client names the version of a file that it has or wants to
-change."""
+"""Tests conditional requests. In a conditional request, the client says which version of a file it
+has or wants to change."""
 
 import json
 from datetime import timedelta
@@ -17,8 +17,8 @@ from tests.support.web import API, ORIGIN, SOURCE, Web, everything, waiting_for
 
 SITE = f"{ORIGIN}/ada/site/"
 CARD = "application/vnd.card+json"
-#: Ways to write: method, path, media type and body.
 PATCH = json.dumps({"data": {"type": "card", "attributes": {"name": "Changed"}}}).encode()
+#: The method, path, media type and body of each kind of write.
 WRITES: dict[str, tuple[str, str, str, bytes]] = {
     "file": ("POST", "ada.json", SOURCE, make.card("./person", "Person", name="New")),
     "delete": ("DELETE", "ada.json", SOURCE, b""),

@@ -25,7 +25,7 @@ from tests.support.web import API, ORIGIN, SOURCE, Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Visible names that need escaping in JSON, URLs, SQL or patterns.
+#: Names of listed files. Most need escaping in JSON, URLs, SQL or patterns.
 NAMES = (
     "plain.txt", "with space.txt", 'quo"te.txt', "back\\slash.txt", "per%cent%20.txt", "plus+.txt",
     "it's.txt", "üml äut/ß.txt", "日本/語 1.txt", "emoji-🙂.txt", "a&b=c?d#e.txt", "[x]{y}.txt",
@@ -38,7 +38,7 @@ HIDDEN = ("node_modules/a.js", "x/node_modules/b.js", ".git/config", "x/.realm.j
 
 @pytest.fixture
 def odd(owner: Any) -> Realm:
-    """Returns a realm whose files have unusual names."""
+    """Returns a realm of files with unusual names."""
     files = {name: name.encode() for name in (*NAMES, *HIDDEN)}
     return make.source(f"{ORIGIN}/ada/odd/", owner, files)
 

@@ -36,7 +36,7 @@ class Asked:
         return f"{self.method} {self.path} as {self.accept}"
 
 
-#: These reads are answered from the newest committed generation.
+#: Reads that are answered from the newest committed generation.
 OF_FILES = [
     Asked("index.json", SOURCE),
     Asked("person", "*/*"),
@@ -46,9 +46,9 @@ OF_FILES = [
     Asked("_mtimes", API),
     Asked("_publishability", API),
 ]
-#: These reads get a 503 until the realm is rendered, whatever generation they require.
+#: Reads that get a 503 until the realm is rendered, whatever generation they require.
 WAITING = [Asked("", "text/html"), Asked("index", CARD)]
-#: These reads are answered from the newest rendered generation.
+#: Reads that are answered from the newest rendered generation.
 OF_INDEX = [
     *WAITING,
     Asked("_search", "*/*"),
@@ -59,7 +59,7 @@ OF_INDEX = [
 
 @pytest.fixture
 def site(web: Web, source: Realm) -> Realm:
-    """Returns a published realm whose index is one generation older than its files."""
+    """Returns a published realm. Its index is one generation older than its files."""
     make.publish(source, SITE)
     make.write(source, more__md=b"x")
     make.publish(source, SITE)

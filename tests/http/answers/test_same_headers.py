@@ -97,8 +97,8 @@ def answer(
 
 
 def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
-    """Requests a URL in several ways: uncached, cached, without the front, and with `noCache`.
-    Returns how the other answers differ from the uncached one."""
+    """Requests a URL uncached, cached, without the front, and with `noCache`. Returns how the other
+    answers differ from the uncached answer."""
     for cache in answers.caches().values():
         cache.drop(url)
     asked = {

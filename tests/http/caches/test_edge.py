@@ -1,5 +1,4 @@
-"""Tests nginx as a cache in front of the server: which answers nginx keeps, for how long, and which
-it doesn't keep."""
+"""Tests which answers nginx keeps as a cache in front of the server, and for how long."""
 
 import threading
 import time

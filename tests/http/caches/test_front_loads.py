@@ -131,8 +131,8 @@ def test_a_realm_that_became_private_is_left_to_django(realm: Realm) -> None:
 def test_a_realm_that_becomes_private_during_a_load_is_not_read(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is changed and changed back before the load. The file then has the same bytes as the
-    stale answer but another date, so the load reads the file with a second statement. The realm
+    """The file is changed and changed back before the load. Now the file has the same bytes as the
+    stale answer, but a newer date. So the load reads the file with a second statement. The realm
     becomes private between the two statements."""
     read(f"{SITE}a.txt")
     make.write_paths(realm, {"a.txt": b"between"})

@@ -80,7 +80,7 @@ def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
 
 @contextmanager
 def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
-    """Runs the block as another replica. Then waits until the listener `here` has applied the
+    """Runs the block as another replica, and waits until the listener `here` has applied the
     block's changes."""
     board = Board(folder / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:

@@ -117,8 +117,8 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
         )  # fmt: skip
         assert answer.status == 204
 
-    # The client sends its remaining text files in one `_atomic` request. It relies on exactly the
-    # status 201, and on one result for each file in the order of the operations.
+    # The client sends its remaining text files in one `_atomic` request. The client needs exactly
+    # the status 201, and one result for each file in the order of the operations.
     names = ["post.tsx", "person.tsx", "ada.json", "index.json"]
     operations = [
         {
@@ -138,14 +138,14 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     results = json.loads(pushed.text)["atomic:results"]
     assert [each["data"]["id"] for each in results] == [REALM + name for name in names]
     refused = client.ask("POST", f"{REALM}_atomic", client.realm, content_type=API, body=atomic)
-    # Each error names the href of a file that already exists. The client reads the href from the
+    # Each error contains the href of a file that already exists. The client reads the href from the
     # error, and turns the operation with this href into an update.
     there = [each["detail"] for each in json.loads(refused.text)["errors"]]
     assert refused.status == 409
     matches = [re.search(r"Resource (\S+) ", detail) for detail in there]
     assert [match and match[1] for match in matches] == names[:3]
 
-    # Only the mtimes of changed files differ.
+    # New and changed files have new mtimes. All other mtimes are the same.
     after = client.mtimes()
     assert {url for url, at in after.items() if before.get(url) != at} == {
         REALM + name for name in (*names, "notes.md", "dot.png", "data.xyzzy")
@@ -220,8 +220,8 @@ def test_a_publish_over_another_users_realm_is_a_403(client: Client) -> None:
 
 
 def test_a_client_with_the_seed_needs_no_password(client: Client) -> None:
-    """The client signs its own tokens: the operator's token for a realm, and the owner's token for
-    the server."""
+    """The client signs two tokens itself, the operator's token for a realm and the owner's token
+    for the server."""
     client.realm = realm_token(OPERATOR, REALM, [], 60)
     client.server = server_token("ada", 7 * 24 * 3600)
     answer = client.ask(

@@ -1,5 +1,4 @@
-"""Tests every endpoint of a realm: its permissions, its methods, and the URLs at which it
-answers."""
+"""Tests the permissions, methods and URLs of every endpoint of a realm."""
 
 from typing import Any
 

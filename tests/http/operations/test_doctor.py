@@ -64,7 +64,7 @@ def test_a_healthy_fleet_has_no_problems(fleet: Replica) -> None:
     found = findings()
     problems = [each for all_ in found.values() for each in all_ if each["severity"] == "problem"]
     assert problems == []
-    # The doctor checks two clocks: the database's and the replica's.
+    # The doctor checks the database's clock and the replica's clock.
     assert [each["severity"] for each in found["clocks"]] == ["fine", "fine"]
     assert set(found) == {
         "settings", "board", "renderer", "disk", "broker", "database", "clocks", "migrations",

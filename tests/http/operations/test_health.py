@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
-    """Forgets which migrations this process has found applied, as if it had just started."""
+    """Makes this process forget which migrations are applied, as a restart does."""
     readiness._migrations = readiness._Migrations()
     sync_base_realm()
 

@@ -1,4 +1,4 @@
-"""Tests `GET /_metrics`: its figures, who may read them, and which data it never reveals."""
+"""Tests the figures of `GET /_metrics`, who may read them, and which data they never reveal."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,9 +1,8 @@
 """Evaluates the alert rules and the dashboard on real answers of `/_metrics`.
 
-For each alert, a test simulates the fault in the database. Prometheus' own `promtool` then
-evaluates the rules on the answers of `/_metrics` before and after the fault. Without promtool
-(Debian: `apt install prometheus`) these tests are skipped, and only the names of metrics are
-checked.
+For each alert, a test simulates the fault in the database. Prometheus' own `promtool` evaluates the
+rules on the answers of `/_metrics` before and after the fault. Without promtool (Debian:
+`apt install prometheus`) these tests are skipped, and only the names of metrics are checked.
 """
 
 import json
@@ -226,8 +225,8 @@ HARMLESS: dict[str, Callable[[], Any]] = {
 
 
 def firing(before: str, after: str, folder: Path) -> dict[str, set[str]]:
-    """Returns two sets of alerts: those that fire in the last minute before the fault, and those
-    that fire at the end."""
+    """Returns the alerts that fire in the last minute before the fault, and the alerts that fire at
+    the end."""
     first, then = series(before), series(after)
     rows = []
     for name in sorted({*first, *then}):

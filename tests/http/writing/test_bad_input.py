@@ -1,8 +1,8 @@
-"""Tests that every kind of invalid input gets the expected status and a message that names the
-error.
+"""Tests that every kind of invalid input gets the expected status and a message that says what is
+wrong.
 
-Each case is sent to the application and to a real replica. The requests must not change the
-database, and no answer may be a 5xx or show a line of the server's code.
+Each case is sent to the application and to a real replica. The requests must leave the database
+unchanged. No answer may be a 5xx or show a line of the server's code.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Tests that cards which read another realm are rendered again after a change of that realm or its
-permissions."""
+"""Changes a realm or its permissions. Cards of other realms that read the changed realm must be
+rendered again."""
 
 from collections.abc import Callable
 from typing import Any

@@ -31,9 +31,9 @@ Rendered = Callable[[], set[str]]
 
 
 def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
-    """Makes another source realm, publishes it at ELSEWHERE, and returns it. Then changes the
-    site's card `q`, so that `q` links to a card at ELSEWHERE. If `close` is true, the realm at
-    ELSEWHERE is private."""
+    """Makes another source realm, publishes it at ELSEWHERE, and returns it. Links the site's card
+    `q` to a card at ELSEWHERE, and publishes the site. If `close` is true, the realm at ELSEWHERE
+    is private."""
     other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
@@ -98,7 +98,7 @@ def test_a_site_that_appears_where_a_card_looked_for_one_is_shown(
     assert before.status == "done"
     change_permissions(nowhere, {"*": ["read"]})
     assert newest().status == "queued"
-    # Realms that no card looks for any more are no longer in the pins.
+    # Delete the cards that look for missing realms. The next job has no pins of missing realms.
     make.remove(site, "label.json", "q.json")
     make.publish(site, URL)
     rendered()
@@ -139,7 +139,7 @@ def test_links_lead_to_the_published_realm_and_follow_its_moves(
     unpublish_realm(SHOWN, Caller("ada"))
     assert "b" in rendered()
     assert link() == "http://other.localhost:4201/guide"
-    # Neither URL shows the library any more, so links lead to the source.
+    # Now no URL shows the library, so links lead to the source.
     other = make.source(f"{ORIGIN}/ada/other/", library.owner, {})
     make.publish(other, "http://other.localhost:4201/")
     assert "b" in rendered()

@@ -23,7 +23,8 @@ String.prototype.slice = function (...part) {
 LACKS = "card code has no files, network, environment, processes or timers"
 NO_IMPORT = "can't be imported, only modules of realms"
 
-#: By card name: the source of its module, and the status and words of its error document.
+#: Maps a card's name to the source of its module, and to the status and words of its error
+#: document.
 BAD: dict[str, tuple[bytes, int, str]] = {
     "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
     "node-file": (

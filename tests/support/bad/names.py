@@ -18,7 +18,7 @@ from tests.support.web import ORIGIN
 
 
 def published_at(name: str, url: Any, status: int, *says: str, source: Any = SITE) -> Case:
-    """Returns a request in which Ada publishes her site at a wrong URL."""
+    """Returns Ada's request to publish her site at a wrong URL."""
     body = {"sourceRealmURL": source, "publishedRealmURL": url}
     return endpoint(f"onto {name}", "_publish-realm", body, status, *says)
 

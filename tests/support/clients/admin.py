@@ -1,5 +1,4 @@
-"""Helpers for tests of the admin: logs users in, reads the text of pages, and creates rows to
-show."""
+"""Logs users in to the admin, reads the text of pages, and creates rows to show."""
 
 from datetime import timedelta
 from typing import Any

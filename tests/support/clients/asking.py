@@ -14,8 +14,8 @@ _requests = RequestFactory()
 
 @dataclass(frozen=True)
 class Asked:
-    """The parts of an answer that tests compare. `body` is None if there is no file; `generation`
-    is None if there is no realm. `hit` is true if the answer came from a cache."""
+    """The parts of an answer that tests compare. `body` is None if the file is missing, and
+    `generation` is None if the realm is missing. `hit` is true if the answer came from a cache."""
 
     body: bytes | None
     generation: int | None

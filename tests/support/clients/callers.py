@@ -1,4 +1,4 @@
-"""Makes the headers by which callers of an endpoint identify themselves, and grants permissions."""
+"""Makes the headers that identify the callers of an endpoint, and grants permissions."""
 
 from realms.access.auth import OPERATOR, Caller, permissions_of, realm_token, server_token, user_id
 from realms.models import Realm, RealmPermission

@@ -44,7 +44,7 @@ def edition(number: str) -> bytes:
 
 @dataclass
 class DenoRuns:
-    """The paths for which the transpiler was started."""
+    """The paths of the transpiled modules, one for each run of the transpiler."""
 
     paths: list[str]
 

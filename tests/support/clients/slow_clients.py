@@ -14,12 +14,12 @@ TICK_SECONDS = 0.1
 
 
 class Trickle:
-    """Opens connections, and sends the start of a request on each connection. Then sends one byte
-    at a time, so that the request never ends."""
+    """Opens connections, and sends the start of a request on each connection. The rest of the
+    request follows one byte at a time and never ends."""
 
     def __init__(self, port: int, count: int, start: bytes, drip: bytes) -> None:
-        """Sends `drip` repeatedly, byte by byte. If `drip` is empty, sends nothing after `start`,
-        and reads no answer."""
+        """After `start`, sends `drip` repeatedly, byte by byte. If `drip` is empty, sends only
+        `start`, and reads no answer."""
         self._port, self._count, self._start, self._drip = port, count, start, drip
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trickle")
@@ -73,14 +73,14 @@ class Trickle:
 
 
 def slow_headers(port: int, count: int) -> Trickle:
-    """Sends requests whose headers never end."""
+    """Sends requests with headers that never end."""
     return Trickle(port, count, b"GET / HTTP/1.1\r\nHost: localhost:4201\r\nX-Long: ", b"x")
 
 
 def slow_bodies(
     port: int, count: int, url: str, size: int = 100_000, headers: Mapping[str, str] | None = None
 ) -> Trickle:
-    """Sends uploads whose bodies arrive at one byte per tenth of a second."""
+    """Sends the bodies of uploads slowly, one byte every tenth of a second."""
     return Trickle(port, count, _request("POST", url, size=size, headers=headers), b"x")
 
 

@@ -14,9 +14,9 @@ DUMPS = Path(__file__).parents[2] / "db" / "data"
 
 @contextmanager
 def database_of(release: str, folder: Path) -> Iterator[None]:
-    """Loads a release's dump into a new database. This process uses that database until the end of
-    the block. Unpacks the release's blobs into `folder`. All connections must be closed at the end
-    of the block."""
+    """Loads a release's dump into a new database. Until the end of the block, this process uses the
+    new database. Unpacks the release's blobs into `folder`. All connections must be closed at the
+    end of the block."""
     name = connection.settings_dict["NAME"]
     own = f"{name}_of_{release}"
     with connection.cursor() as cursor:

@@ -71,8 +71,7 @@ def look_anew() -> None:
 
 
 def content(url: str) -> bytes | None:
-    """Returns the content of a file; None if there is no such file, or if not everyone may read
-    it."""
+    """Returns the content of a public file, or None if no public realm has the file."""
     held = held_at(url)
     if held is None or not held.public:
         return None

@@ -1,4 +1,4 @@
-"""Makes a realm's index without rendering: inserts the rows that a finished job leaves."""
+"""Inserts the index rows that a finished job leaves, without rendering anything."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,8 +58,8 @@ def search_document(
     adopts: tuple[str, ...] = (),
     **values: Any,
 ) -> dict[str, Any]:
-    """Returns a search document like those that `card_library/search.ts` makes. `adopts` has the
-    types from which the card's type inherits."""
+    """Returns a search document like those that `card_library/search.ts` makes. The card's type
+    inherits from the types in `adopts`."""
     texts = [value for value in values.values() if isinstance(value, str)]
     return {
         "id": url,

@@ -1,4 +1,4 @@
-"""Runs single steps of reindex jobs: enqueues and plans them, leases batches, expires leases."""
+"""Queues and plans reindex jobs, leases batches, and expires leases."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def plan(job: ReindexJob, *names: str) -> list[int]:
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
-    """Returns results for these cards, in the form in which the prerenderer returns them."""
+    """Returns results for these cards, like those of the prerenderer."""
     return [
         {"url": URL + name, "html": {"isolated": f"{edition} {name}"}, "search": {}, "ms": 1.5}
         for name in names

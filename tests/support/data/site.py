@@ -1,5 +1,5 @@
-"""Stores a site's index without rendering any cards. Also makes the Cookie header of a browser in
-which a user is logged in."""
+"""Stores a site's index without rendering any cards. Also makes the Cookie header of a logged-in
+user's browser."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def swapped(realm: Realm, documents: dict[str, Any]) -> None:
 
 
 def session_of(name: str) -> dict[str, str]:
-    """Returns the Cookie header of a browser in which a user is logged in."""
+    """Returns the Cookie header of a logged-in user's browser."""
     client = Client()
     client.force_login(get_user_model().objects.get(username=name))
     return {"Cookie": f"theme=dark; {SESSION}={client.cookies[SESSION].value}"}

@@ -17,8 +17,8 @@ export class Try extends Card {{
 
 
 def trying(statement: str) -> bytes:
-    """Returns a card module whose template runs a statement. The sandbox must make the statement
-    fail."""
+    """Returns a card module with a template that runs a statement. The sandbox must make the
+    statement fail."""
     return module(f"{statement}; return <p>it worked</p>;")
 
 

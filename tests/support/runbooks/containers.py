@@ -119,8 +119,8 @@ class Containers(Fleet):
         return line if newer else re.sub(r"^docker compose ", "docker-compose ", line)
 
     def fill_in(self) -> None:
-        """Does the operator's work between the page's first two commands: fills in compose.env and
-        makes a certificate."""
+        """Fills in compose.env and makes a certificate, as the operator does between the page's
+        first two commands."""
         path = self.server / "deploy" / "compose.env"
         text = path.read_text()
         for word in re.findall(r"^(\w+)=$", text, re.MULTILINE):

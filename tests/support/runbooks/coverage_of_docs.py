@@ -1,11 +1,11 @@
-"""Names the test that runs each documented command, or the reason why no test can run it."""
+"""Says for each documented command which test runs it, or why no test runs it."""
 
 from settings.environment import BASE_DIR
 from tests.support.runbooks.documented import PAGES, commands
 
 #: The documented commands that `tests/cluster/documented/test_documented_commands.py` runs, in this
 #: order. Maps each documented command to the command lines that the test runs. The command lines
-#: omit `manage.py` and name the test's own realms.
+#: omit `manage.py`, and use the test's own realms.
 RUN: dict[str, tuple[str, ...]] = {
     "deploy/manage migrate": ("migrate",),
     "manage.py migrate": ("migrate",),

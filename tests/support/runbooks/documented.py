@@ -45,5 +45,5 @@ def commands(page: Path) -> list[Command]:
 
 
 def fenced(page: Path) -> bool:
-    """Returns whether a page has fenced blocks that name the hosts of their commands."""
+    """Returns whether a page has fenced blocks that say on which hosts they run."""
     return re.search(r"^```sh ", page.read_text(), re.MULTILINE) is not None

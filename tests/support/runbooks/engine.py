@@ -42,8 +42,8 @@ SYSTEMS = {
     "python": ("python3", "python3-venv", "ca-certificates"),
     "services": ("postgresql", "nginx", "rabbitmq-server"),
 }
-#: Environment variables that say how this machine reaches the package indexes. These variables are
-#: also set while images are built.
+#: Environment variables that say how to reach the package indexes, both on this machine and while
+#: images are built.
 INDEXES = (
     "http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
     "PIP_TRUSTED_HOST", "PIP_CERT", "NPM_CONFIG_REGISTRY",
@@ -65,8 +65,8 @@ def need_engine() -> None:
 def engine_host(
     folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
 ) -> Iterator[dict[str, Host]]:
-    """Makes hosts, and runs an engine on the first host. The engine already has an image named
-    `BASE`: a Debian with Python, which replaces the registry's image."""
+    """Makes hosts, and runs an engine on the first host. The engine already has the image `BASE`, a
+    Debian with Python that replaces the registry's image."""
     need_engine()
     state = folder / "engine"
     state.mkdir()

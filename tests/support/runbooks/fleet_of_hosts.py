@@ -1,8 +1,8 @@
-"""Sets up the fleet of docs/operations/three-hosts.md by the page's own commands, and sends
-visitors' requests.
+"""Sets up a fleet with the commands of docs/operations/three-hosts.md, and sends requests to the
+fleet.
 
-`instead` has the commands that the test replaces. The page's Debian packages must be installed;
-otherwise the test is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
+`instead` contains the replacements for some commands. Without the page's Debian packages, the test
+is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
 """
 
 import json
@@ -157,8 +157,8 @@ class Fleet:
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
 
     def wait_listed(self, host: str, up: bool) -> None:
-        """Waits until nginx uses a list of replicas in which a host's replica is up. If `up` is
-        false, waits until the replica is down in the list."""
+        """Waits until a host's replica is up in the list of replicas that nginx uses. If `up` is
+        false, waits until the replica is down in this list."""
 
         def settled() -> bool:
             # nginx's old worker processes use the old list until they have answered their requests.
@@ -211,8 +211,8 @@ class Fleet:
 
 
 class Visits:
-    """A record of the answers to visitors: the time at which each request began, its status, and
-    the replica."""
+    """A record of the answers to visitors. Each entry has the time when the request began, the
+    status, and the replica."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -237,7 +237,7 @@ class Visits:
         return Counter(re.split(r"[:/ ]", worker)[0] for _, worker in self.since(moment))
 
     def wait_more(self, count: int, seconds: float = 30) -> float:
-        """Waits for `count` further answers. Returns the time at which the wait began."""
+        """Waits for `count` further answers. Returns the time when the wait began."""
         began = time.monotonic()
         wait_until(lambda: len(self.since(began)) >= count, f"{count} more visits", seconds)
         return began

@@ -56,7 +56,7 @@ class Host:
     name: str
     address: str
     pid: int
-    #: The host's namespaces in which commands run, as options of `nsenter`.
+    #: The options of `nsenter` for the host's namespaces. Commands run in these namespaces.
     spaces: tuple[str, ...] = ("--net", "--mount", "--uts", "--pid")
     #: The longest time that a script may take.
     seconds: float = 120

@@ -2,9 +2,8 @@
 
 `mmdebstrap` makes the test machine from the packages that Debian's installer installs. The test
 machine is kept in memory, and boots in new namespaces and in a new cgroup. The test machine changes
-nothing on the real machine, and ends with its first process. The test machine gets copies of the
-real machine's network configuration: apt's options, pip's configuration and the trusted certificate
-authorities.
+nothing on the real machine, and ends with its first process. The real machine's apt options, pip
+configuration, DNS configuration and trusted certificate authorities are copied to the test machine.
 
 The test machine differs from a real host in two respects. The test machine uses the real machine's
 kernel, so it has no NFS. A unit's memory limit holds only if the real machine's cgroups (version 2)
@@ -29,8 +28,8 @@ from tests.support.servers.reaper import mark
 
 #: The memory for the test machine's files, including Postgres, RabbitMQ and a virtual environment.
 _BYTES = 4 * 1024**3
-#: The files that the test machine copies from the real machine, if they exist: the configuration of
-#: pip and DNS, and trusted certificate authorities.
+#: The real machine's configuration of pip and DNS, and its trusted certificate authorities. The
+#: files that exist are copied to the test machine.
 _SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/usr/local/share/ca-certificates", "/etc/resolv.conf")
 _SPACES = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup")
 _CGROUP = "realm-test-machine-"
@@ -96,7 +95,7 @@ class Machine:
         return Host(self.name, address, self._first(), spaces=_SPACES)
 
     def online(self) -> Host:
-        """Returns the test machine as a `Host` whose commands use the real machine's network, to
+        """Returns the test machine as a `Host`. Its commands use the real machine's network, to
         fetch packages."""
         spaces = tuple(each for each in _SPACES if each != "--net")
         return replace(self.host(self.addresses[0]), spaces=spaces, seconds=600)
@@ -157,7 +156,7 @@ class Machine:
         self.boot()
 
     def halt(self) -> None:
-        """Switches the test machine off: kills all its processes."""
+        """Switches the test machine off by killing all its processes."""
         if self._holder is not None:
             for each in reversed(_below(self._holder.pid)):
                 with suppress(psutil.NoSuchProcess):
@@ -229,7 +228,7 @@ def _need() -> None:
 
 
 def _cgroups() -> Path:
-    """Returns the path at which the real machine has its cgroups of version 2."""
+    """Returns the folder of the real machine's cgroups (version 2)."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, path, kind, *_ = line.split()
         if kind == "cgroup2":

@@ -1,9 +1,9 @@
-"""Follows docs/operations/three-hosts.md on one test machine with systemd. This machine is both
+"""Follows docs/operations/three-hosts.md on one test machine with systemd. The test machine is both
 host 1 and host 2.
 
 The page's commands install Debian's packages, clone the checkout, run `script/bootstrap` and start
 systemd's units. `instead` replaces the commands for packages and for NFS. All other commands run
-unchanged. The kernel of the test machine doesn't support NFS. The balancer's list names host 3,
+unchanged. The kernel of the test machine doesn't support NFS. The balancer's list contains host 3,
 although there is no host 3.
 """
 
@@ -21,8 +21,7 @@ from tests.support.runbooks.hosts import Host, checkout
 from tests.support.runbooks.machine import Machine, machine
 from tests.support.runbooks.runbook import Runner, blocks
 
-#: The path at which the test machine finds the repository that `_repository` makes of this
-#: checkout.
+#: The path of the repository on the test machine, and a release in it. `_repository` makes both.
 REPOSITORY, RELEASE = "/mnt/repository", "next"
 _WORDS = {**WORDS, "REPOSITORY": REPOSITORY, "RELEASE": RELEASE}
 _SERVER = "/srv/realms/server"
@@ -30,7 +29,7 @@ _SERVER = "/srv/realms/server"
 
 @dataclass
 class OneMachine:
-    """The test machine, its hosts by name, and the fleet to which visitors send requests."""
+    """The test machine, its hosts by name, and its fleet."""
 
     machine: Machine
     hosts: dict[str, Host]
@@ -71,16 +70,16 @@ def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
     running the line."""
 
     def online(line: str) -> None:
-        """Runs a line on the real machine's network, to fetch packages."""
+        """Runs a command line of the page on the real machine's network, to fetch packages."""
         proxies = (name for name in os.environ if name.lower().endswith("_proxy"))
         told = "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in proxies)
         folder = _SERVER if line.startswith("script/") else "/"
         made.online().run(told + line, cwd=folder)
 
     def install(host: Host, line: str) -> str:
-        """Downloads packages over the real machine's network. Returns the command line unchanged,
-        so the test machine then runs the command on its own network. The command installs the
-        downloaded packages, and starts the packages' services on the test machine's network."""
+        """Downloads packages over the real machine's network. Returns the command line, which the
+        test machine runs on its own network. The command installs the downloaded packages and
+        starts their services."""
         online(line.replace("install ", "install --download-only ", 1))
         return line
 
@@ -110,8 +109,8 @@ def one_machine(folder: Path) -> Iterator[OneMachine]:
 
 
 def _repository(folder: Path) -> Path:
-    """Makes a git repository in which this checkout is committed on the branch main. Also commits a
-    release that has a tag and is on no branch."""
+    """Makes a git repository, and commits this checkout on the branch main. Also commits a release,
+    which has a tag and is on no branch."""
     repository = checkout(folder).rename(folder / Path(REPOSITORY).name)
     (repository / ".venv").unlink()
     subprocess.run(

@@ -1,8 +1,8 @@
-"""Runs the fenced blocks of a runbook page. Each block names the hosts on which its commands run.
+"""Runs the fenced blocks of a runbook page.
 
-The info string of a block names the hosts. A block `sh host1 host2` runs on both hosts. A block
-`ini host2 /etc/file` is the content of that file on host 2. A block `sh host1 redis` runs on host 1
-only if the broker is Redis.
+The info string of a block says on which hosts the block runs. A block `sh host1 host2` runs on both
+hosts. A block `ini host2 /etc/file` is the content of that file on host 2. A block `sh host1 redis`
+runs on host 1 only if the broker is Redis.
 """
 
 import re
@@ -39,7 +39,7 @@ class Block:
 
     @property
     def broker(self) -> str:
-        """The only broker for which the block runs; empty if the block runs for every broker."""
+        """The block runs only with this broker. Empty if the block runs with every broker."""
         return next((word for word in self.words if word in BROKERS), "")
 
 

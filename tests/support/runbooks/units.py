@@ -60,8 +60,8 @@ class Service:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops the service like KillMode=mixed: sends SIGTERM to the main process, then SIGKILL to
-        all processes."""
+        """Stops the service like KillMode=mixed. Sends SIGTERM to the main process, and later
+        SIGKILL to all remaining processes."""
         self._ended.set()
         if self._thread is None:
             return
@@ -141,7 +141,7 @@ class Service:
         process.wait()
         self.pid = None
         for each in left:
-            # These processes are orphans: they were descendants of the main process.
+            # The main process has ended and left these descendants.
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 

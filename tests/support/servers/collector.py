@@ -27,7 +27,7 @@ class Span:
 
 
 class Collector:
-    """A collector of traces. `url` is the endpoint to which exporters send spans."""
+    """A collector of traces. Exporters send spans to `url`."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/v1/traces"
@@ -41,7 +41,7 @@ class Collector:
             return list(self._spans)
 
     def named(self, name: str) -> list[Span]:
-        """Returns the spans with this name that were received so far."""
+        """Returns the received spans that have this name."""
         return [each for each in self.spans if each.name == name]
 
     def take(self, body: bytes) -> None:

@@ -24,10 +24,10 @@ from tests.support.cluster import Answer, wait_until
 from tests.support.servers.reaper import mark
 
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
-#: The host name at which nginx serves the admin.
+#: nginx serves the admin at this host name.
 ADMIN_HOST = "admin.localhost"
-#: An old and a new text for the argument `replace` of `edge`. The new text makes the cache's key
-#: independent of the time of the request. nginx then keeps an answer for as long as the replica
+#: An old and a new text for the argument `replace` of `edge`. With the new text, the cache's key
+#: doesn't depend on the time of the request, so nginx keeps an answer for as long as the replica
 #: allows.
 ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
 #: Headers that differ for each request or connection.
@@ -58,7 +58,7 @@ http {{
 
 
 def nginx() -> str | None:
-    """Returns the path of the program nginx; None if nginx is not installed."""
+    """Returns the path of the program nginx, or None if nginx is not installed."""
     return shutil.which("nginx", path=_PATH)
 
 
@@ -103,7 +103,7 @@ def differences(got: Answer, wanted: Answer) -> list[str]:
 def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
     """Returns the text of deploy/nginx.conf, adapted to this machine."""
     text = CONFIGURATION.read_text()
-    # Without TLS, one port is enough, and the server for names without a certificate isn't needed.
+    # Remove TLS, the redirect from port 80, and the server that refuses unlisted host names.
     text = re.sub(r"^ssl_\w+ .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(#[^\n]*\n)*server \{\n[^}]*default_server;[^}]*\}\n", "", text, flags=re.M)
     text = text.replace("server_name realms.example.com .example.net;", "server_name _;")
@@ -126,8 +126,8 @@ def edge(
     replace: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Edge]:
     """Runs nginx on a port of 127.0.0.1. nginx forwards to web services on the ports
-    `upstream_ports`. Creates `folder` for the configuration, the cache and the log. `replace` has
-    pairs of an old and a new text: in the configuration, the new text replaces the old one."""
+    `upstream_ports`. Creates `folder` for the configuration, the cache and the log. For each pair
+    in `replace`, the second text replaces the first text in the configuration."""
     program = nginx()
     assert program is not None, "there is no `nginx` here"
     folder.mkdir(parents=True, exist_ok=True)

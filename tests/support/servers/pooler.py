@@ -2,8 +2,9 @@
 mode.
 
 Many clients share few connections to the server. A client has a connection for one transaction. The
-client's next transaction usually gets a different connection: the one that has been idle longest.
-The pooler resets nothing, so a client finds the session state that earlier clients left.
+client's next transaction gets the connection that has been idle longest, which is usually a
+different one. The pooler resets nothing, so a client finds the session state that earlier clients
+left.
 
 Source: the PostgreSQL manual, "Frontend/Backend Protocol".
 """
@@ -42,7 +43,7 @@ UNION ALL SELECT 'setting', name || ' = ' || setting FROM pg_settings WHERE sour
 
 
 class _Server:
-    """One of the pooler's connections to the server. psycopg opens the connection; then the pooler
+    """One of the pooler's connections to the server. psycopg opens the connection, and the pooler
     forwards bytes on it."""
 
     def __init__(self) -> None:

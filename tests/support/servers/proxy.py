@@ -51,7 +51,7 @@ class Proxy:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters with which psycopg connects to the test's database through this proxy."""
+        """The parameters for psycopg to connect to the test's database through this proxy."""
         own = connection.get_connection_params()
         kept: dict[str, Any] = {
             key: own[key] for key in ("dbname", "user", "password") if key in own

@@ -1,6 +1,6 @@
 """Kills the processes of a test run when the run has ended, even if the run was killed by kill -9.
 
-The reaper is a process. The reaper reads from a pipe whose write end only the test run holds. The
+The reaper is a process that reads from a pipe. Only the test run holds the pipe's write end, so the
 kernel closes the pipe when the run ends. The processes to kill have a mark in their environment,
 which their children inherit. The reaper also kills descendants that have lost the mark.
 """

@@ -1,5 +1,5 @@
-"""Tests the checks of texts from clients: which texts can be stored, which characters are replaced,
-and which texts are numbers."""
+"""Tests which texts of clients can be stored, which characters are replaced, and which texts are
+numbers."""
 
 import pytest
 

@@ -182,7 +182,7 @@ def own_address() -> Iterator[None]:
         ("ada.example:8001", "https://ada.example"),
         ("ada.example:9000", "https://ada.example:9000"),
         ("ada.example", "https://ada.example"),
-        # A final dot, which names the DNS root, doesn't change the host.
+        # One dot at the end of a host name doesn't change the host.
         ("realms.example.", "https://realms.example"),
         ("realms.example.:443", "https://realms.example"),
         ("ADA.example.:8001", "https://ada.example"),

@@ -1,5 +1,5 @@
-"""Tests that no package imports a package of a higher layer: notifications < definitions < reindex
-< realms < settings, tests."""
+"""Tests that no package imports a package of a higher layer. From bottom to top, the layers are
+notifications, definitions, reindex, realms, and all other packages."""
 
 import ast
 from collections.abc import Iterator

@@ -1,5 +1,4 @@
-"""Checks that no module, function or folder is larger than its limit, since a larger one has more
-than one subject."""
+"""Limits the size of modules, functions and folders, so that each has only one subject."""
 
 import ast
 from collections import Counter
@@ -8,7 +7,7 @@ from pathlib import Path
 from settings.environment import BASE_DIR
 
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
-#: Only the limits on modules and folders apply to these packages: a test function may be long.
+#: In these packages, modules and folders have limits, but functions may be long.
 BESIDE = ("tests", "bench")
 
 

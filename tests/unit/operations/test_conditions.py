@@ -134,7 +134,7 @@ def test_a_failed_job_says_why_and_what_visitors_see() -> None:
     assert (found.severity, found.name) == (Severity.PROBLEM, "failed")
     assert f"The last rendering of {SITE} failed: no replica answered." in found.means
     assert found.visitors == "Visitors see the pages of generation 2."
-    assert found.todo.startswith("Fix the cause that the error names")
+    assert found.todo.startswith("Fix the cause of the error")
     without = pages(status="failed")
     assert "no reason is recorded" in without.means
     assert without.visitors == "The realm has no pages yet."

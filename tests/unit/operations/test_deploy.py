@@ -1,5 +1,5 @@
-"""The files in deploy/ and the runbooks name only things that exist, and agree with the
-settings."""
+"""Tests that the files in deploy/ and the runbooks refer only to things that exist, and agree with
+the settings."""
 
 import importlib
 import re
@@ -72,7 +72,7 @@ def test_the_worker_unit_has_the_options_of_the_reference_command() -> None:
 def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no `systemd-analyze` here")
-    # The unit names the path of the checkout on a host, which needn't exist on this machine.
+    # Replace the path of the checkout on a host, because the path needn't exist on this machine.
     here = unit.read_text().replace("/srv/realms/server", str(BASE_DIR))
     copy = tmp_path / unit.name
     copy.write_text(here)

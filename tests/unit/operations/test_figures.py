@@ -1,5 +1,5 @@
-"""Tests the figures of web workers: what a worker counts, the file to which it writes its counts,
-and the sums that the sidecar reports."""
+"""Tests what a web worker counts, the file with its counts, and the sums that the sidecar
+reports."""
 
 import asyncio
 import json

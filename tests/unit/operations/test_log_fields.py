@@ -14,7 +14,7 @@ from reindex.log_fields import AddFields, log_fields
 
 @pytest.fixture
 def lines() -> io.StringIO:
-    """Returns the stream to which the logger writes JSON lines."""
+    """Returns the stream that gets the logger's JSON lines."""
     return io.StringIO()
 
 

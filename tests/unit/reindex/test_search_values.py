@@ -1,4 +1,4 @@
-"""Tests the error of a search in which a value doesn't fit the type of the field."""
+"""Tests the error of a search for a value that doesn't fit the field's type."""
 
 import pytest
 

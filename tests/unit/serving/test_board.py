@@ -1,5 +1,5 @@
-"""Tests the board: which processes see each other's changes of keys, how long the board is live,
-and how an invalid board file is replaced."""
+"""Tests which processes see each other's changes on the board, how long the board is live, and how
+an invalid board file is replaced."""
 
 import fcntl
 import os

@@ -1,5 +1,5 @@
-"""Tests the payloads of each notification channel: how a payload is written and parsed, and which
-board keys it moves."""
+"""Tests for each notification channel how a payload is written and parsed, and which board keys it
+moves."""
 
 import json
 import string
@@ -33,7 +33,7 @@ REALM = "http://localhost:4201/ada/site/"
 #: Postgres refuses payloads of this many bytes or more.
 POSTGRES_LIMIT = 8_000
 
-# All texts that a database or a URL can hold: no NUL and no half of a surrogate pair.
+# All texts that can be stored. A text with a NUL or half of a surrogate pair can't be stored.
 _texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 _segments = st.text(string.ascii_letters + string.digits + "-._~", min_size=1, max_size=20)
 _realm_urls = st.builds(
@@ -43,7 +43,7 @@ _realm_urls = st.builds(
     st.sampled_from(["", ":4201", ":8443"]),
     st.lists(_segments, max_size=4),
 )
-#: Payloads as somebody might type them: any text, and fragments of valid payloads.
+#: Payloads that somebody might type, such as any text or fragments of valid payloads.
 _payloads = st.one_of(
     st.none(),
     st.text(),
@@ -94,7 +94,7 @@ def test_a_file_change_is_split_at_the_first_slash_colon(
     "payload", [None, "", ":", "/:", "/:a.ts", "person.gts", f"{REALM}a.ts", f"{REALM}:"]
 )
 def test_a_malformed_file_change_is_ignored(payload: str | None) -> None:
-    """A payload without `/:`, realm or path invalidates nothing."""
+    """A payload invalidates nothing if it lacks `/:`, the realm or the path."""
     assert parse_file_change(payload) is None
     assert board_keys(REALM_FILE_CHANGES, payload) is None
 
@@ -214,7 +214,7 @@ def test_an_invalidation_of_modules_is_parsed_as_it_was_sent(
 def test_many_modules_are_split_over_notifications_and_none_is_lost(
     lengths: list[int], letter: str
 ) -> None:
-    """A module whose URL doesn't fit into the current notification is sent in the next one."""
+    """If a module's URL doesn't fit into a notification, the next notification contains the URL."""
     urls = [f"{REALM}{n}{letter * (length // 4)}" for n, length in enumerate(lengths)]
     sent = channels.modules_invalidated(REALM, urls)
     assert all(len(n.payload.encode()) <= PAYLOAD_BUDGET < POSTGRES_LIMIT for n in sent)

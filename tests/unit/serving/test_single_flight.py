@@ -183,8 +183,8 @@ def test_an_error_reaches_all_callers_of_a_load_and_is_not_kept(
 def test_without_a_live_board_only_young_flights_are_joined(
     board: WatchedBoard, flights: SingleFlight[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a live board, the process learns of no invalidation. Only the age of a load shows
-    whether its result can be current."""
+    """If the board isn't live, the process doesn't learn of invalidations. Only the age of a load
+    shows whether its result can be current."""
     moment = now_ns()
     monkeypatch.setattr(single_flight, "now_ns", lambda: moment)
     board.go_live(0)

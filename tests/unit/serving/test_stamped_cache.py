@@ -1,5 +1,4 @@
-"""Tests which values a `StampedCache` returns, which it treats as stale, and which it evicts when
-it is full."""
+"""Tests which values a `StampedCache` returns, treats as stale, and evicts when it is full."""
 
 import tracemalloc
 from pathlib import Path

@@ -155,7 +155,7 @@ def test_only_a_request_with_a_signed_pin_counts_as_pinned() -> None:
 
 
 class _Client:
-    """A client that reads `takes` pieces of an answer, and then stops reading."""
+    """A client that stops reading after `takes` pieces of an answer."""
 
     def __init__(self, takes: int = 1000) -> None:
         self.taken: list[bytes] = []

@@ -27,7 +27,7 @@ def live() -> Iterator[None]:
 
 @pytest.fixture
 def site(source: Realm, live: None) -> Realm:
-    """Returns the source realm at SITE, whose answers can be cached."""
+    """Returns the source realm at SITE. The board is live, so the realm's answers can be cached."""
     return source
 
 

@@ -68,7 +68,7 @@ _HELD = [
 def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
-    """The request whose load was invalidated is answered, but the loaded content isn't cached."""
+    """The loading request gets its answer, but the loaded content isn't cached."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
@@ -82,7 +82,8 @@ def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
 def test_a_request_after_a_write_during_a_load_gets_the_new_content(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
-    """Content made from the old source, transpiled or not, is never served after the write."""
+    """After the write, no new request gets the old source or the JavaScript made from the old
+    source."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, post__tsx=edition("two"))

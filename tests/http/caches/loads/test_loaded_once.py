@@ -68,7 +68,8 @@ def test_modules_at_different_paths_do_not_wait_for_each_other(
 def test_two_processes_that_need_the_same_source_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two processes share only the database, in which one of them is elected to transpile."""
+    """The two processes share only the database. In the database, one process is elected to
+    transpile."""
     gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes the database at the first start, as the Postgres image does: with a temporary server that
-# answers only at the Unix socket. A health check that connects to the socket would succeed too
-# early, while the temporary server runs.
+# Makes the database at the first start with a temporary server, as the Postgres image does. The
+# temporary server answers only at the Unix socket. A health check that connects to the socket would
+# succeed while the temporary server runs, which is too early.
 set -euo pipefail
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
