@@ -99,7 +99,7 @@ def run(bench: Bench) -> None:
     bench.add(Table("largest web worker", "MiB", "lower", memory.samples, "none"))
     bench.judge(Bar("no cached page fails", failed, at_most=0, always=True))
     for name in attacks:
-        text = f"p99 of cached pages in ms; attacks: {name}"
+        text = f"p99 of the time of a cached page, in ms; attack at the same time: {name}"
         bench.judge(Bar(text, table.median(name), at_most=P99_MS))
     peak = max(max(each) for each in memory.samples.values())
     bench.judge(Bar("the largest web worker, MiB", peak, at_most=MEMORY_MIB))
@@ -120,8 +120,8 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
     listings = Attack("listings", port)
     return {
         "none": [],
-        "40 slow headers": [headers],
-        "40 slow bodies": [bodies],
+        "40 slow request headers": [headers],
+        "40 slow request bodies": [bodies],
         "40 unread answers of 5 MB": [readers],
         "20 readers of listings": [listings],
         "all four at once": [headers, bodies, readers, listings],

@@ -1,4 +1,5 @@
-"""Measures the memory of a cached answer without its body, and whether caches keep to their budget.
+"""Measures the memory that a cached answer takes in addition to its body, and whether caches keep
+to their budget.
 
 `tracemalloc` counts the bytes that Python frees when a process drops its caches, and says which
 lines of code allocated these bytes. The caches must keep to their budget, even if a process gets
@@ -70,8 +71,8 @@ def run(bench: Bench) -> None:
     worker, traced = "resident memory of a web worker", "held by the cache"
     some = list(small)[: options.traced]
     entries = compare(
-        "memory of a cached answer without its body",
-        unit="bytes an entry",
+        "memory that a cached answer takes in addition to its body",
+        unit="bytes",
         better="lower",
         runs=bench.runs,
         cases=[
@@ -80,7 +81,7 @@ def run(bench: Bench) -> None:
         ],
     )
     bench.add(entries)
-    text = "a cached answer takes at most 600 bytes without its body"
+    text = "a cached answer takes at most 600 bytes in addition to its body"
     bench.judge(Bar(text, entries.median(traced), at_most=600))
     budget, most = options.budget * MIB, list(small)[: 2 * options.traced]
     kept = compare(
@@ -118,8 +119,8 @@ def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
     the answer's body. Unit: bytes."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(PLENTY)) as ours:
         grown, rss = fill(ours, bodies)
-    bench.add(Table(f"web worker with {len(bodies):,} files of {SMALL} B cached", "MiB", "lower",
-                    {"resident memory": [rss / MIB]}))  # fmt: skip
+    bench.add(Table(f"memory of a web worker that has cached {len(bodies):,} files of {SMALL} B",
+                    "MiB", "lower", {"resident memory": [rss / MIB]}))  # fmt: skip
     return grown / len(bodies) - SMALL
 
 

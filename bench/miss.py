@@ -117,8 +117,8 @@ def measure(
     """Compares the replica with the peers, and adds the table and its bars to the result. The
     replica is measured in the cases FIRST and AGAIN, and in the cases that `more` adds."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
-    # Each peer answers all requests once before it is measured. So the peer's database connections
-    # are open when the measurement begins, as the replica's are.
+    # Each peer answers all requests once before the measurement, to open its database connections.
+    # The replica's connections are open by then, too.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
     table = compare(
         f"{title}, each once, {CONNECTIONS} connections",

@@ -3,9 +3,9 @@
 The index contains cards of 20 types. The rows of the index are inserted in bulk, with search
 documents like those of real cards. Each run makes six kinds of searches, and uses 40 different
 values for each kind. A search looks for a title, for a part of a title, for a range of numbers, for
-words, for the cards of a type in the order of a field, or for several conditions at once. The peer
-is psycopg, which runs only the last SQL statement of each search. So the peer doesn't parse the
-query or read the types of the index.
+words, for the cards of a type in the order of a field, or for several conditions at once. For
+comparison, psycopg runs only the last SQL statement of each search, without parsing the query or
+reading the types of the index.
 """
 
 import sys

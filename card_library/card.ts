@@ -172,7 +172,7 @@ export function firstText(card: Card, names: readonly string[]): string | null {
 
 /**
  * A card's title is the text of its field `title`, `name` or `displayName`. If these fields have no
- * text, the title is the realm's name for the realm's index, and the file name for any other card.
+ * text, the title is the card's file name, or the realm's name if the card is the realm's index.
  */
 export function titleOf(card: Card, realm?: RealmInfo): string {
   const title = firstText(card, ["title", "name", "displayName"]);

@@ -92,8 +92,8 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
 
 /**
  * Whether a card's class, or an ancestor of that class, is `type` or has the same name as `type`.
- * The same name is enough, because a published realm has copies of its source's types. A card may
- * be of a type's copy while the field expects the original type, or the reverse.
+ * Classes with the same name count as the same type, because a published realm has copies of its
+ * source's classes. The card may have the copied class and the field the original, or vice versa.
  */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {

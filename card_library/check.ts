@@ -91,7 +91,10 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
   throw new CardError(422, card, path + name, message);
 }
 
-/** Checks the key of a link. Only the link's number in a list may follow the link's name. */
+/**
+ * Checks the key of a link. The key is the field's name, or the name and one number, as in
+ * `friends.0`. If the field holds only one link, the number must be 0.
+ */
 function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
   const key = [name, ...rest].join(".");
   if (rest.length === 0 || rest.length === 1 && /^(0|[1-9]\d*)$/.test(rest[0])) {

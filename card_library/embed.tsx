@@ -59,7 +59,10 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   }
 }
 
-/** Renders the card of `place` with its template for the format of `place`. */
+/**
+ * Renders a card in a format; `place` contains both. Uses the template of the card's class for the
+ * format, or the default template if the class has none.
+ */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
   const own = classOf(card)[format];

@@ -21,8 +21,8 @@ const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /**
- * Formats a date for readers. Returns `""` for null. The text is in British English, and in UTC
- * unless `options` has a time zone. So a page is the same wherever it is rendered.
+ * Formats a date for readers. Returns `""` for null. The text is in British English. The time zone
+ * is UTC unless `options` contains another. So a page is the same wherever it is rendered.
  */
 export function formatDate(
   date: Date | null | undefined,

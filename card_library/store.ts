@@ -4,7 +4,7 @@
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
-/** Replaces a linked card if the card's type can't be loaded. Has only a title. */
+/** Replaces a linked card whose type can't be loaded. An `UnavailableCard` has only a title. */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
 }

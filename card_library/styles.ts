@@ -56,7 +56,10 @@ function rebased(css: string, module: string): string {
   });
 }
 
-/** Matches `url()`s of CSS. Also matches comments and strings, because they must stay unchanged. */
+/**
+ * Matches the `url()`s of CSS. Also matches whole comments and strings, so that a `url()` inside a
+ * comment or string has no match of its own and stays unchanged.
+ */
 const URLS =
   /\/\*.*?\*\/|url\(\s*(?:"([^"\n]*)"|'([^'\n]*)'|([^"'()\s]+))\s*\)|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/gis;
 
@@ -75,7 +78,10 @@ export class Styles {
     return this.#stylesOf(type).keys;
   }
 
-  /** `heir` is a subclass's module. If no module exports `type`, `url()` is relative to `heir`. */
+  /**
+   * `heir` is the module of a subclass. If no module exports `type`, the `url()`s in its CSS are
+   * relative to `heir`.
+   */
   #stylesOf(type: CardClass, heir?: string): TypeStyles {
     let styles = this.#known.get(type);
     if (!styles) {

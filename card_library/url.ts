@@ -5,8 +5,10 @@ export function resolveURL(href: string, base: string): string | null {
   return URL.parse(href, base)?.href ?? null;
 }
 
-/** A cache of resolved URLs, by base. Templates, checks and the search document resolve the same links
- * of a card, and parsing a URL is slow. */
+/**
+ * Caches resolved URLs by base, because parsing a URL is slow. Templates, checks and the search
+ * document resolve the same links of a card. With the cache, a link is usually parsed only once.
+ */
 const resolved = new Map<string, Map<string, string | null>>();
 const MAX_BASES = 100;
 

@@ -3,8 +3,10 @@ of the fleet builds them.
 
 A build reads the modules' counters before it reads the modules. If a counter is raised after the
 build has read it, the database doesn't store the build's row. So a build that began before an
-invalidation can't store an outdated entry, even if no process was notified. The builder is a
-parameter, because this package knows only URLs.
+invalidation can't store an outdated entry, even if no process was notified.
+
+This package knows modules only by their URLs, and can't read them. So the caller passes a builder,
+which locates modules and builds their definitions.
 
 If a build reads no private realm, all users share its definitions (scope `public`). If a build
 reads a private realm with a user's rights, its definitions are stored for that user alone (scope
@@ -204,8 +206,9 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Returns those of `urls` that builds of definitions read. Each file that a build reads has
-        a counter, because the build creates its counters before it reads a file."""
+        """Returns the URLs of files from which definitions may have been built, in sorted order.
+        Returns no URLs outside `urls`. Before a build reads a file, it creates a counter for the
+        file's URL. So no definitions were built from a file without a counter."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---

@@ -8,8 +8,8 @@ from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 #: Refuses the row of a build if one of the row's three counters was raised after the build began.
-#: The trigger takes share locks of the counters. So either a concurrent clear waits for this insert
-#: and deletes the new row, or this insert waits for the clear and is refused.
+#: The trigger takes share locks of the counters, so inserts and clears wait for each other. A clear
+#: that waits for an insert deletes the new row. An insert that waits for a clear is refused.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,

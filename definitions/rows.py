@@ -31,8 +31,8 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order. `make_counters` creates counters in the same order. `by`
-    tells people why the counters are raised."""
+    """Raises counters in sorted order. `make_counters` also uses sorted order, so both functions
+    lock counters in the same order. `by` tells people why the counters are raised."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -99,8 +99,8 @@ class ReplicaAdmin(ReadOnlyAdmin):
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """Makes the page for confirming a deletion list only the replicas. The page doesn't list
-        the replicas' many `ReplicaGeneration` rows, which are deleted too."""
+        """Returns what the admin shows before the user confirms a deletion. Contains the replicas,
+        but not their many `ReplicaGeneration` rows, which are deleted too."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

@@ -4,11 +4,11 @@ The board is a memory-mapped file with 65,536 64-bit slots, an epoch, and the ti
 slots are valid. A stable hash maps each key to a slot. If two keys share a slot, a change of one
 makes both stale, which costs a reload but never serves stale bytes. Moving a slot means storing a
 new random number in it, in one aligned store. So the board needs no lock. A process that stops or
-dies in the middle can't block other processes (docs/decisions/board-without-locks.md).
+dies while it moves slots can't block other processes (docs/decisions/board-without-locks.md).
 
 Times are nanoseconds since the machine started (`now_ns`), so all processes of a machine get the
-same times. A change of the system's date doesn't affect these times. The time during which the
-machine sleeps counts, so a board expires during a long sleep.
+same times. A change of the system's date doesn't affect these times. The clock keeps running while
+the machine sleeps, so a board expires during a long sleep.
 
 If the file is incomplete, or from another boot or version, a starting process replaces the file by
 a new one. A process never repairs the file, because other processes may have mapped the file. An
@@ -57,14 +57,15 @@ def now_ns() -> int:
     return time.clock_gettime_ns(_CLOCK)
 
 
-#: The size of a slot's value and position together, in a sealed stamp. Unit: bytes.
+#: A sealed stamp has this many bytes for each value: 8 for the value, and 4 for the position of the
+#: value on the board.
 _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
-    """Caches two functions for each length of a sealed stamp. The first function packs a stamp's
-    values into bytes. The second function unpacks the slots' positions from a sealed stamp. In a
-    sealed stamp, the positions follow the values."""
+    """Maps the length of a sealed stamp to a pair of functions, `(pack, unpack)`. `pack` packs a
+    stamp's values into bytes. `unpack` returns the slots' positions from a sealed stamp, where the
+    positions follow the values. The pairs are cached."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -75,12 +76,13 @@ class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int
 
 _FORMATS = _Formats()
 
-#: The epoch and the slots of some keys, as they were at one moment.
+#: The values that the epoch and a set of slots had at one moment.
 Stamp: TypeAlias = tuple[int, ...]
 
 
 class Slots:
-    """The slots of some keys, with a function that reads all of them at once."""
+    """The slots of a set of keys. The function `read` reads the epoch and all these slots at
+    once."""
 
     __slots__ = ("_positions", "read")
 
@@ -92,8 +94,8 @@ class Slots:
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
-        """Returns the part of `stamp` that belongs to the slots of `part`. Raises KeyError if
-        `part` has a slot that is not in `self`."""
+        """Returns a stamp of the slots `part`, with the values from `stamp`. `stamp` is a stamp of
+        `self`. Raises KeyError if `part` has a slot that is not in `self`."""
         value_of = dict(zip(self._positions, stamp, strict=True))
         return tuple(value_of[position] for position in part._positions)
 
@@ -156,7 +158,9 @@ class Board:
         is live and the slots are unchanged. `sealed` is a result of `Slots.sealed`."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
-        # Compare the slots last, because this thread may pause between the two checks.
+        # Check that the board is live before comparing the slots. In the opposite order, a slot
+        # could move after the comparison, while this thread pauses, and the board could still be
+        # live after the pause. Then an outdated value would seem fresh.
         live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
         return live and sealed.startswith(pack(*read(self._words)))
 
@@ -221,9 +225,11 @@ class Board:
 
     def go_live(self, until: int) -> None:
         """Declares the slots valid until the time `until`. If `until` is 0, the slots aren't valid.
-        Only a listener passes a time in the future. When a listener stops, it passes 0. When
-        `follow` switches to a new board, it calls `go_live(0)` on the old board, so that no process
-        trusts the old board."""
+
+        Only a listener calls `go_live` with a time in the future. A listener that stops calls
+        `go_live(0)`. When `follow` switches to a new board, `follow` calls `go_live(0)` on the old
+        board, so that no process trusts the old board.
+        """
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:

@@ -1,9 +1,9 @@
 """Defines the names of all channels, their payloads, and the board keys of each payload.
 
-A notification moves the slots of its payload's board keys. The emitters and listeners of all
-machines use this module, so they agree on the form of payloads. Database triggers also build
-payloads. The triggers' SQL contains the channel names and the limits of this module. Parsers accept
-any text, and return None for an invalid payload.
+Each payload has board keys. A listener that receives a payload moves the slots of the payload's
+keys. The emitters and listeners of all machines use this module, so they agree on the form of
+payloads. Database triggers also build payloads. The triggers' SQL contains the channel names and
+the limits of this module. Parsers accept any text, and return None for an invalid payload.
 """
 
 import hashlib

@@ -35,8 +35,8 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
 
     If an elected process dies or freezes, another process is elected after LEASE_SECONDS. So `work`
     must tolerate that two processes store the same result. If this process isn't elected within
-    ELECTION_SECONDS, it calls `work(False)`, which must store nothing. Raises RuntimeError in a
-    transaction, because other processes wouldn't see the lease.
+    ELECTION_SECONDS, it calls `work(False)`. When `work` gets False, it must not store its result.
+    Raises RuntimeError in a transaction, because other processes wouldn't see the lease.
     """
     holder = secrets.randbits(62)
     deadline = time.monotonic() + ELECTION_SECONDS
@@ -81,7 +81,8 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # Ignore the error. The work also queries the database, and raises an error of its own.
+            # Ignore the error in this thread. The elected work uses the same database, so it raises
+            # an error if the database still fails.
             return
         finally:
             connection.close()

@@ -272,7 +272,8 @@ class Listener:
         self.lags.append(self._last_answer - sent_at)
         self.board.follow()
         if self.board.file != self._vouched:
-            # Earlier notifications have moved slots of the previous board file only.
+            # The board file has been replaced. Earlier notifications moved slots in the old file,
+            # but not in the new file.
             self._begin_epoch()
         self.board.go_live(sent_at + int(self.bound_seconds * SECOND))
         self._enter(State.LIVE)

@@ -67,8 +67,8 @@ class Reporter(threading.Thread):
         self._stopped = threading.Event()
         #: The generation that this replica has applied, by the realm's URL.
         self._seen: dict[str, int] = {}
-        #: The realms that have changed in `_seen` since the rows were stored; None if any row may
-        #: be outdated.
+        #: The realms whose entries in `_seen` have changed since this replica's rows were stored;
+        #: None if any row may be outdated.
         self._unreported: set[str] | None = None
         self._seen_at = 0
         #: When the reporter last read the generations of all realms; None before the first time.

@@ -63,8 +63,8 @@ class SingleFlight(Generic[V]):
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
         """Returns whether a caller may use this flight's value. The board must show no change since
         the flight began. A board that isn't live may lack recent changes. So if the board isn't
-        live, the flight must also be younger than the staleness bound. The value of such a flight
-        lacks only changes that are younger than the bound."""
+        live, the flight must also be younger than the staleness bound. The value of a flight that
+        young contains every change that is older than the bound."""
         young = now_ns() - flight.began < self._bound_ns
         # Call `live` first, because it may switch to a new board, on which the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

@@ -25,7 +25,8 @@ _GONE, _LEAST_GONE = 1 / 16, 64
 
 
 class Shared(Protocol):
-    """An object that several values share. The cache counts the object's size only once."""
+    """An object that several values of a cache refer to. The cache counts the object's size only
+    once."""
 
     @property
     def size(self) -> int:
@@ -92,8 +93,8 @@ class StampedCache(Generic[V]):
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """Returns the key's last value, even if the value is stale. A load compares the new bytes
-        with the last value."""
+        """Returns the key's cached value, even if the value is stale. A load can reuse parts of a
+        stale value whose data has not changed."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 

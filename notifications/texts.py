@@ -1,4 +1,5 @@
-"""Checks whether texts from clients can be stored, are numbers, or are allowed as paths."""
+"""Checks texts from clients: whether Postgres can store a text, whether a text is a number, and
+whether a text is allowed as a path."""
 
 import re
 import unicodedata

@@ -138,7 +138,8 @@ def without_final_dot(host: str) -> str:
 
 
 def realm_candidates(url: str) -> list[str]:
-    """Returns every possible URL of a realm that contains `url`, the longest first."""
+    """Returns every URL that the realm of `url` may have, the longest first. These URLs are the
+    prefixes of `url` that end with a slash after the origin."""
     start = url.find("://") + 3
     # Realm URLs are ASCII and have at most MAX_PATH_BYTES; a request's address may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]

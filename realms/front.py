@@ -89,8 +89,8 @@ class Front:
         loop may call it.
 
         `wanted` has the conditions of the request. If the only condition is an If-None-Match, the
-        caller may pass the header's value as `copy` instead. The request may also have an
-        If-Modified-Since, which HTTP ignores next to an If-None-Match.
+        caller may pass the header's value as `copy`, and omit the condition from `wanted`. The
+        request may also have an If-Modified-Since, which HTTP ignores next to an If-None-Match.
         """
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
@@ -174,8 +174,8 @@ def _made(
     if not is_made(answer, coding):
         return None
     decided = outcome(answer, coding, conditions)
-    # Replies to range requests aren't kept. A 412 isn't kept either, because its text repeats the
-    # condition.
+    # Replies to range requests aren't kept. A 412 isn't kept either, because its text contains this
+    # request's condition, so the 412 can't answer other requests.
     keeps = conditions.range is None and decided != 412
     kept = _kept(answer, form, decided) if keeps else None
     if kept is not None:

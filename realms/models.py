@@ -193,7 +193,8 @@ class FileVersion(models.Model):
 class RealmBorder(models.Model):
     """A folder where an inner realm was created or removed. Creating the inner realm hides the
     outer realm's files in this folder. Removing the inner realm shows the files again. `realm` is
-    the outer realm, and `generation` its generation at the last creation or removal."""
+    the outer realm. `generation` is the generation that the outer realm got when the inner realm
+    was last created or removed."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")

@@ -68,8 +68,8 @@ LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(k
 """
 
 #: The stored JavaScript of a source, or the stored error of the transpiler, if any. SQL, because
-#: each first read of a module runs this statement, and Postgres plans a prepared statement only
-#: once.
+#: Postgres can keep the plan of this statement, but plans each query of the ORM anew. The statement
+#: runs whenever a process loads a module that needs transpiling.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -78,8 +78,8 @@ WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 # --- Locks of a publish ------------------------------------------------------------------------
 
 #: The URL of the innermost realm around a URL, if any. SQL, because each publish runs this
-#: statement and the next one twice, and the ORM takes longer to build them than Postgres to run
-#: them.
+#: statement and the next one twice. The ORM would take longer to build the statements than Postgres
+#: takes to run them.
 OUTER_REALM: LiteralString = """
 SELECT r.url FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
 JOIN realms_realm r ON r.url = u.url
@@ -111,8 +111,8 @@ ON CONFLICT (sha256) DO UPDATE SET stored_at = EXCLUDED.stored_at
 """
 
 #: Opens file versions of a realm at a generation. The lists `paths`, `hashes`, `sizes` and
-#: `created` have one element for each version. SQL, because for thousands of rows the ORM takes
-#: longer than Postgres.
+#: `created` have one element for each version. SQL, because for thousands of rows the ORM would
+#: take longer to build the statement than Postgres takes to run it.
 OPEN_VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion
     (realm_id, path, sha256, size, created_at, modified_at, from_generation)

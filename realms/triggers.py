@@ -90,8 +90,9 @@ KEEP_TOMBSTONES = [
         when=pgtrigger.Before,
         func=_ENTOMB.format(gone="SELECT url, generation, now() FROM realms_realm"),
     ),
-    # Runs after the insert, because the insert waits until a concurrent delete of the former realm
-    # at this URL has committed.
+    # Runs after the insert. The insert waits until a concurrent delete of the former realm at this
+    # URL has committed. A trigger that ran before the insert could miss the tombstone that the
+    # delete writes.
     pgtrigger.Trigger(
         name="go_on_from_tombstone",
         operation=pgtrigger.Insert,

@@ -1,9 +1,10 @@
 """The database models of reindex jobs, of their batches, and of the index that jobs write.
 
-A job's row makes workers render a realm's pages, even if a message is lost or a worker dies, unless
-the job is superseded or cancelled, or fails. The transaction that changes the realm also writes the
-row. Celery messages only make workers start sooner. Realms are identified by URL, because workers
-read the files of realms over HTTP and not from the database.
+The transaction that changes a realm also writes the row of the job that renders the realm's pages.
+Workers find jobs by their rows, so no job is lost if a Celery message is lost or a worker dies.
+Celery messages only make workers start sooner. A job that is superseded, is cancelled or fails
+doesn't replace the index. Realms are identified by URL, because workers read the files of realms
+over HTTP and not from the database.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -320,8 +321,8 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A queued module. A worker builds its definitions before a request needs them, and then
-    deletes the row."""
+    """A module whose definitions a worker will build before a request needs the definitions. The
+    worker then deletes the module's row."""
 
     module_url = models.TextField(primary_key=True)
     owner = models.TextField(blank=True, help_text="the owner for whom the worker time is counted")
@@ -364,7 +365,7 @@ class Worker(models.Model):
 
 
 class OwnerUsage(models.Model):
-    """The worker time that an owner has used lately. Used time counts half as much every minute."""
+    """The worker time that an owner has used lately. The weight of used time halves each minute."""
 
     owner = models.TextField(primary_key=True)
     seconds = models.FloatField(help_text="the worker time at `counted_at`")

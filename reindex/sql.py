@@ -11,10 +11,11 @@ from typing import LiteralString
 # The statements below are SQL, because the ORM has no common table expressions and can't join a
 # union of several tables.
 
-#: The common table expression `held` counts the workers of each owner by unexpired leases. The
-#: leases of a superseded job's batches are counted, because the workers still render these batches.
-#: The lease for planning a superseded job isn't counted. Postponed work and work that waits for a
-#: retry also count as busy workers, because their `lease_until` is the time of the next attempt.
+#: The common table expression `held` has the number of workers of each owner. Each `lease_until` in
+#: the future counts as one worker. A job's own lease counts only while the job is queued. The lease
+#: of a batch counts even if the job was superseded, because a worker still renders the batch.
+#: Postponed work, and work that waits for a retry, has no worker but counts as one. Its
+#: `lease_until` is the time of the next attempt.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -50,10 +51,10 @@ _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
 
-#: The pieces of work. A worker tries to lease them in this order. Columns: kind, key, and whether
-#: any job's message was delivered before the job was due. The pieces are sorted by the number of
-#: their owner's workers plus their place among the owner's pieces (1, 2, ...). So if a worker can't
-#: lease one owner's piece, the worker next tries a piece of another owner.
+#: Pieces of work, in the order in which a worker tries to lease the pieces. Columns: kind, key, and
+#: whether any job's message was delivered before the job was due. Each owner's pieces are numbered
+#: 1, 2, and so on. The rank of a piece is this number plus the number of the owner's workers, and
+#: lower ranks come first. So if two owners have the same number of workers, their pieces alternate.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -91,8 +92,8 @@ OTHERS_WAIT: LiteralString = f"""
     )
 """
 
-#: Adds seconds to an owner's worker time. Before that, the stored time is halved for each half-life
-#: that has passed. SQL, because the ORM's upserts can't compute with the stored value.
+#: Halves an owner's stored worker time once for each half-life since the last update, and then adds
+#: seconds. The statement is SQL, because the ORM's upserts can't compute with the stored value.
 ADD_USAGE: LiteralString = """
     INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
     VALUES (%(owner)s, %(seconds)s, %(now)s)
@@ -101,9 +102,10 @@ ADD_USAGE: LiteralString = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
-#: If a job's last message was delivered before the job was due, records a new message for the job.
-#: Returns the due times of these jobs. SQL, because RETURNING lets only one of several workers send
-#: each message.
+#: Records a new message for each job whose last message was delivered before the job was due.
+#: Returns the due times of these jobs. If several workers run the statement at the same time, only
+#: one worker gets the row of a job, so only one worker sends the message. The statement is SQL,
+#: because the ORM's updates return no rows.
 MARK_AS_SENT: LiteralString = f"""
 UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
@@ -122,7 +124,7 @@ RETURNING (pins ->> %(url)s)::bigint
 """
 
 #: Adds `sought` to the pins of a job. `sought` has the missing realms that the job has looked for.
-#: Changes no pin that the job has already. Does nothing if the job has `most` pins or more.
+#: The job's existing pins stay unchanged. Does nothing if the job has `most` pins or more.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
@@ -166,12 +168,13 @@ UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = 
 WHERE id = %(id)s RETURNING lost_seconds, hung
 """
 
-#: Records that a card or module hung, and how many signs this hang counts for (see PROOF in
-#: `prerender/hangs.py`). If the card or module has no row, inserts a row with these signs. If the
-#: row was last written for another job, adds the signs to the stored signs. If the row was last
-#: written for the same job, stores the larger of the two numbers, because one slow replica may have
-#: delayed all batches of the job. SQL, because the ORM's upserts can't compute with the stored
-#: value.
+#: Records that a card or module hung. The parameter `signs` says how strongly this hang proves that
+#: the card or module is at fault (see PROOF in `prerender/hangs.py`). If the card or module has no
+#: row, inserts a row with `signs`. If the row was last written for another job, adds `signs` to the
+#: stored number. If the row was last written for the same job, keeps the larger number and doesn't
+#: add. One slow replica may have delayed all batches of a job, so two hangs in one job prove no
+#: more than one hang does. The statement is SQL, because the ORM's upserts can't compute with the
+#: stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -253,8 +256,9 @@ WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
 #: A row for each replica that a job's batches were read from. Columns: the replica's address, the
-#: number of batches, and an object. The keys of the object are the addresses of the replicas that
-#: workers asked last, and the values are the reasons. The object is the same in every row.
+#: number of batches, and a JSON object. The object contains the replicas that had failed lately, so
+#: that workers asked all other replicas first. The object's keys are the addresses of these
+#: replicas, and the object's values are the reasons. The object is the same in every row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -268,9 +272,9 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 # the two tables by realm.
 
 #: Finds a card's page in the index that visitors see. Columns: the generation of the index, the
-#: card's HTML, the card's error, the generation of the HTML, and the URLs of other realms with code
-#: that made the HTML. All columns except the first are NULL if the card doesn't exist. No row if
-#: the realm has no index.
+#: card's HTML, the card's error, the generation of the HTML, and `strangers`. `strangers` contains
+#: the URLs of the other realms whose code took part in making the HTML. All columns except the
+#: first are NULL if the card doesn't exist. No row if the realm has no index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h
@@ -317,8 +321,8 @@ SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
 """
 
 #: The generation of a realm's index, the number of hits, and the paths of one page of hits. No row
-#: if the realm has no index. SQL, because the condition is SQL, and because the generation and the
-#: hits must come from one snapshot.
+#: if the realm has no index. One statement reads the generation and the hits, so both come from one
+#: snapshot. `index/search_sql.py` builds the condition as SQL, so the whole statement is SQL.
 SEARCH: LiteralString = """
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place

@@ -208,9 +208,10 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # A batch of several cards is given back as smaller batches. A batch of one card can't
-            # become smaller, so the worker gives it back only after a result or a recorded hang.
-            # Otherwise workers could give the batch back for ever.
+            # When the turn is over, the worker divides the unrendered cards into smaller batches
+            # and gives these batches back. A batch of one card can't be divided. If the worker gave
+            # it back without any progress, the next worker could do the same, and so on for ever.
+            # So the worker first waits for a result or a recorded hang.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver
@@ -255,8 +256,8 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Yields an error for each file that holds a broken card. Also yields an error for a file that
-    holds plain data if visitors still see a card of the file, or if the file is `realm.json`."""
+    """Yields an error for each file that holds a broken card. Plain data in a file is an error,
+    too, in two cases: the file is `realm.json`, or visitors still see a card of the file."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -281,15 +282,15 @@ def _pin(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Waits until all transactions that change the realms have ended. Requests another job if the
-    pin or address in the job's row is no longer right. `is_so` returns whether it is still right.
-    Raises WritersBusy."""
+    """Waits until all transactions that change the realms have ended. Then calls `is_so`, which
+    returns whether the pin or address in the job's row is still right. Requests another job if
+    `is_so` returns False. Raises WritersBusy."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
     except lifecycle.WritersBusy:
-        # The pin or address is already stored and isn't checked again, so another job has to
-        # follow.
+        # The job's row already contains the pin or address, and later attempts won't check it. The
+        # pin or address may be wrong, so another job must repeat the work.
         lifecycle.request_rerun(job_id)
         raise
     if not is_so():
@@ -297,8 +298,8 @@ def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) ->
 
 
 def _note_missing_realm(job_id: int, url: str) -> None:
-    """Stores for the job that no realm contains a URL. If a realm that contains the URL is created
-    concurrently, another job follows."""
+    """Records in the job's row that no realm contains a URL. If a realm that contains the URL is
+    created concurrently, another job follows."""
     candidates = realms_for(url)
     lifecycle.note_missing(job_id, candidates)
     _check(job_id, candidates, lambda: standing_at(url)[1] == UNREADABLE_GENERATION)

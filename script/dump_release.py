@@ -23,8 +23,9 @@ import django
 from django.conf import settings
 from django.db import connection, transaction
 
-#: The first words of statements that change the schema. `schema` records only such statements.
-#: Migrations also have statements that change rows, but `copied` dumps the rows.
+#: The first words of statements that change the schema. `schema` records only the statements that
+#: begin with one of these words. Statements that change rows aren't needed, because `copied` dumps
+#: the rows.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
 #: A larger dump is refused, because the dump is committed to the repository.
 LARGEST_BYTES = 200 * 1024
@@ -36,7 +37,7 @@ def main() -> None:
         sys.exit(__doc__)
     target = Path(sys.argv[1])
     django.setup()
-    # The data is read first, because `schema` connects to another database.
+    # The data is read before `schema` switches `connection` to an empty database.
     with transaction.atomic(), connection.cursor() as cursor:
         # Processes of the release may write meanwhile, so all tables are read in one snapshot.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

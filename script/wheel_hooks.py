@@ -78,7 +78,8 @@ def _inside(path: Path, root: Path) -> str:
 
 
 def _install(root: Path) -> None:
-    """Installs the npm packages like `script/bootstrap`, because a source archive lacks them."""
+    """Installs the npm packages in the same way as `script/bootstrap` does. A source archive
+    doesn't contain these packages."""
     environment = {
         "DENO_TLS_CA_STORE": "mozilla,system",
         "DENO_NO_UPDATE_CHECK": "1",

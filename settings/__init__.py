@@ -96,7 +96,7 @@ USE_I18N = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "settings.urls"
 APPEND_SLASH = False
-# The limits above bound the size of uploads.
+# Django's own limit is off, because settings such as `FILE_SIZE_LIMIT_BYTES` limit uploads.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 INSTALLED_APPS = [
@@ -167,10 +167,11 @@ _database["CONN_HEALTH_CHECKS"] = True
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
-    # If the server's host disappears, a connection fails after about 30 s. While sent data isn't
-    # acknowledged, `tcp_user_timeout` (in milliseconds) is the limit. While the connection waits
-    # for an answer, three keepalive settings are the limit. They set the seconds before the first
-    # probe, the seconds between two probes, and the number of unanswered probes.
+    # If the server's host disappears, a connection fails after about 30 s. A connection that has
+    # sent data fails if the host doesn't acknowledge the data within `tcp_user_timeout`
+    # milliseconds. A connection that only waits for an answer sends keepalive probes. The three
+    # keepalive settings are the seconds before the first probe, the seconds between two probes, and
+    # the number of unanswered probes after which the connection fails.
     "tcp_user_timeout": 30_000,
     "keepalives_idle": 15,
     "keepalives_interval": 5,

@@ -33,31 +33,34 @@ class _Scheduler(beat.Scheduler):
 
 class Beat(bootsteps.StartStopStep):
     """Sends the scheduled messages from the event loop of every worker. Celery's option `--beat`
-    starts a separate process, which sends the scheduled messages. But Celery doesn't restart that
-    process, so after its end no scheduled messages would be sent."""
+    isn't used, because it sends the messages from a separate process. If that process dies, Celery
+    doesn't restart it, and no scheduled messages are sent any more."""
 
     requires = ("celery.worker.components:Timer",)
 
     def start(self, worker: Any) -> None:
-        """Starts sending scheduled messages until the worker ends."""
+        """Starts a timer that sends the scheduled messages. The timer runs until the worker
+        ends."""
         self._scheduler = _Scheduler(worker.app)
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        # tick() may return 0, but this timer must never be due at once, because the loop sleeps for
-        # a second after ten such timers.
+        # tick() may return 0. With a delay of 0, this timer would fire ten times in a row, and
+        # after ten timers in a row the event loop waits for up to a second. So the delay is at
+        # least TICK_SECONDS.
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 
 class Presence(bootsteps.StartStopStep):
-    """Reports in the database that the worker is alive, from a thread beside the worker's event
-    loop."""
+    """Reports in the database that the worker is alive. A separate thread writes the reports, so
+    the worker's event loop never waits for the database."""
 
     # The pool forks the first worker processes before the thread starts.
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
-        """Starts a thread that reports until the worker has ended its last task."""
+        """Starts the thread that reports that the worker is alive. The thread stops after the
+        worker has ended its last task."""
         from reindex.jobs.presence import Presence as Reporting  # needs the models
 
         reporting = Reporting(worker.hostname, worker.concurrency)
@@ -67,9 +70,9 @@ class Presence(bootsteps.StartStopStep):
 
 @signals.task_prerun.connect
 def check_connection(task: Any, **_: object) -> None:
-    """Closes broken database connections before a task, and makes the next query check the
-    remaining connections. Django treats its connections in the same way before a request.
-    CELERY_DB_REUSE_MAX says for how many tasks a connection is kept."""
+    """Calls `close_old_connections` before a task, as Django does before a request. The call closes
+    broken database connections. Django checks each remaining connection again when the task first
+    uses the connection. CELERY_DB_REUSE_MAX says for how many tasks a connection is kept."""
     from django.db import close_old_connections  # needs the settings
 
     # An eager task runs in its caller's transaction, so the connection must stay open.

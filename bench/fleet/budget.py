@@ -286,9 +286,9 @@ def computed(
         ("N replicas", *(f"{n:,}" for n in options.replicas)),
         [
             *((what, *(formula(n) for n in options.replicas)) for what, formula in rows),
-            ("admin's start page (s), measured", *(each[0] for each in pages)),
-            ("metrics of replicas (s), measured", *(each[1] for each in pages)),
-            ("table of applied generations, measured", *(each[2] for each in pages)),
+            ("measured seconds to compute the admin's matrix", *(each[0] for each in pages)),
+            ("measured seconds to compute all replicas' metrics", *(each[1] for each in pages)),
+            ("measured size of the table of applied generations", *(each[2] for each in pages)),
         ],
     )
     write, publish = unit["a write of one file"], unit["a publish"]

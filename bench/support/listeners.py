@@ -1,8 +1,8 @@
 """Runs listener processes: the sidecar and its peers.
 
 A change is a transaction that updates a row and announces the change's number. A listener records
-when it has applied the change. The sidecar applies a change by moving a slot of its board. A peer
-applies a change by dropping an entry from a dictionary. All processes use the board's clock.
+when it has applied the change. To apply a change, the sidecar changes the value of one slot of its
+board, and a peer drops one entry from a dictionary. All processes use the board's clock.
 """
 
 import multiprocessing

@@ -151,7 +151,10 @@ function Rose() {
   );
 }
 
-/** The chart's border in dark and light steps: a minute of latitude at the sides, two of longitude above and below. */
+/**
+ * The chart's border, with dark and light steps in turn. At the left and the right, each step is one
+ * minute of latitude. At the top and the bottom, each step is two minutes of longitude.
+ */
 function Border() {
   const steps = Array.from({ length: 20 }, (_, index) => index * MILE);
   return (

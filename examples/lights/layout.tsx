@@ -7,8 +7,8 @@ interface PageProps {
   /** The section that the page belongs to; its entry in the navigation is marked. */
   here?: string;
   /**
-   * Whether the page is a section's own page. The link at the end of a section's page goes to the
-   * front page. The link at the end of any other page goes to the page's section.
+   * Whether this is a section's own page, such as the page "Lights". A section's own page ends with
+   * a link to the front page. Every other page of the section ends with a link to the section.
    */
   index?: boolean;
   class?: string;

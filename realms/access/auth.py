@@ -68,8 +68,8 @@ def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | N
 
     If `account_id` is given, the token becomes invalid when that account is deleted. Clients that
     have the realm secret seed may sign tokens without an account's key. A token without the key
-    belongs to the account that has the username now. The token is valid only if the account already
-    had the username when the token was issued.
+    belongs to the account that now has the token's username. The token is valid only if this
+    account already had the token's username when the token was issued.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 

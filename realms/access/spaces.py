@@ -39,9 +39,9 @@ def check_domain(url: str) -> None:
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     """Returns whether a URL that has no realm is reserved for accounts other than `account`. At the
-    public origin, a URL below a username is reserved for the account with this username. At an
-    origin other than the public origin, a URL is reserved for the owners of the realms at any port
-    of the URL's host. Realms of the owners in `also` are ignored."""
+    public origin, a URL below a username is reserved for the account with this username. If a URL
+    isn't at the public origin, it is reserved for the accounts that own realms at the URL's host,
+    with any port. Realms of the owners in `also` are ignored."""
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):

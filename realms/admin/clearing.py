@@ -1,5 +1,5 @@
-"""Serves the admin's two pages that clear caches. The first page shows what a clear affects; the
-second page shows the replicas' answers."""
+"""Serves the admin's two pages that clear caches. The first page shows which realms, files and
+definitions will be cleared. The second page shows the replicas' answers."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,10 +16,10 @@ from realms.models import Realm
 
 @page(MAY_CLEAR, "GET", "POST")
 def clear(request: HttpRequest) -> HttpResponse:
-    """Asks for confirmation (GET), or clears the caches of a realm, definitions or everything
-    (POST).
+    """Asks for confirmation (GET) or clears caches (POST). The user chooses one realm's caches, one
+    module's definitions, all definitions, or everything.
 
-    A user with the permission needn't own the realm, because a clear loses no data.
+    A user with the permission needn't own the realm, because clearing caches loses no data.
     """
     given = request.GET if request.method == "GET" else request.POST
     target = Target(

@@ -96,8 +96,8 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """Returns the time and the cause of a realm's last change. Only a publish or a write of files
-    has a time. For other changes, the time is None."""
+    """Returns the time and the cause of a realm's last change. The returned time is None unless the
+    last change was a publish or a write of files."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"

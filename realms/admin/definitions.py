@@ -23,8 +23,8 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.jobs.wanted import want_definitions
 from reindex.models import WantedDefinitions, Worker
 
-#: How many modules one action may rebuild. The URL of the page `rebuilt` lists these modules, so
-#: the limit keeps the URL short enough.
+#: How many modules one action may rebuild. The action redirects to a URL that contains the URLs of
+#: all these modules, and a redirect's URL must not be too long.
 MOST_REBUILT = 50
 #: The large columns. The page `rebuilt` omits these columns, because it refreshes every few
 #: seconds. Errors are short enough to show.

@@ -106,8 +106,9 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 
 
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
-    """Returns a check that raises PreconditionFailed unless the request's conditions match the
-    current card's document or its file."""
+    """Returns a function that checks the request's conditions before a write. The function raises
+    PreconditionFailed unless the conditions match the card's current document or the card's current
+    file."""
     conditions = Conditions.of(request.META)
 
     def check(file: str, card: documents.Card | None) -> None:

@@ -36,8 +36,9 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 
 logger = logging.getLogger(__name__)
 
-#: How many requests of one process may wait for builds at a time. The lane of these requests has
-#: one more thread, which refuses further requests.
+#: How many requests of one process may wait for builds at a time. The lane for definition requests
+#: has MAX_WAITING + 1 threads. So while MAX_WAITING threads wait for builds, one thread is free to
+#: refuse further requests.
 MAX_WAITING = 2
 _places = BoundedSemaphore(MAX_WAITING)
 

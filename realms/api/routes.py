@@ -318,7 +318,8 @@ def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> Htt
     if action is not None:
         _may(realm, action, request)
     if method not in (*READING, "QUERY"):
-        # What a request changes at an endpoint has neither an ETag nor a date.
+        # Endpoints that accept writes have neither an ETag nor a modification date. So a write with
+        # If-Match or If-Unmodified-Since fails.
         Conditions.of(request.META).check_write(realm.url + name, [], None)
     return _with_headers(realm, view(request, realm))
 

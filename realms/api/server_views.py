@@ -1,4 +1,4 @@
-"""Contains the views of the server's endpoints, `/_name`."""
+"""Contains the views of the server's endpoints, such as `/_create-realm`."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -55,7 +55,7 @@ def preflight() -> HttpResponse:
 
 @csrf_exempt
 def unknown(request: HttpRequest) -> HttpResponse:
-    """Answers 404 for every `/_name` that is not an endpoint."""
+    """Answers 404 for every path that begins with `/_` and isn't an endpoint."""
     raise errors.NotFound(url=request.path[:200])
 
 

@@ -1,8 +1,9 @@
 """Reads, creates, changes and deletes cards as JSON:API documents.
 
-A published realm's cards are read at the generation of its index, as its visitors see them. A
-source realm's cards are read at its current generation, because an author must see a change at
-once, and must be able to repair a card that can't be rendered.
+Visitors of a published realm see the generation of the realm's index, so a published realm's cards
+are read at this generation. A source realm's cards are read at the realm's current generation,
+because an author must see a change at once, and must be able to repair a card that can't be
+rendered.
 """
 
 import json

@@ -46,9 +46,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Impact:
-    """How many realms, files and definitions a clear affects, on which replicas. Replicas load each
-    file again when it is next requested. Rows of the `definitions` table are deleted and built
-    again on demand."""
+    """How many realms, files and definitions are cleared, and on which replicas. Replicas load each
+    file again when the file is next requested. Rows of the `definitions` table are deleted and
+    built again on demand."""
 
     realms: int
     files: int
@@ -75,8 +75,8 @@ class ReplicaAnswer:
 
 
 def impact(target: Target) -> Impact:
-    """Counts the realms, files and definitions that a clear would affect. Raises NotFound if the
-    realm doesn't exist or the module has no definitions."""
+    """Counts the realms, files and definitions that `clear(target)` would clear. Raises NotFound if
+    the realm doesn't exist or the module has no definitions."""
     rows = Definition.objects.all()
     realms = Realm.objects.all()
     if target.module_url:

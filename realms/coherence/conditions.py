@@ -54,7 +54,8 @@ _SLOWER = (
 
 
 def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
-    """Returns the condition of a replica by its last report. `bound` is the staleness bound."""
+    """Returns the condition of a replica according to the replica's last report. `bound` is the
+    staleness bound."""
     name, silent = replica.name, now - replica.reported_at
     if silent >= REPORT_FRESH:
         return Condition(
@@ -113,7 +114,7 @@ def _not_live(replica: Replica) -> Condition:
     return Condition(
         Severity.PROBLEM,
         replica.state,
-        f"The sidecar of {name} is {replica.state}: it has no working connection that listens.",
+        f"The sidecar of {name} is {replica.state}: it has no working LISTEN connection.",
         _SLOWER,
         f"On {name}, check that LISTEN_DATABASE_URL connects to the primary server of "
         "DATABASE_URL without a pooler; read the log of listen_file_changes.",

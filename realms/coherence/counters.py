@@ -14,8 +14,8 @@ from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 
 COUNTERS_PER_PAGE = 50
-#: The kind of a realm's own counter. The kind of a counter of definitions is `definitions, global`,
-#: `definitions, realm` or `definitions, module`.
+#: The `Counter.kind` of the counter of a realm's files. Counters of definitions have the kind
+#: `definitions, global`, `definitions, realm` or `definitions, module`.
 OF_REALM = "realm"
 
 

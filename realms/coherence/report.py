@@ -43,8 +43,8 @@ class Outcome:
 
     grace: float
     replicas: list[str]
-    #: Replicas with a sidecar that reported the state `stopped`. If a replica in this set is
-    #: silent, it was shut down.
+    #: The replicas whose sidecar last reported the state `stopped`. The report counts a silent
+    #: replica as shut down if `stopped` contains the replica, else as unreachable.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0
@@ -53,9 +53,9 @@ class Outcome:
     within: dict[int, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
     slowest: float | None = None
     violations: list[Violation] = field(default_factory=list)
-    #: Replicas that gave no answer for the grace period, with the reason.
+    #: The replicas that did not answer during a whole grace period, with the reason for each.
     silent: dict[str, str] = field(default_factory=dict)
-    #: URLs that the verifier could not compare, with the reason.
+    #: The URLs that the verifier could not compare, with the reason for each.
     unchecked: dict[str, str] = field(default_factory=dict)
 
     def violation(self, found: Violation) -> None:

@@ -15,8 +15,8 @@ from hashlib import sha256
 
 from realms.serving.compact import Answer
 
-#: The time limits of the report, in seconds. For each limit, the report counts the changes that
-#: every replica served within this time after the change's commit.
+#: The time limits of the report, in seconds after a change's commit. For each limit, the report
+#: counts the changes that every replica served within the limit.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
@@ -39,8 +39,8 @@ class State:
         """Returns the state that an answer describes. The answer must be one that was made without
         caches."""
         content = answer.content
-        # The database doesn't say for how long a path has had no file, so a 404 may have any
-        # generation.
+        # A 404 is right at every generation up to `high`, because the database doesn't say since
+        # which generation the path has had no file.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -142,8 +142,8 @@ def nines(seen: int, total: int) -> int:
 
 
 def share_text(seen: int, total: int) -> str:
-    """Returns a share as text, for example `99.95 %, three nines`. Rounds down, so that 100 % means
-    all changes."""
+    """Returns the share `seen / total` as text, for example `99.95 %, three nines`. The percentage
+    is rounded down, so it is 100 % only if no change was missed."""
     if total == 0:
         return "no changes seen"
     count = nines(seen, total)

@@ -5,9 +5,9 @@ One loop in one thread does both of the following tasks. Only the requests run i
 - *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
   After a wrong answer the loop asks the same web worker again until the grace period is over.
 - *Changes.* The loop polls the registry's generations and follows each new generation until every
-  replica serves it. The loop doesn't use notifications, because it must also find changes after
-  their notification was lost. A change's latency is counted from the last poll before the change,
-  so the latency is too long by at most one poll.
+  replica serves it. The loop doesn't use notifications, because it must also find a change whose
+  notification was lost. A change's latency is counted from the last poll before the change, so the
+  latency is too long by at most one poll.
 """
 
 import random
@@ -99,9 +99,9 @@ class Verification:
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
-        #: Replicas that give no answers.
+        #: Replicas that give no answers. A sample sends only one request to each of these replicas.
         self._down: set[str] = set()
-        #: Replicas in `_down` that have not yet got their one request of the current sample.
+        #: The replicas in `_down` that the current sample has not sent a request to yet.
         self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
@@ -295,8 +295,9 @@ class Verification:
         return self._arrival_over(asking, found)
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
-        """Returns whether to stop asking a question that got no answer. Stops if the replica is
-        already in `_down`, or has been silent for the grace period."""
+        """Returns True if the loop should not repeat a question that the replica didn't answer. The
+        loop repeats the question until the grace period is over. If the replica is already in
+        `_down`, the loop doesn't repeat the question."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -330,10 +331,11 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Handles an answer from a web worker other than the one that gave the wrong answer.
-        Another worker answers if the old connection was lost. Tries new connections until the
-        suspected worker answers. Gives up `2 * grace + 1` seconds after the wrong answer, because
-        the worker has probably ended."""
+        """Returns whether a check is done after an answer from a web worker that isn't the suspect.
+        The suspect is the worker that gave the wrong answer. If the connection to the suspect was
+        lost, a new connection may lead to another worker. The check tries new connections until the
+        suspect answers. The check gives up `2 * grace + 1` seconds after the wrong answer, because
+        the suspect has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

@@ -28,8 +28,9 @@ def realm_write_lock(
     receivers of changes get all changes of the block at the end of the block (`dispatch_at_end`).
 
     Locks are taken in sorted order, so that two callers don't deadlock. Only `move_border` may take
-    a further lock later, out of order. If two transactions deadlock then, Postgres ends one of them
-    with an error, and the caller of that transaction can retry.
+    a further lock later, out of order. The further lock can cause a deadlock of two transactions.
+    Postgres ends a deadlock by stopping one of the transactions with an error, and the caller of
+    the stopped transaction can retry.
 
     Locks end with the transaction, so that a crash leaves no lock behind. A realm may change while
     the caller waits for the realm's lock, so the caller must read the realm again inside the block.

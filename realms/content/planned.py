@@ -6,9 +6,9 @@ into the statement's text, so Postgres plans each statement anew. `first_row` se
 parameters separately, so the session can keep the plan.
 
 Behind a pooler in transaction mode, each transaction may use another session of the server, so
-plans can't be kept. For a pooler, the settings set `prepare_threshold` to None. `_keeps_plans` also
-detects a pooler that the settings don't name, because a plan of the same name from another client
-would give wrong rows.
+plans can't be kept: a session could run a plan that another client prepared under the same name,
+and return wrong rows. For a pooler, the settings set `prepare_threshold` to None. `_keeps_plans`
+also detects a pooler that the settings don't mention.
 """
 
 import logging

@@ -37,9 +37,9 @@ class Resolved:
     """The realm and the file at a URL. `file` is the same in all generations from `low` to `high`.
 
     `whole` is False if the publication of the requested generation has been deleted, so that the
-    files at this generation are unknown. Only published realms have publications, so `whole` is
-    always True for all other realms. The garbage collector keeps the file versions that a pin
-    needs.
+    files at this generation are unknown. `whole` is always True for a realm that isn't published,
+    because the realm has no publications that could be deleted. The garbage collector keeps the
+    file versions that a pin needs.
     """
 
     realm_id: UUID

@@ -62,8 +62,8 @@ class Counts:
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
-        """Counts a read that Django answered, or that the front answered after a load or a
-        compression. `cache` is `hit` or `miss`."""
+        """Counts a read as a hit, a miss or a bypass. `cache` is `hit` or `miss`. When `front.py`
+        replies from a cache alone, `front.py` doesn't call this method, but increments `hits`."""
         if cache == "hit":
             self.hits += 1
         elif live:

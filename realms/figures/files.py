@@ -31,8 +31,10 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: At most this many processes have separate counters in `Totals`, even after they end. A process
-#: that counts as ended may in fact be suspended, and write its counters again later.
+#: The maximum number of processes whose counters `Totals` keeps separately. Beyond this number,
+#: `Totals` adds the counters of the processes that it read least recently to one sum. The counters
+#: of an ended process aren't added to this sum at once, because a process that counts as ended may
+#: be suspended, and may write its counters again later.
 ENDED = 200
 
 

@@ -1,10 +1,10 @@
 """Removes content that nothing uses any more: old publications, file versions and blobs.
 
-The collector keeps a file version while it is current, and for the retention time after a write or
-a deletion ended it. The collector also keeps the versions that a kept publication or a pin shows.
-The collector keeps a blob while a version refers to the blob, and for a grace period after the blob
-was stored. While the collector chooses and removes rows, it holds the same locks as writers: the
-realm's lock for versions, and the row's lock for a blob.
+The collector keeps every current file version. When a write or a deletion ends a file version, the
+collector keeps the version for the retention time. The collector also keeps the versions that a
+kept publication or a pin shows. The collector keeps a blob while a version refers to the blob, and
+for a grace period after the blob was stored. While the collector chooses and removes rows, it holds
+the same locks as writers: the realm's lock for versions, and the row's lock for a blob.
 """
 
 import re
@@ -161,8 +161,8 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """Deletes old file versions of a source realm. Records in `history_from` the first generation
-    that still has all its file versions.
+    """Deletes old file versions of a source realm. Sets the realm's `history_from` to the first
+    generation that still has all its file versions.
 
     The caller holds the realm's lock, so no write, publish or rollback runs at the same time.
     """

@@ -78,8 +78,8 @@ def purge_now(realm_url: str) -> dict[str, str]:
 def ban(address: str, keys: Collection[str]) -> None:
     """Purges surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
 
-    A response confirms the purge only if it repeats this request's number. Other responses may be
-    cached or come from another server.
+    A response confirms the purge only if the response repeats the purge request's number. A
+    response without this number may be a cached response, or may come from another server.
     """
     assert all(map(_KEY.fullmatch, keys))
     number = secrets.token_hex(8)
@@ -135,8 +135,8 @@ class Purger:
         self._thread.join(RECEIPT_SECONDS + 1)
 
     def owe(self, keys: dict[str, str]) -> None:
-        """Enqueues a purge of each key for now, and a second purge for after the staleness bound.
-        The dict's values are the keys' realms, for the log."""
+        """Enqueues two purges of each key. The first purge is due at once, and the second purge is
+        due after the staleness bound. `keys` maps each key to its realm, for the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -202,8 +202,9 @@ class Purger:
 
 
 class ToPurge:
-    """Takes the place of a listener's board. Where a board changes a key's slot, this class purges
-    the key's realms from the shared caches."""
+    """A replacement for the board in the listener of a purger. When a notification arrives, a board
+    moves the slots of the notification's board keys. This class doesn't move slots, but purges the
+    realms of the board keys from the shared caches."""
 
     file = None
 

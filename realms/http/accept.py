@@ -16,8 +16,8 @@ def accepted(accept: str) -> str:
     """Returns the media type that an Accept header prefers, among the types of this protocol; `*/*`
     if the header names none.
 
-    The result is `text/html` only if the header doesn't prefer JavaScript to HTML. Among types of
-    equal quality, a named `application/vnd.` type is preferred to HTML, and HTML to JSON.
+    If the header prefers JavaScript to HTML, the result is never `text/html`. Among types of equal
+    quality, a named `application/vnd.` type is preferred to HTML, and HTML to JSON.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)

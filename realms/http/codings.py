@@ -18,8 +18,9 @@ def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
     """Decodes a body. Stops at `limit` decoded bytes, so a zip bomb can't fill the memory. Errors
     quote `name`.
 
-    Raises UnsupportedCoding, TooLarge, or Malformed if the body doesn't have the coding that
-    `content_encoding` names.
+    Raises UnsupportedCoding if `content_encoding` names an unknown coding or too many codings.
+    Raises TooLarge if the decoded body exceeds `limit`. Raises Malformed if the body isn't valid
+    data in the named coding.
     """
     codings = [each.strip().lower() for each in content_encoding.split(",") if each.strip()]
     if len(codings) > _MAX_CODINGS or not _NAMES.keys() >= set(codings):

@@ -90,7 +90,7 @@ class Conditions:
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
 
 
-#: The conditions of all requests without conditional headers.
+#: All requests without conditional headers share this object.
 NO_CONDITIONS = Conditions()
 
 

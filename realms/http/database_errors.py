@@ -70,8 +70,8 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops each log record that has no traceback and only reports a 5xx response. Another log
-    record contains the error that caused the response."""
+    """Drops each log record that reports a 5xx response without a traceback. Another log record
+    contains the error that caused the response."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether to print a record."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: How much compressed data zlib gets at a time. The value is small, because zlib copies the
-#: remaining data after each piece. Unit: bytes.
+#: How much compressed data zlib gets at a time. For each piece of text that zlib returns, zlib
+#: copies the compressed data that is left over. Small amounts keep these copies short. Unit: bytes.
 _INPUT_BYTES = 4096
 
 

@@ -24,7 +24,7 @@ RAW_PATH = "realms.raw_path"
 MAX_ADDRESS_BYTES = 4096
 #: The maximum length of a Host header. The longest host name in DNS fits, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
-#: The maximum number of digits that Python parses. A longer Content-Length is valid, but too large.
+#: The maximum number of digits that Python parses. A Content-Length with more digits is refused.
 _MAX_LENGTH_DIGITS = 4300
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 

@@ -62,8 +62,8 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
     with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
         task = progress.add_task(_DOING["queued"], total=None)
         while True:
-            # Read the job before the index. If the job has ended, its index is visible to the
-            # second read.
+            # Read the job before the index. The transaction that marks a job as done also shows the
+            # job's index. So if `_last_job` finds a job that is done, `_landed` finds its index.
             last = _last_job(realm_url, generation, job)
             landed = _landed(realm_url, generation, job)
             if landed is not None:

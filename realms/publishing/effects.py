@@ -53,11 +53,13 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops the definitions that changes may have outdated. A change of permissions outdates all
-    definitions that were built from the realm. So does a change after which any file may be
-    different, such as a publish. Any other change outdates the definitions that were built from
-    changed, new or deleted modules, or from changed data that a module imports. Definitions can
-    depend on a new module, because an earlier build may have looked for the module and failed."""
+    """Drops the definitions that changes may have outdated.
+
+    All definitions that were built from a realm are dropped if the realm's permissions change, or
+    if all of its files may have changed, as in a publish. If only certain files of the realm
+    change, the definitions that were built from these files are dropped. Definitions can depend on
+    a new module, because an earlier build may have looked for the module and failed.
+    """
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
     modules: list[str] = []

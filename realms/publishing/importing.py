@@ -46,7 +46,7 @@ class Imported:
     written: list[str]
     deleted: list[str]
     generation: int
-    #: The realm's files that the folder lacks and that the import keeps.
+    #: The files that stay in the realm although they aren't in the folder.
     kept: list[str]
 
 
@@ -101,9 +101,12 @@ def import_files(
 ) -> Imported:
     """Writes the files of `folder` to the realm in one generation. Creates a missing realm.
 
-    `delete` also removes files that the folder lacks, except those that the import leaves out.
-    Content is stored before the lock is taken, so that the realm is locked only briefly. Leaves the
-    realm unchanged if it raises one of `realms.errors`, or OSError for an unreadable file.
+    With `delete`, the import also deletes the realm's files that aren't in `folder.files`. A file
+    stays in the realm if the import leaves out the file's path (`Folder.leaves_out`). Content is
+    stored before the lock is taken, so that the realm is locked only briefly.
+
+    Raises one of `realms.errors`, or OSError for an unreadable file. After an error the realm is
+    unchanged.
     """
     check_not_reserved(url)
     stored: dict[str, Stored] = {}

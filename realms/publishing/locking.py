@@ -27,8 +27,8 @@ TRIES = 5
 @dataclass(frozen=True)
 class Locks:
     """The names of the locks that an operation needs. `written` are the locks of everything that
-    the operation changes. `read` are the locks of realms that it only reads. A name is a realm's
-    URL, or the result of `space_lock` or `address_lock`."""
+    the operation changes. `read` are the locks of realms that the operation reads but doesn't
+    change. A name is a realm's URL, or the result of `space_lock` or `address_lock`."""
 
     written: Set[str]
     read: Set[str] = frozenset()
@@ -50,8 +50,8 @@ class Held:
     @property
     def since_on_database(self) -> Combinable:
         """An SQL expression for the time when the operation got its locks, by the database's clock.
-        The expression subtracts the seconds that have passed since then from the database's current
-        time. So a difference between the clocks of the hosts has no effect."""
+        The value is the database's current time minus the time for which the operation has held the
+        locks. So a difference between the clocks of the hosts has no effect."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
@@ -70,7 +70,8 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
-        # The stack lets the transaction last longer than the span.
+        # The span ends when the locks are held. The stack keeps the transaction open until `act`
+        # has returned.
         with ExitStack() as transaction:
             with spans.span("lock"):
                 transaction.enter_context(realm_write_lock(*locks.written, shared=locks.read))
@@ -90,9 +91,11 @@ def with_outer_urls(*urls: str) -> list[str]:
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
     """Returns the address locks of all source realms that the realm at `url` shows, has shown or
     will show (`source_urls`). The operation may change the published URLs of these source realms.
-    No lock is needed if the realm at `url` has shown and will show only one source realm, because
-    that source realm's published URL stays the same. But the locks are always needed if the
-    operation removes the realm at `url` (`gone`)."""
+
+    No lock is needed if the operation keeps the only source realm that the realm at `url` has ever
+    shown. The published URL of that source realm stays the same. If the operation removes the realm
+    at `url` (`gone`), the locks are always needed.
+    """
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})
         shown = {source_url for (source_url,) in cursor.fetchall()}

@@ -211,8 +211,9 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # Find the first publication that showed the current content. The target comes before that
-    # publication, because earlier rollbacks have undone the publications after it.
+    # Find the first publication that showed the current content, and look for the target among the
+    # publications before it. Rollbacks have undone the publications between the first publication
+    # and the present one.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -294,8 +295,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     url = canonical_realm_url(realm_url)
 
     def required() -> Locks:
-        # Realms that showed this source realm earlier have publications of it, which the deletion
-        # removes.
+        # Also lock the realms that showed this source realm earlier. The deletion removes their
+        # publications of this source realm.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
         return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))

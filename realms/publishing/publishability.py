@@ -1,8 +1,8 @@
 """Reports the errors that a realm's pages would have if the realm were published now.
 
-A card or a module that depends on a private realm can't be rendered for everyone. A card with a
-broken file can't be rendered at all. If the last rendering of a card failed, the next one fails
-too, unless something has changed.
+The content of a private realm never reaches the pages of another realm, so a card or a module that
+depends on another, private realm causes an error. A card with a broken file can't be rendered. If
+the last rendering of a card failed, the next rendering fails too, unless something has changed.
 """
 
 from collections.abc import Iterator

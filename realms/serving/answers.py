@@ -90,7 +90,7 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
     """Stores a finished reply in its cached answer. `place` says where the answer is cached. If two
     threads store replies in the same answer at once, one of the replies can get lost. The next
-    cache hit makes a lost reply again."""
+    request that needs the lost reply creates it anew."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 

@@ -54,10 +54,11 @@ class Frame(NamedTuple):
     compressible: bool
     #: Whether the content was made from a file.
     from_file: bool
-    #: Whether the content has its own generation. If so, the answer has the same generation.
+    #: Whether the content has a generation of its own. If so, `Answer.high` is that generation.
     has_generation: bool
-    #: The content's own headers, and all headers of the answer.
+    #: The content's own headers.
     content: _Template
+    #: All headers of the answer, including the content's own headers.
     headers: _Template
     #: Unit: bytes.
     size: int
@@ -84,9 +85,9 @@ class Answer:
     ) -> None:
         """`headers` are all headers of the answer, including the content's own headers."""
         self.body = content.body
-        #: The compressed bodies, by content coding. A body is compressed when a client first
-        #: prefers the coding. A value is None if the coding doesn't make the body shorter. Threads
-        #: replace this mapping and never change it in place.
+        #: The compressed bodies, by content coding. The first request that prefers a coding adds
+        #: the body in this coding. A value is None if the coding doesn't make the body shorter.
+        #: Threads replace this mapping and never change it in place.
         self.coded: Mapping[Coding, bytes | None] = content.coded
         #: The finished replies. Threads replace this tuple and never change it in place.
         self.replies: tuple[Finished, ...] = ()
@@ -149,7 +150,8 @@ class Answer:
 
     @property
     def size(self) -> int:
-        """The memory that the answer uses, without its frame. Unit: bytes."""
+        """The memory that the answer uses. Doesn't count the frame, which many answers share. Unit:
+        bytes."""
         coded = self.coded
         size = len(self.body) + len(self._own) + _ANSWER_BYTES
         size += sum(_REPLY_BYTES + each.length for each in self.replies)

@@ -118,7 +118,8 @@ def make_html(url: str, found: Resolved) -> Content:
     page = _page_at(found, path)
     if page.generation is None:
         preparing = _page(503, pages.preparing(found.realm_url), 0)
-        # The Refresh header also works in a sandboxed page. A meta element for a refresh doesn't.
+        # In a sandboxed page, browsers ignore `<meta http-equiv="refresh">`, but obey the Refresh
+        # header.
         headers = (*preparing.headers, ("refresh", "1"))
         return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:

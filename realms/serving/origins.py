@@ -2,12 +2,12 @@
 
 A browser runs an answer's scripts at the host that the request's Host header contains. An author's
 scripts run only at their realm's own host. At every other host (the public origin, a replica's
-address, another realm's host) every answer is sandboxed. A sandbox has no effect on the images,
-style sheets and scripts that a page loads, so answers of every type can have it.
+address, another realm's host) every answer is sandboxed, whatever its type. When a page loads an
+image, a style sheet or a script, the browser ignores the sandbox of the loaded answer.
 
-Two callers use `policy`: the front for the answers that it sends, and `OriginMiddleware` for every
-answer of Django. A view sets a policy only if its answer needs more than the sandbox, for example
-`preview` in `drafts.py`.
+The front calls `policy` for each answer that the front sends. `OriginMiddleware` calls `policy` for
+each answer that Django sends. A view sets a policy only if its answer needs more than the sandbox,
+for example `preview` in `drafts.py`.
 """
 
 from collections.abc import Callable

@@ -51,8 +51,8 @@ def transpiler() -> str:
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
-    """Returns the JavaScript that a source is transpiled to. `path` determines the language, and
-    error texts quote it.
+    """Returns the JavaScript that a source is transpiled to. The suffix of `path` determines the
+    language. Error texts quote `path`.
 
     Raises TranspileError for an invalid source, and TranspilerFailed if Deno fails for another
     reason.

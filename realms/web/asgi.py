@@ -174,12 +174,13 @@ class _Asked:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
     def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
-        """Returns the parsed headers, and the value of If-None-Match. The parsed headers are None
-        if only Django can handle the request.
+        """Returns a pair: the parsed headers, and the value of If-None-Match or None. The parsed
+        headers are None if only Django can handle the request.
 
-        If the only condition is If-None-Match, only the second value contains it. Otherwise the
-        parsed headers contain all conditions, and the second value is None. If-Modified-Since
-        doesn't count as a condition if the request also has If-None-Match.
+        If If-None-Match is the request's only condition, the parsed headers contain no condition.
+        In all other cases the parsed headers contain all conditions, and None is returned instead
+        of the value of If-None-Match. If-Modified-Since doesn't count as a condition if the request
+        also has If-None-Match.
         """
         key = tuple(headers)
         found = self._known.get(key)

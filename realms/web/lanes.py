@@ -20,9 +20,10 @@ from reindex.reading.media_types import ANY, API
 
 T = TypeVar("T")
 
-#: The maximum number of requests that wait for a thread of one lane, and the maximum time that each
-#: of these requests waits, in seconds. Further requests are refused.
+#: The maximum number of requests that wait for a thread of one lane. While this many requests are
+#: waiting, the lane refuses each new request.
 MAX_WAITING = 200
+#: The maximum time that a request waits for a thread. Unit: seconds.
 WAIT_SECONDS = 10
 
 
@@ -35,20 +36,22 @@ class Lane(StrEnum):
     LIVENESS = "liveness"
     #: Readiness checks of this replica, which query the database.
     READINESS = "readiness"
-    #: Reads at a pinned generation, which render workers send.
+    #: Requests below `/_at/`. Render workers send these requests to read pinned generations.
     PINNED = "pinned"
     #: Requests that read a large part of a realm.
     LARGE = "large"
     #: Requests that may wait for a build of definitions.
     DEFINITION = "definition"
-    #: All other requests that aren't reads.
+    #: Writes that have no lane of their own, such as the write of a single file.
     WRITE = "write"
-    #: Publishes, unpublishes and deletions of realms, which would delay small writes in the same
-    #: lane.
+    #: Requests that publish, unpublish or delete a realm. In the lane WRITE, these requests would
+    #: delay small writes.
     PUBLISH = "publish"
-    #: Password checks, one at a time, because each takes much processor time.
+    #: Password checks. The lane runs one check at a time, because each check takes much processor
+    #: time.
     LOGIN = "login"
-    #: Writes of many files in one body, one at a time, because each takes much memory.
+    #: Requests that write many files at once. The lane runs one request at a time, because each
+    #: request takes much memory.
     ATOMIC = "atomic"
 
 
@@ -94,8 +97,8 @@ class Lanes:
 
     def __init__(self, threads: int) -> None:
         """Creates the threads of all lanes. READ and PINNED get `threads` threads each. LARGE,
-        WRITE and PUBLISH get half as many each, but at least one. Each of the remaining lanes gets
-        a fixed number of threads."""
+        WRITE and PUBLISH get half of `threads` each, but at least one thread. Each of the remaining
+        lanes gets a fixed number of threads."""
         half = max(1, threads // 2)
         counts = {
             Lane.READ: threads,

@@ -40,7 +40,7 @@ class Telling(threading.Thread):
         self._stopped.set()
 
     def tell(self) -> bool:
-        """Writes the file once. Returns whether the write succeeded."""
+        """Writes the current figures to the file. Returns whether the write succeeded."""
         discards = sum(cache.stale_discards for cache in self._caches)
         gauges: Figures = {
             "entries": sum(map(len, self._caches)),

@@ -43,9 +43,9 @@ class Bodies:
     use."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """A body must arrive within `seconds`. Each MIN_BODY_RATE bytes extend the deadline by one
-        second. The deadline is always at most `seconds` in the future, so a client can't pause for
-        long."""
+        """A body must arrive within `seconds`. Each piece that arrives extends the deadline by the
+        time that the piece takes at MIN_BODY_RATE. The deadline is always at most `seconds` in the
+        future, so a client can't pause for long."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
@@ -140,7 +140,7 @@ class _Sending:
     """A large answer that this process is sending."""
 
     def __init__(self, body: Body) -> None:
-        #: The object that occupies the memory. For a partial answer, this is the whole content.
+        #: The whole content, which stays in memory even if the answer contains only a part of it.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
         self.deadline: asyncio.Timeout | None = None
@@ -151,8 +151,8 @@ class Outbox:
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
         """`seconds` is the time limit for each piece. `max_bytes` is the memory limit for all large
-        answers together. Content that several clients read counts once. If the limit is exceeded,
-        the oldest transfers are cut off."""
+        answers together. If several clients read the same content, the limit counts this content
+        once. If the limit is exceeded, the oldest transfers are cut off."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._sending: dict[_Sending, None] = {}
         self._bytes = 0
@@ -215,8 +215,8 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces, no deadline is running, and the last deadline can't be
-                    # rescheduled. `_in_pieces` checks `cut` before the next piece.
+                    # `reschedule` raises RuntimeError if the deadline's block has ended, as it has
+                    # between two pieces. `_in_pieces` checks `cut` before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -233,8 +233,8 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 def give_up_on_stalled_connections(seconds: float) -> None:
     """Makes the kernel close a connection if the client acknowledges no data for `seconds`. The
-    process itself can't detect stalled clients. Sets a socket option on the listening sockets,
-    which the connections inherit."""
+    process itself can't detect stalled clients. The function sets the option TCP_USER_TIMEOUT on
+    the listening sockets, and every accepted connection inherits this option."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):

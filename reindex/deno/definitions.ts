@@ -34,8 +34,8 @@ export async function define(
     // first, so an error comes before the errors that it caused.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
-      // `document.line` is a line of `document.module`. If `document.module` isn't `each`, the line
-      // is left out, because the new document names `each`.
+      // `document.line` is a line number in `document.module`. The new document has `each` as its
+      // module. If `each` is another module, this line number would be wrong, so it is left out.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

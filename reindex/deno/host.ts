@@ -11,11 +11,12 @@ import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/**
- * How many `needs` messages the host passes on before one result, and how many documents and
- * modules these messages may request in total.
- */
+/** The maximum number of `needs` messages that the sandbox may send for one result. */
 const MAX_QUESTIONS = 200;
+/**
+ * The limit for documents and modules that the sandbox requests for one result. At this limit, the
+ * result becomes an error.
+ */
 const MAX_ASKED_FOR = 20_000;
 
 /**

@@ -119,7 +119,7 @@ Deno.test("the host exits when stdin is closed, even while a card loops", async 
   const minute = 60_000;
   const task = { ...cardsTask({ good, hang: doc("./hang", "X") }), sources: sourcesOf(files) };
   const host = await startHost(task, minute);
-  // When the first card is answered, the host is rendering the second.
+  // When the host has written the result of the first card, the second card is already looping.
   await listener(host)("card");
   await host.writer.close();
   const from = performance.now();

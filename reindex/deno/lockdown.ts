@@ -77,7 +77,8 @@ export function lockDown(port: MessagePort): void {
     reporting: "none",
   });
   const original = UntamedError.prepareStackTrace;
-  // The property is not writable, because card code could otherwise see the calls of other cards.
+  // V8 passes the call stacks of errors to this function. The property is not writable. Otherwise
+  // card code could replace the function and see the call stacks of other cards' errors.
   Object.defineProperty(UntamedError, "prepareStackTrace", {
     value: (error: Error, sites: CallSite[]) => {
       noteCalls(error, sites);

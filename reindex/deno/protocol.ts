@@ -24,8 +24,8 @@ import type {
 } from "@realm/base";
 
 /**
- * The first line on stdin. After the host has read this line, it starts its sandbox and waits for
- * an `Order`.
+ * The first line on stdin. The host reads this line, starts a sandbox, and then waits for an
+ * `Order`.
  */
 export interface Request {
   nonce: string;

@@ -1,4 +1,7 @@
-/** Tests large, many and circular cards and modules. Each is rendered or gets its own error. */
+/**
+ * Tests large cards, large numbers of cards and modules, and circular links and imports. Each card
+ * is rendered or gets its own error.
+ */
 import type { CardDocument } from "@realm/base";
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, failed, rendered, run } from "./testing.ts";

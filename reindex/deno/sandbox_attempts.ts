@@ -1,8 +1,8 @@
 /**
  * The attempts of card modules to leave the sandbox or to change other pages, by kind.
  *
- * Each attempt is code that returns what it got. Attempts in `REFUSED` must throw. Attempts in
- * `CHANGES` try to change the page of a later card, and may seem to succeed.
+ * Each attempt is code. The code of an attempt in `REFUSED` must throw an error. The code of an
+ * attempt in `CHANGES` may end without an error, but must not change the page of a later card.
  */
 import { BLOG } from "./testing.ts";
 

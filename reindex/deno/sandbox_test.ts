@@ -1,7 +1,7 @@
 /**
- * Tests that card code can't leave its sandbox or change other pages. Card modules run the attempts
- * of `sandbox_attempts.ts` as their code. The tests check the results of the attempts, and the
- * pages of cards that are rendered after the attempts.
+ * Tests that card code can't leave its sandbox or change other pages. The tests put the attempts of
+ * `sandbox_attempts.ts` into the code of card modules, and render cards of these modules. Then the
+ * tests check the results of the attempts, and the pages of cards that are rendered later.
  */
 import * as assert from "./assert.ts";
 import { CHANGES, REFUSED, SPOIL, TEMPLATES } from "./sandbox_attempts.ts";

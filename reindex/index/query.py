@@ -77,8 +77,8 @@ class Range(_Part):
 
 
 class Filter(_Part):
-    """A set of conditions. A card must meet all of them. If `on` is given, only cards of that type
-    match."""
+    """A set of conditions. A card matches a filter if the card meets all conditions. If `on` is
+    given, only cards of the type `on` match."""
 
     CONDITIONS: ClassVar = (
         "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",

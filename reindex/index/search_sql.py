@@ -25,8 +25,8 @@ from reindex.index.words import ts_query
 from reindex.reading.references import BASE_MODULE, card_at, joined, resolve_module
 
 Steps: TypeAlias = tuple[object, ...]
-#: A function that returns the definition of a card type. Its arguments are the URL of the type's
-#: module and the name of the export. It returns None if the module exports no such type.
+#: A function that returns the definition of a card type, or None if the card type doesn't exist.
+#: The function's arguments are the URL of the card type's module and the name of the export.
 Known: TypeAlias = Callable[[str, str], dict[str, Any] | None]
 
 _TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
@@ -41,9 +41,12 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Compiler:
-    """Compiles the filters and sort keys of a query into SQL. The methods' parameter `on` is the
-    key of a card type. A condition refers to fields of this type. `at` is the condition's position
-    in the query."""
+    """Compiles the filters and sort keys of a query into SQL.
+
+    Two parameters are common to several methods. `on` is the key of the card type that has the
+    fields of a condition. If `on` is None, all card types are considered. `at` is the position of
+    the condition in the query.
+    """
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
         self._realm_url, self._types, self._text, self._known = realm_url, types, text, known

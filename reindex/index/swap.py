@@ -25,8 +25,8 @@ from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
-#: The maximum number of kinds of errors, and of warnings, in a job's summary. Further kinds are
-#: only counted.
+#: The maximum number of kinds of errors that a job's summary lists. The same maximum applies to
+#: kinds of warnings. The summary also has the number of kinds that aren't listed.
 MAX_KINDS = 50
 
 

@@ -24,7 +24,7 @@ from reindex.models import (
 )
 
 MAX_ATTEMPTS = 5
-#: How long workers wait before they retry failed work, which would probably fail again at once.
+#: How long workers wait before they retry failed work. An immediate retry would probably fail too.
 RETRIED_AFTER = timedelta(seconds=1)
 POSTPONED = timedelta(seconds=10)
 #: Lease numbers are less than this number, so that they fit into a Postgres integer.

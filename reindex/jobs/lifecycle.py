@@ -35,7 +35,7 @@ from reindex.models import (
 )
 from reindex.reading.pins import UNREADABLE_GENERATION
 
-#: A job records missing realms only while it has fewer pins than this.
+#: If a job has this many pins or more, `note_missing` adds no missing realms to the pins.
 MAX_SOUGHT = 500
 #: How long a worker waits for a realm's writers before it postpones the work.
 WRITERS_SECONDS = 2.0
@@ -106,8 +106,9 @@ def create_batches(
     once and returns an empty list. If the caller has lost the lease or the job is no longer queued,
     changes nothing and returns an empty list."""
     size = _batch_size(len(plan.paths))
-    # A transaction without batches swaps in the new index, so its commit waits for the disk.
-    # Otherwise visitors could see an index that a crash of the database undoes.
+    # If the plan has no files, this transaction shows the new index to visitors, and the commit
+    # waits for the disk. Without this wait, a crash of the database server could bring back the old
+    # index after visitors have seen the new index.
     with bookkeeping() if plan.paths else transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -149,10 +150,13 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Stores that a job looked for realms that don't exist. A missing realm is stored like a realm
-    that the job may not read. If a stored realm becomes readable, another job follows. A job with
-    MAX_SOUGHT pins or more stores no missing realms. If a missing realm was not stored and appears
-    later, the cards that looked for it stay unchanged until the next job."""
+    """Adds the missing realms that a job looked for to the job's pins.
+
+    The pin of a missing realm is UNREADABLE_GENERATION, as for a realm that the job may not read.
+    If a realm with this pin becomes readable, another job follows. If the job has MAX_SOUGHT pins
+    or more, `note_missing` adds nothing. If a missing realm without a pin is created later, no job
+    follows, and the cards that looked for the realm stay unchanged until the next job.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             sql.NOTE_MISSING,

@@ -80,7 +80,9 @@ def _incremental(
             # Links to the realm now lead to another address, where the job may read other files.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The job reads the realm at `address`, or pins it later for a card that refers to it.
+            # The plan needs no pin for the realm. If the realm's pages are at another address, the
+            # job reads the realm at `address`. If the job `base` didn't read the realm, the new job
+            # pins the realm when a card refers to the realm.
             continue
         # A missing or private realm gets a pin too, so that another job follows if the realm
         # becomes readable.
@@ -103,8 +105,8 @@ def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | Non
     try:
         return changed(pin, base.generation, access)
     finally:
-        # If the list of replicas was outdated, reading it from the database has opened a
-        # connection.
+        # `changed` may query the database for the list of replicas. The query opens a database
+        # connection in this thread.
         connection.close()
 
 

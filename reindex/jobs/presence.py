@@ -64,8 +64,8 @@ class Presence(threading.Thread):
         self._leave()
 
     def stop(self, seconds: float = 3) -> None:
-        """Makes the thread delete the worker's row and end. Waits at most `seconds` for the
-        thread."""
+        """Stops the thread. Before the thread ends, it deletes the worker's row. Waits at most
+        `seconds` for the end of the thread."""
         self._stopped.set()
         self.join(seconds)
 

@@ -38,10 +38,10 @@ Status = ReindexJob.Status
 class Work:
     """A job to queue. The job renders a realm's pages at a generation.
 
-    The job carries unchanged cards over from the last index, unless it is `full`. A `draft` job
-    renders a source realm. A `debounced` job starts only after a delay (QUIET), because further
-    changes may follow. The job's worker time is counted for `owner`; `turns` shares workers fairly
-    among owners.
+    A `full` job renders every card. Any other job carries unchanged cards over from the last index.
+    A `draft` job renders a source realm. A `debounced` job starts only after a delay (QUIET),
+    because further changes may follow. The job's worker time is counted for `owner`. The module
+    `turns` shares workers fairly among owners.
     """
 
     realm_url: str
@@ -79,9 +79,11 @@ def enqueue(
     `changed`, looked for a realm in `appeared`, or link to a realm in `moved`. Removes the jobs and
     pages of the realms in `gone`. Sends messages to workers after the commit.
 
-    The caller holds the locks of the realms that it changes. A worker stores that it reads a realm,
-    then waits for these locks, and then requests the realm's generation and address, even if it has
-    requested them before. So either the worker sees the change, or this function sees the job.
+    The caller holds the locks of the realms that it changes. When a job begins to depend on a
+    realm, a worker first stores the realm in the job's row. The worker then waits until no
+    transaction holds the realm's locks. After this wait, the worker requests the realm's current
+    generation or address, even if the worker has requested the value before. So either the worker
+    sees the change, or `enqueue` sees the realm in the job's row.
 
     Call `enqueue` only once per transaction. A call locks jobs in the order of their keys, and then
     creates jobs in the order of their URLs. A second call could cause a deadlock.
@@ -102,7 +104,7 @@ def enqueue(
     for realm_url in sorted({*wanted, *dependents, *fresh}):
         if realm_url in wanted:
             work = wanted[realm_url]
-            # If a superseded job had to render everything, so has the new job.
+            # If a superseded job had to render every card, the new job must render every card too.
             full = any(job.full for job in unfinished if job.realm_url == realm_url)
             _enqueue(replace(work, full=work.full or full))
         elif realm_url in dependents:
@@ -123,8 +125,8 @@ def _dependents(
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # While the caller waited for the locks of the jobs, another transaction may have swapped in a
-    # new index. This query runs after the wait, so it finds the new index.
+    # The indexes are read only after `enqueue` has locked the jobs. While `enqueue` waited for the
+    # locks, another transaction may have swapped in a new index.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue

@@ -2,8 +2,8 @@
 
 Owners of realms take turns. These rules order the pieces, the most important rule first:
 
-- The owner with the fewest workers comes first. Each piece of an owner counts as one more worker
-  for the owner's next piece.
+- The owner with the fewest workers comes first. An owner's second piece is ordered as if a worker
+  were already working on the owner's first piece, and so on.
 - Drafts and definitions that have waited for less than PATIENCE come last.
 - The owner who has used the least worker time lately comes first.
 - Published realms come before drafts and definitions.
@@ -95,9 +95,9 @@ def take() -> Piece | None:
 
 def others_wait(owner: str, *, later: bool) -> bool:
     """Returns whether there is an owner with waiting work who has fewer workers than `owner`. Work
-    that has waited for less than HARDLY_WAITED is ignored. `later` is true if the caller is working
-    on a draft or on definitions. If `later` is false, drafts and definitions that have waited for
-    less than PATIENCE are ignored, too."""
+    that has waited for less than HARDLY_WAITED doesn't count. If `later` is false, drafts and
+    definitions count only after they have waited for PATIENCE. `later` is true if the caller is
+    working on a draft or on definitions."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))

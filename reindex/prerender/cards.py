@@ -26,9 +26,9 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM
 #: the start, and one more each time that a card needs more documents. Deeper links are read only
 #: for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: The maximum number of processes without a result, one after another. A process may end without a
-#: result because a module hangs. After MAX_FRUITLESS processes without a result, the next card gets
-#: an error.
+#: The number of consecutive processes that may end without the result of any card. A process ends
+#: without a result if a module hangs. After MAX_FRUITLESS such processes, the next card gets an
+#: error.
 MAX_FRUITLESS = 5
 
 #: The other realms that a card loads code from.
@@ -184,14 +184,14 @@ class _Batch:
 
 @dataclass
 class _Group:
-    """Renders some cards of a batch, in as many processes as needed. Each process may load code of
-    the batch's own realm and of the realms in `strangers`."""
+    """Renders a group of a batch's cards, in as many processes as needed. The processes may load
+    the card library, the code of the rendered realm, and the code of the realms in `strangers`."""
 
     batch: _Batch
     strangers: Strangers
-    #: The cards that need code of realms outside `strangers`, and that another group will render.
-    #: Each card is mapped to the `strangers` of the other group: this group's `strangers`, and the
-    #: further realms that the card needs.
+    #: The cards that this group leaves to later groups. These cards need code that this group may
+    #: not load. Each card's URL is mapped to the `strangers` of the later group. They are the
+    #: `strangers` of this group and the realms that contain the missing code.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
     #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the
@@ -211,8 +211,8 @@ class _Group:
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
         """Renders cards. If a process dies, the cards without a result are divided into halves,
-        which are rendered separately. `hung` has the modules that are known to hang. If there are
-        any, they are not loaded, and the results are marked as doubtful."""
+        which are rendered separately. `hung` has the errors of the modules that are known to hang.
+        These modules are not loaded. If `hung` isn't empty, the results are marked as doubtful."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost

@@ -9,8 +9,8 @@ A hanging card or module is stored with a hash of its content and of everything 
 a day, or until the hash changes, later jobs report the stored error instead of running the code. A
 harmless card exceeds its limit, too, if its process is stopped or gets no processor time. So the
 job also measures the processor time of the process. If the process used a processor for more than
-half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise the
-card or module must exceed its limit in two jobs.
+half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise
+exceeded limits in two jobs are needed to prove that the card or module hangs.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ from reindex.reading.reader import Reader
 
 #: For how long jobs skip a card or module that is stored as hanging.
 REMEMBERED = timedelta(days=1)
-#: The number of signs that prove a hang. A hang in a busy process counts as this many signs, any
-#: other hang as one sign.
+#: The number of signs that prove that a card or module hangs. If a card or module exceeds its time
+#: limit in a busy process, this counts as PROOF signs. In any other process, it counts as one sign.
 PROOF = 2
 #: A process is busy if it used a processor for more than this fraction of the time.
 BUSY = 0.5
@@ -156,8 +156,9 @@ class LostTime:
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
         """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
-        has all modules that are known to hang. If `modules` has no new module, the card with the
-        latest result hung. Does nothing if the process ended for a reason other than a hang."""
+        has all modules that are known to hang. If a module in `modules` is new, that module hung.
+        Otherwise a card hung, and the last result that the process sent is that card's error. Does
+        nothing if the process ended for a reason other than a hang."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return

@@ -51,8 +51,8 @@ def run(
     Returns None when the task is done, and the caller may keep the process. If a card hangs, the
     card's result is an error, and `run` kills the process and returns the hanging modules. To
     render the remaining cards, the caller runs another task and passes the hanging modules as
-    `unavailable`. Raises SandboxDied if the process dies. Results that were received earlier are
-    valid.
+    `unavailable`. Raises SandboxDied if the process dies. The results that were passed to `receive`
+    before the process died are valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:

@@ -96,7 +96,8 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # If another realm is created at the top folder, it will contain the path.
+        # Someone may create another realm at the URL of the path's top folder. Then the new realm
+        # contains the path, so the result depends on the folder too.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}

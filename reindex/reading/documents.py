@@ -99,8 +99,9 @@ def links_of(url: str, document: Document) -> list[str]:
 
 
 def _claim(document: Any) -> str | None:
-    """Decides whether a document without a valid type is a broken card or plain data. Returns the
-    key that is typical of cards, or None for plain data."""
+    """Decides whether a document without a valid type is a broken card or plain data. For a broken
+    card, returns the key by which the card was recognized, such as `adoptsFrom`. For plain data,
+    returns None."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))

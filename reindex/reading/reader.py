@@ -36,9 +36,11 @@ MANY_FILES = 1000
 
 @dataclass
 class Reader:
-    """Reads realms for one job. `pins` has the realms known so far. `pin` is called with each new
-    realm and its generation in the registry (UNREADABLE_GENERATION if unreadable), and returns the
-    generation to read.
+    """Reads realms for one job.
+
+    `pins` has the generations of the realms known so far. For each new realm, the reader calls
+    `pin` with the realm's URL and its current generation. For an unreadable realm, this generation
+    is UNREADABLE_GENERATION. The function `pin` returns the generation to read.
 
     Without an `authority`, only public realms are read. An `authority` makes a user's Authorization
     headers. With these headers, private realms are read too, and are added to `private`.
@@ -58,7 +60,7 @@ class Reader:
     #: The replica that answered last.
     read_from: str = ""
     #: Called before each read of files, but not before requests for a realm's generation, address
-    #: or changes. May raise to end the reading.
+    #: or changes. `go_on` may raise an exception to end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -71,7 +73,8 @@ class Reader:
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
     _closed: set[str] = field(default_factory=set)
-    #: Folders of source realms in `shown_at`. The registry isn't asked about these folders again.
+    #: The folders for which the registry isn't asked again. Each folder is in a source realm whose
+    #: URL is a key of `shown_at`.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
@@ -107,9 +110,10 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns whether the registry must be asked if a URL lies in an inner realm of its source
-        realm. The published realm that is read doesn't know the source's inner realms. All URLs of
-        a folder lie in the same realm, so the registry is asked once for each folder."""
+        """Returns whether the reader must ask the registry which realm contains a URL. The URL lies
+        in a source realm, or in an inner realm of the source realm. The published realm is read in
+        place of the source realm, and doesn't know the source realm's inner realms. All URLs of a
+        folder lie in the same realm, so the registry is asked once for each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
@@ -166,7 +170,7 @@ class Reader:
 
     def elsewhere(self) -> dict[str, str]:
         """Returns the addresses of moved realms and of all known realms inside a moved realm. A
-        known realm is moved if its address differs from its URL. The keys are the realms' URLs,
+        realm counts as moved if its address differs from its URL. The keys are the realms' URLs,
         inner realms first."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
@@ -235,7 +239,8 @@ class Reader:
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
-        # `place` may pin an inner realm, even the rendered realm, so `_around` is called again.
+        # `place` may find an inner realm that wasn't known before, such as the rendered realm. Then
+        # a second call of `_around` returns the inner realm.
         place, around = self.place(url), self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url

@@ -119,7 +119,8 @@ def joined(base: str, reference: str) -> str | None:
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
-        # Existing escapes stay unchanged, unless their characters need composing.
+        # `quote` leaves existing escapes unchanged. `with_composed` replaces only the escapes of
+        # text that isn't in Unicode NFC.
         path = with_composed(quote(parts.path, safe=f"{UNESCAPED}%"))
     except ValueError:
         return None

@@ -38,7 +38,8 @@ MISDIRECTED = 421
 #: redirect to the file, 404 if there is no such file, 406 if the module can't be transpiled, 410 if
 #: the generation is gone from history, or 421 if the file belongs to another realm.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: The replicas that failed lately, each with the time until which it is asked last, and the reason.
+#: The replicas that failed lately. Each address has a time and the reason of the failure. Until
+#: that time, this process asks the replica only after all other replicas.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
@@ -90,7 +91,8 @@ def _live(second: int) -> tuple[str, ...]:
 
 
 def unhealthy() -> dict[str, str]:
-    """Returns the replicas that failed lately and are asked last, each with the reason."""
+    """Returns the replicas that failed lately, each with the reason. Until SHUN_SECONDS have
+    passed, this process asks all other replicas first."""
     now = time.monotonic()
     return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
@@ -100,8 +102,11 @@ def _until(address: str) -> float:
 
 
 def mark_unhealthy(address: str, why: object) -> None:
-    """Makes this process ask a replica after all other replicas for SHUN_SECONDS."""
-    logger.warning("replica %s is asked last for %d s: %s", address, SHUN_SECONDS, why)
+    """Records that a replica failed. Until SHUN_SECONDS have passed, this process asks all other
+    replicas first."""
+    logger.warning(
+        "replica %s failed; other replicas are asked first for %d s: %s", address, SHUN_SECONDS, why
+    )
     _unhealthy[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
 
@@ -126,7 +131,8 @@ def get_pinned(
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status == 410 and not query:
-        # The generation is gone, so the replica can't tell whether it had the file.
+        # The generation is gone from history. The replica can't tell whether the generation
+        # contained the file.
         raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -165,8 +171,9 @@ def ask_address(realm_url: str) -> str:
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
     """Returns the URL of the realm that contains a public URL, and the realm's generation in the
     registry. The realm's URL is empty if there is no realm. The generation is UNREADABLE_GENERATION
-    if the realm can't be read. Without an Authorization header, only public realms can be read.
-    With an Authorization header, the realms that its user may read can be read."""
+    if the realm can't be read. Without `authorization`, only public realms can be read.
+    `authorization` is a user's Authorization header, which gives access to all realms that the user
+    may read."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"

@@ -142,7 +142,8 @@ class _Notes:
 
 @dataclass
 class _Level:
-    """An object or a list around a token. `key` is the token's key or index in it."""
+    """An object or a list that contains a token. `key` is the token's key in the object, or the
+    token's index in the list."""
 
     names: set[str] | None
     key: str | int = 0

@@ -107,8 +107,8 @@ def _start(pgdata: Path) -> PostmasterInfo:
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
     # The library's start() is not used, because it also adds this process's id to a list of the
-    # processes that use the server. This module needs no list, because each process holds a lock on
-    # a file.
+    # processes that use the server. In this module, each process that uses the server holds a lock
+    # on a file instead.
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()

@@ -4,10 +4,10 @@ Three web processes read one page through the views, with real caches, boards an
 the processes share a board. The state machine controls commits, the arrival of notifications,
 restarts, the clock, and where each request stops.
 
-The model keeps the guarantees of Postgres on which the design relies. On one connection, no ping
-arrives before the notification of an earlier commit. A notification is lost only when its
-connection ends, and then all later notifications are lost, too. `Deafness` violates this guarantee;
-P2 and P4 must hold even then.
+The model keeps the two guarantees of Postgres on which the design relies. When a ping arrives on a
+connection, the notifications of all earlier commits have already arrived there. A notification is
+lost only when its connection ends, and then all later notifications are lost, too. The model
+`Deafness` violates the second guarantee. P2 and P4 must hold even in `Deafness`.
 """
 
 import threading
@@ -284,8 +284,8 @@ class Coherence(RuleBasedStateMachine):
 
     def _holds(self, body: bytes | None, generation: int, floor: int, oldest: int) -> None:
         """Checks an answer. `floor` is the newest generation that was applied to the replica's
-        board before the request. The answer's content must not have been superseded before
-        `oldest`."""
+        board before the request. If the answer's content has been superseded, that must have
+        happened at the time `oldest` or later."""
         page = self.database.at(generation)
         assert body == page.body, "the answer has not the bytes of its generation"
         assert page.generation >= self.database.at(floor).generation, (

@@ -62,8 +62,8 @@ def mallory(web: Any, settings: Settings) -> Any:
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes every process that reaches its time limit count as busy, since on a loaded machine even
-    a loop gets little processor time."""
+    """Treats every process that exceeds its time limit as busy. On a loaded machine, even an
+    endless loop gets little processor time."""
     monkeypatch.setattr(hangs, "BUSY", 0)
 
 

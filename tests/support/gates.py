@@ -40,11 +40,11 @@ class Gate:
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that its first caller waits at this gate before the call."""
+        """Wraps a function. The first call waits at this gate, and then runs the function."""
         return self._gated(function, first=True)
 
     def after(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function so that its first caller waits at this gate after the call."""
+        """Wraps a function. The first call runs the function, and then waits at this gate."""
         return self._gated(function, first=False)
 
     def _gated(self, function: Callable[P, R], *, first: bool) -> Callable[P, R]:

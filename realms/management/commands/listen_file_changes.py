@@ -80,10 +80,11 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two sidecars of one board do no harm, because each keeps the board live only by its own
-        # pings. But a second sidecar is a configuration error, so it ends with an error message.
-        # The kernel frees the lock of a killed sidecar.
-        lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115  held while the process lives
+        # A second sidecar of the same board is a configuration error, so the second sidecar ends
+        # with an error message. The lock only detects this error. Even two sidecars would keep the
+        # board correct, because each sidecar makes the board live only after it has applied all
+        # earlier notifications itself. If a sidecar is killed, the kernel frees the lock.
+        lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

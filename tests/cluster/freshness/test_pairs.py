@@ -340,7 +340,8 @@ def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
 
 
 def roll_back(place: Place) -> None:
-    """Rolls the published realm back. Asserts an error if the realm has no earlier publication."""
+    """Rolls the published realm back. If the realm has no earlier publication, checks that the
+    server refuses to roll back."""
     realm = Realm.objects.get(url=place.url)
     caller = Caller(place.author)
     try:

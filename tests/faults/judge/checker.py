@@ -28,11 +28,13 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: For how many seconds the content of unpinned reads had been outdated, during faults and
-    #: without faults.
+    #: The staleness of each unpinned read from a replica: for how many seconds the content had been
+    #: outdated. The first list has the reads during faults, and the second list has all other
+    #: reads.
     stale_in_faults: list[float] = field(default_factory=list)
     stale_in_peace: list[float] = field(default_factory=list)
-    #: For how many seconds the content of reads through the edge had been outdated.
+    #: The staleness of each unpinned read through the edge: for how many seconds the content had
+    #: been outdated.
     stale_at_edge: list[float] = field(default_factory=list)
 
 

@@ -227,9 +227,10 @@ class Truth:
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """Returns for how many seconds the content had been outdated when a read began. The content was
-    current during `periods`. Returns 0 if it was current when the read began, and None if every
-    period began after the read's end."""
+    """Returns for how many seconds some content had been outdated when a read began. The read
+    lasted from `start` to `end`, and the content was current during `periods`. Returns 0 if the
+    content was current at any time during the read. Returns None if the content became current only
+    after the read."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from settings.environment import BASE_DIR
 
-#: The pages in docs/decisions are left out. Their commands show how measurements were made, and
-#: readers needn't run these commands.
+#: All pages except those in docs/decisions. The commands in docs/decisions only show how
+#: measurements were made, and readers needn't run these commands.
 PAGES = sorted([
     *(BASE_DIR / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
     *(page for page in BASE_DIR.glob("docs/**/*.md") if page.parent.name != "decisions"),

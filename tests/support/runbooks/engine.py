@@ -65,8 +65,9 @@ def need_engine() -> None:
 def engine_host(
     folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
 ) -> Iterator[dict[str, Host]]:
-    """Makes hosts, and runs an engine on the first host. The engine already has the image `BASE`, a
-    Debian with Python that replaces the registry's image."""
+    """Makes hosts, and runs an engine on the first host. The engine already has an image with the
+    name `BASE`. The image contains Debian and Python, and replaces the registry's image of that
+    name."""
     need_engine()
     state = folder / "engine"
     state.mkdir()

@@ -157,8 +157,8 @@ class Fleet:
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
 
     def wait_listed(self, host: str, up: bool) -> None:
-        """Waits until a host's replica is up in the list of replicas that nginx uses. If `up` is
-        false, waits until the replica is down in this list."""
+        """Waits until nginx uses a list of replicas that marks a host's replica as up. If `up` is
+        false, waits until nginx uses a list that marks the replica as down."""
 
         def settled() -> bool:
             # nginx's old worker processes use the old list until they have answered their requests.

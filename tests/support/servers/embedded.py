@@ -182,7 +182,8 @@ def runs(folder: Path) -> bool:
 
 
 def stopped(folder: Path, pid: int) -> bool:
-    """Returns whether the server has been shut down normally, which removes its pid file."""
+    """Returns False if the server's pid file exists. A normal shutdown removes the pid file. If the
+    file is gone, waits until the server's process has ended, and returns True."""
     if server_of(folder):
         return False
     wait_until(lambda: ended(pid), f"server {pid} stopped")
