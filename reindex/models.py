@@ -1,10 +1,9 @@
 """The database models of reindex jobs, of their batches, and of the index that jobs write.
 
 The transaction that changes a realm also writes the row of the job that renders the realm's pages.
-Workers find jobs by their rows, so no job is lost if a Celery message is lost or a worker dies.
-Celery messages only make workers start sooner. A job that is superseded, is cancelled or fails
-doesn't replace the index. Realms are identified by URL, because workers read the files of realms
-over HTTP and not from the database.
+Workers find jobs by their rows, so no job is lost with a Celery message or a worker. A message only
+makes a worker start sooner. A job that is superseded, is cancelled or fails doesn't replace the
+index. Realms are identified by URL, because workers read their files over HTTP.
 """
 
 from django.contrib.postgres.fields import ArrayField

@@ -54,8 +54,7 @@ _SLOWER = (
 
 
 def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
-    """Returns the condition of a replica according to the replica's last report. `bound` is the
-    staleness bound."""
+    """Returns a replica's condition according to its last report. `bound`: the staleness bound."""
     name, silent = replica.name, now - replica.reported_at
     if silent >= REPORT_FRESH:
         return Condition(

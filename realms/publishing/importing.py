@@ -101,12 +101,9 @@ def import_files(
 ) -> Imported:
     """Writes the files of `folder` to the realm in one generation. Creates a missing realm.
 
-    With `delete`, the import also deletes the realm's files that aren't in `folder.files`. A file
-    stays in the realm if the import leaves out the file's path (`Folder.leaves_out`). Content is
-    stored before the lock is taken, so that the realm is locked only briefly.
-
-    Raises one of `realms.errors`, or OSError for an unreadable file. After an error the realm is
-    unchanged.
+    With `delete`, the import also deletes the realm's other files, except those that it leaves out
+    (`Folder.leaves_out`). Content is stored before the lock is taken, to lock the realm briefly.
+    Raises one of `realms.errors`, or OSError for an unreadable file. Then the realm is unchanged.
     """
     check_not_reserved(url)
     stored: dict[str, Stored] = {}

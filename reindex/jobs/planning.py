@@ -89,14 +89,18 @@ def _incremental(
         pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], generation, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
-    with connection.cursor() as cursor:
-        cards = [card_of(path) for path in own]
-        cursor.execute(
-            sql.CARDS_TO_RENDER, {"url": job.realm_url, "keys": list(keys), "own": cards}
-        )
-        stale, shown = cursor.fetchone() or ([], 0)
+    stale, shown = _stale_cards(job.realm_url, own, keys)
     paths = _cards(own | {file_of(card) for card in stale})
     return lifecycle.Plan(paths, pins, base.pk, shown - len(stale), renderer(), places)
+
+
+def _stale_cards(realm_url: str, changed: frozenset[str], keys: set[int]) -> tuple[list[str], int]:
+    """Returns the shown cards that a job must render again, and the number of all shown cards.
+    `changed` has the realm's changed files, and `keys` has the changed dependency keys."""
+    cards = [card_of(path) for path in changed]
+    with connection.cursor() as cursor:
+        cursor.execute(sql.CARDS_TO_RENDER, {"url": realm_url, "keys": list(keys), "own": cards})
+        return cursor.fetchone() or ([], 0)
 
 
 def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:

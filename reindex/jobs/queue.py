@@ -80,10 +80,9 @@ def enqueue(
     pages of the realms in `gone`. Sends messages to workers after the commit.
 
     The caller holds the locks of the realms that it changes. When a job begins to depend on a
-    realm, a worker first stores the realm in the job's row. The worker then waits until no
-    transaction holds the realm's locks. After this wait, the worker requests the realm's current
-    generation or address, even if the worker has requested the value before. So either the worker
-    sees the change, or `enqueue` sees the realm in the job's row.
+    realm, a worker stores the realm in the job's row, waits until nobody holds the realm's locks,
+    and then requests the realm's generation and address anew. So either the worker sees the change,
+    or `enqueue` sees the realm in the job's row.
 
     Call `enqueue` only once per transaction. A call locks jobs in the order of their keys, and then
     creates jobs in the order of their URLs. A second call could cause a deadlock.
@@ -103,10 +102,9 @@ def enqueue(
     dependents, fresh = _dependents(reading, heads, others)
     for realm_url in sorted({*wanted, *dependents, *fresh}):
         if realm_url in wanted:
-            work = wanted[realm_url]
             # If a superseded job had to render every card, the new job must render every card too.
             full = any(job.full for job in unfinished if job.realm_url == realm_url)
-            _enqueue(replace(work, full=work.full or full))
+            _enqueue(replace(wanted[realm_url], full=wanted[realm_url].full or full))
         elif realm_url in dependents:
             _enqueue_dependent(dependents[realm_url])
         else:

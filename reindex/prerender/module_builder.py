@@ -137,9 +137,8 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
     result = checked_definitions(results[0])
     wall, busy = laps[0]
     if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
-        # If a module hangs in two builds, the signs of both builds must be added. The database adds
-        # signs only if their job ids differ. A build has no job, so each build uses a unique
-        # negative number in place of a job's id. The ids of jobs are positive.
+        # The database adds up only signs with different job ids. A build has no job, so each build
+        # uses a unique negative number as its job id. The ids of jobs are positive.
         signs, build = hangs.signs_of(wall, busy), -time.time_ns()
         hangs.remember_module(reader, module, result["error"], signs, build)
     return result

@@ -73,8 +73,7 @@ class Reader:
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
     _closed: set[str] = field(default_factory=set)
-    #: The folders for which the registry isn't asked again. Each folder is in a source realm whose
-    #: URL is a key of `shown_at`.
+    #: Folders of the source realms in `shown_at`. The registry isn't asked about them again.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
@@ -110,10 +109,9 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns whether the reader must ask the registry which realm contains a URL. The URL lies
-        in a source realm, or in an inner realm of the source realm. The published realm is read in
-        place of the source realm, and doesn't know the source realm's inner realms. All URLs of a
-        folder lie in the same realm, so the registry is asked once for each folder."""
+        """Returns whether the registry must be asked which realm contains a URL of a source realm.
+        The published realm, which is read instead, doesn't know the source realm's inner realms.
+        All URLs of a folder lie in one realm, so the registry is asked once for each folder."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
@@ -239,8 +237,7 @@ class Reader:
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
-        # `place` may find an inner realm that wasn't known before, such as the rendered realm. Then
-        # a second call of `_around` returns the inner realm.
+        # `place` may find an inner realm that wasn't known before. So `_around` is called again.
         place, around = self.place(url), self._around(url)
         is_source = place is not None and self.shown_at.get(around) == own
         return own + url.removeprefix(around) if is_source else url
