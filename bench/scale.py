@@ -5,8 +5,8 @@ admin's start page. Each operation is measured in a small and in a large install
 grow, one at a time: listeners, realms in the registry, replicas that report, and files in the
 published realm. All rows are inserted in bulk. A hit is read from the web service's cache, without
 a socket. The time of a notification is the time from its commit until a sidecar has moved the slot
-on its board. For a report only the sidecar's processor time counts, because a report waits for a
-ping. The peer is the realm server itself at the smallest size.
+on its board. The figure of a report is the processor time of the sidecar, without the time in which
+the report waits for a ping. The peer is the realm server itself at the smallest size.
 """
 
 import multiprocessing

@@ -207,8 +207,8 @@ class DefinitionLookup:
 
     def needed(self, urls: Iterable[str]) -> list[str]:
         """Returns the URLs of files from which definitions may have been built, in sorted order.
-        Returns no URLs outside `urls`. Before a build reads a file, it creates a counter for the
-        file's URL. So no definitions were built from a file without a counter."""
+        Returns no URLs outside `urls`. A build creates a counter for a file's URL before the build
+        reads the file. So each file that a build has read has a counter."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---

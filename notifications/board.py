@@ -2,9 +2,10 @@
 
 The board is a memory-mapped file with 65,536 64-bit slots, an epoch, and the time until which the
 slots are valid. A stable hash maps each key to a slot. If two keys share a slot, a change of one
-makes both stale, which costs a reload but never serves stale bytes. Moving a slot means storing a
-new random number in it, in one aligned store. So the board needs no lock. A process that stops or
-dies while it moves slots can't block other processes (docs/decisions/board-without-locks.md).
+makes both stale, which costs a reload but never serves stale bytes. To move a slot means
+to overwrite the slot with a new random number, by one machine instruction. So the board needs no
+lock. A process that stops or dies while it moves slots can't block other processes
+(docs/decisions/board-without-locks.md).
 
 Times are nanoseconds since the machine started (`now_ns`), so all processes of a machine get the
 same times. A change of the system's date doesn't affect these times. The clock keeps running while

@@ -1,7 +1,7 @@
 """Defines the names of all channels, their payloads, and the board keys of each payload.
 
-Each payload has board keys. A listener that receives a payload moves the slots of the payload's
-keys. The emitters and listeners of all machines use this module, so they agree on the form of
+Each payload refers to some board keys. A listener that receives the payload moves the slots of
+these keys. The emitters and listeners of all machines use this module, so they agree on the form of
 payloads. Database triggers also build payloads. The triggers' SQL contains the channel names and
 the limits of this module. Parsers accept any text, and return None for an invalid payload.
 """

@@ -66,5 +66,5 @@ class SingleFlight(Generic[V]):
         live, the flight must also be younger than the staleness bound. The value of a flight that
         young contains every change that is older than the bound."""
         young = now_ns() - flight.began < self._bound_ns
-        # Call `live` first, because it may switch to a new board, on which the stamp is stale.
+        # Call `live` first, because `live` may switch to a new board. There the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

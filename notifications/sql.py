@@ -35,8 +35,8 @@ SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE key = %(key)s AND holder = %(holder)s
 """
 
-#: Ends a holder's lease. Deletes one row, or none if the holder has lost the lease. The ORM could
-#: do this too, but TAKE_LEASE and RENEW_LEASE have to be SQL, and one function runs all three.
+#: Ends a holder's lease. Deletes one row, or none if the holder has lost the lease. One
+#: function runs TAKE_LEASE, RENEW_LEASE and END_LEASE, so END_LEASE is SQL like the others.
 END_LEASE: LiteralString = """
 DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
 """

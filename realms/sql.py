@@ -138,9 +138,10 @@ RETURNING generation, file_count, byte_count
 """
 
 # --- Listings ----------------------------------------------------------------------------------
-# SQL, because Postgres makes the JSON. A listing may have a million files. Each statement is one
-# snapshot. Each row is a text with up to a thousand members of a JSON object. A realm without files
-# has one row with NULL. If the realm or generation doesn't exist, there is no row.
+# Postgres makes the JSON of a listing, because a listing may have a million files. The ORM can't
+# express this. Each statement is one snapshot. Each row is a text with up to a thousand members of
+# a JSON object. A realm without files has one row with NULL. If the realm or generation doesn't
+# exist, there is no row.
 
 #: Common table expressions. The last one, `files`, has the realm's files below a folder, at a
 #: generation. Files that development tools create, as in `node_modules`, are not listed. A realm

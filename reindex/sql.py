@@ -172,8 +172,8 @@ WHERE id = %(id)s RETURNING lost_seconds, hung
 #: the card or module is at fault (see PROOF in `prerender/hangs.py`). If the card or module has no
 #: row, inserts a row with `signs`. If the row was last written for another job, adds `signs` to the
 #: stored number. If the row was last written for the same job, keeps the larger number and doesn't
-#: add. One slow replica may have delayed all batches of a job, so two hangs in one job prove no
-#: more than one hang does. The statement is SQL, because the ORM's upserts can't compute with the
+#: add. One slow replica may have delayed all batches of a job, so a second hang in the same job
+#: is no further proof. The statement is SQL, because the ORM's upserts can't compute with the
 #: stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)

@@ -168,7 +168,7 @@ def start(process: Any) -> "subprocess.Popen[bytes]":
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Terminates a process and waits for its end."""
+    """Terminates a process, and waits until the process has ended."""
     process.terminate()
     process.wait()
 

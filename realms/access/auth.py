@@ -344,8 +344,8 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
     """Returns the caller that a token's `claims` identify. The account is the one with the key in
-    the claims. If the claims have no key, the account is the one with the username `name`. Without
-    a key, the token is valid only if the account already had the username when the token was
+    the claims. If the claims have no key, the account is the one with the username `name`. In
+    this case, the token is valid only if the account already had the username when the token was
     issued. If no account has the username, returns a caller without an account. Raises
     Unauthorized."""
     key, issued = claims.get("account"), claims.get("iat")

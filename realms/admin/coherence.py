@@ -43,8 +43,8 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a realm's change on the way from the commit to a replica. `at` is None if the step
-    hasn't happened or its time is unknown."""
+    """One of the steps between the commit of a change and its arrival at a replica. `at` is None if
+    the step hasn't happened or its time is unknown."""
 
     what: str
     at: datetime | None

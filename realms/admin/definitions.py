@@ -174,7 +174,8 @@ def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
     # A worker stores a definition before it deletes the request for this definition, so read the
     # requests first.
     wanted = WantedDefinitions.objects.in_bulk(modules)
-    # The clear has deleted all rows and refuses builds that began before it, so each row is new.
+    # Clearing has deleted the old rows, and no build that began before can store a row. So each row
+    # is new.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
     rows = {row.module_url: row for row in public.defer(*_LARGE)}
     now = timezone.now()

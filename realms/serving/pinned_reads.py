@@ -84,7 +84,7 @@ def _may_read(url: str, reader: str) -> bool:
 def address(token: str) -> HttpResponse:
     """Returns the URL where visitors see the pinned realm's pages. For a published source realm,
     this is the URL of its first published realm. For any other realm, this is the realm's own URL.
-    Raises Unauthorized unless the realm itself is the pin's reader."""
+    Raises Unauthorized if the pin's reader isn't the realm itself (`pins.ITSELF`)."""
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:

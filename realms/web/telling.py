@@ -31,8 +31,8 @@ class Telling(threading.Thread):
             while not self._stopped.wait(WRITE_SECONDS):
                 self.tell()
         except Exception:
-            # Only a bug can raise an exception here. The process keeps serving requests, but writes
-            # no more figures.
+            # Only a bug can raise an exception here. The process keeps serving requests, but stops
+            # writing its figures.
             logger.exception("this process no longer writes its figures")
 
     def stop(self) -> None:

@@ -140,8 +140,8 @@ def _batch_size(cards: int) -> int:
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Stores that a job reads another realm at `generation`, unless the job has stored a generation
-    already. Returns the stored generation, which all batches of the job read."""
+    """Stores the generation at which a job reads another realm. If the job already has a generation
+    of this realm, keeps that one. Returns the stored generation, which all batches read."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)

@@ -77,9 +77,9 @@ class Turn:
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work and returns it. Returns None if no work waits, or if other
-    workers have leased the first MANY pieces meanwhile. Also sends delayed messages for jobs that
-    aren't due yet (`send_when_due`)."""
+    """Leases the next piece of work and returns it. Tries the first MANY pieces. Returns None if no
+    work waits, or if other workers were faster for all these pieces. Also sends delayed messages
+    for jobs that aren't due yet (`send_when_due`)."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()

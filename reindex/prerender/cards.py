@@ -117,7 +117,8 @@ class _Known:
 
 @dataclass
 class _Batch:
-    """Renders the cards of a batch. Cards that load code of the same other realms form a group."""
+    """Renders the cards of a batch, in groups. All cards of a group load code of the same set of
+    realms."""
 
     reader: Reader
     realm: Document

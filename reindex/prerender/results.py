@@ -22,8 +22,8 @@ MAX_RESULT = 8_000_000
 #: for all cards. Unit: characters.
 MAX_TEXT = 100_000
 
-#: The maximum numbers of a card's warnings and references. `deno/cards.ts` has the same limit of
-#: warnings, and the card library's `referencesOf` has the same limit of references.
+#: A card has at most this many warnings, and at most this many references. `deno/cards.ts` has the
+#: same limit of warnings, and the card library's `referencesOf` the same limit of references.
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 

@@ -62,8 +62,8 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
-        """Returns the dependency keys of a card's own file, whether the keys and the module's URL
-        are certain, and the URL of the card's module."""
+        """Returns three values: the dependency keys of a card's own file, whether the two other
+        values are certain, and the URL of the card's module."""
         known = self._cards.get(url)
         if known is not None:
             return known

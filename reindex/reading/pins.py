@@ -23,7 +23,7 @@ PIN_ENDED = "Pin Ended"
 PIN_SECONDS = 3600
 #: Within each period of this length, a job sends the same token for a pin.
 PIN_STEP_SECONDS = 600
-#: Stands for a generation if the realm is missing or the reader has no right to read the realm.
+#: The generation in the pin of a realm that is missing or that the reader may not read.
 UNREADABLE_GENERATION = 0
 #: A pin with this reader opens public realms only. No user's key has this value.
 EVERYONE = "*"

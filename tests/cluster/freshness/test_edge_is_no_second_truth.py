@@ -46,8 +46,8 @@ class Pair:
         return ask(self.edge.port, method, url, **options)
 
     def compare(self, method: str, url: str, options: Mapping[str, Any], wanted: Answer) -> bool:
-        """Asserts that the edge gives the replica's answer, and gives it twice if the edge may keep
-        the answer. Returns whether the edge has kept the answer."""
+        """Asserts that the edge gives the replica's answer. If the edge may cache the answer, asks
+        twice. Returns whether the edge has cached the answer."""
         may = "s-maxage" in wanted.headers.get("cache-control", "")
         for _ in range(1 + may):
             answer = self.through(method, url, **options)

@@ -1,4 +1,4 @@
-"""Tests which generation a job's successor has, and whether the successor renders all cards."""
+"""Tests the generation of a job's successor, and whether the successor renders all cards."""
 
 import pytest
 from django.db import transaction

@@ -178,7 +178,7 @@ class Truth:
         return False
 
     def around(self, url: str) -> list[str]:
-        """Returns the URLs of realms that are prefixes of this URL."""
+        """Returns the URLs of the realms that contain `url`."""
         return [realm for realm in self._realms if url.startswith(realm)]
 
     def showing(self, source_url: str, start: float, end: float) -> set[str]:

@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 
 def connect() -> "psycopg.Connection[tuple[Any, ...]]":
-    """Returns an autocommit connection to the test's database that doesn't belong to Django."""
+    """Connects to the test's database, outside Django. Returns an autocommit connection."""
     own = connection.get_connection_params()
     kept = {key: own[key] for key in ("dbname", "user", "password", "host", "port") if key in own}
     return psycopg.connect(**kept, autocommit=True)

@@ -2,9 +2,9 @@
 bridge connects all hosts.
 
 A host is a process in new Linux namespaces. The host's /etc is a copy. The host's data folders
-(/srv, /run, /var/lib, /var/cache, /var/log, /var/backups) are empty and in memory. A host shares
-only programs with this machine, and changes nothing on this machine. All folders and networks of a
-host end with the host's process.
+(/srv, /run, /var/lib, /var/cache, /var/log, /var/backups) are empty and in memory. A host uses
+the programs of this machine, but none of its data, and changes nothing on this machine. All folders
+and networks of a host end with the host's process.
 """
 
 import ctypes
