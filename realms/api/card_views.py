@@ -16,7 +16,7 @@ from realms.cards import documents
 from realms.content import files
 from realms.http import bodies, headers
 from realms.http.conditions import Conditions
-from realms.http.requests import MIN_GENERATION, min_generation, read_body
+from realms.http.requests import MIN_GENERATION, min_generation, read_body, requested_method
 from realms.models import EVERYONE, Realm, RealmPermission
 from reindex.reading.card_paths import card_of, is_card_file
 from reindex.reading.media_types import API, CARD, JSON
@@ -30,7 +30,7 @@ BODY_TYPES = (CARD, API, JSON, "")
 def card(request: HttpRequest, url: str) -> HttpResponse:
     """Reads or writes the card at an unescaped URL. In a POST request, the URL is the folder of the
     new card."""
-    method = request.method or ""
+    method = requested_method(request)
     realm = Realm.objects.containing(url).first()
     if realm is None:
         raise errors.NotFound(url=url)
@@ -57,9 +57,7 @@ def _read(request: HttpRequest, realm: Realm, path: str) -> HttpResponse:
         del response["Content-Type"]
         response["Location"] = urlsplit(file_url(realm.url, card_of(path))).path
         return headed(response, realm, realm.generation)
-    found = documents.read(realm, path)
-    if found.generation < min_generation(request.META.get(MIN_GENERATION)):
-        raise errors.Busy(what=f"{realm.url} is not ready: its pages are being rendered")
+    found = documents.read(realm, path, min_generation(request.META.get(MIN_GENERATION)))
     response = _document(realm, found)
     outcome = Conditions.of(request.META).of_read(response["ETag"], None)
     if outcome == 412:

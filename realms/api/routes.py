@@ -61,9 +61,10 @@ def realm(request: HttpRequest) -> HttpResponseBase:
         return error_response(errors.NotFound(url="the path, which is not valid UTF-8,"))
     if request.method == "OPTIONS":
         return preflight()
+    reads = requested_method(request) in (*READING, "QUERY")
+    at_least = min_generation(request.META.get(MIN_GENERATION)) if reads else 0
     answer = _routed(request, url)
-    if requested_method(request) in (*READING, "QUERY"):
-        _require_generation(request, answer)
+    _require_generation(answer, at_least)
     return answer
 
 
@@ -199,11 +200,13 @@ def _loaded(
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url != admitted:
-        # `_admit` has not checked the caller's access to this realm yet. Either the answer was
-        # cached, or the URL has come to belong to another realm since the first check.
-        refused = _admit(request, url)
-        if isinstance(refused, HttpResponse):
-            return refused
+        # `_admit` has not checked the caller's access to this realm yet. The answer was cached, or
+        # since the first check the realm became private or the URL came into another realm.
+        admitted = _admit(request, url)
+        if isinstance(admitted, HttpResponse):
+            return admitted
+        if answer.realm_url != admitted:
+            raise errors.Busy(what=f"the realm at {url} is being changed")
     return _Loaded(answer, variant, cache)
 
 
@@ -211,15 +214,14 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     """Checks that the caller may read the realm around a URL. The check comes before an answer
     reveals whether the file exists. On a cache miss, the check also comes before the load.
 
-    Returns the URL of the realm around `url`, or None if no realm contains `url`. Raises
-    Unauthorized or Forbidden if the caller may not read the realm. But if `url` with a final slash
-    is a realm's URL, returns a redirect to that realm instead of raising an error.
+    Returns the URL of the realm around `url`, or None if everyone may read the realm or no realm
+    contains `url`. Raises Unauthorized or Forbidden if the caller may not read the realm. But if
+    `url` with a final slash is a realm's URL, returns a redirect to that realm instead of raising
+    an error.
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
-    if realm is None:
-        return None
-    if realm.public:
+    if realm is None or realm.public:
         return None
     try:
         auth.authorize(request, realm, "read")
@@ -237,16 +239,13 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
         raise errors.Busy(what=str(error)) from error
 
 
-def _require_generation(request: HttpRequest, answer: HttpResponseBase) -> None:
-    """Checks that a read's answer is as new as the request's X-Realm-Min-Generation requires. Works
-    for every view, because the answer says its generation in a header. Raises Busy if the realm is
-    not rendered at the required generation, and Conflict if the generation has not been
-    committed."""
-    at_least = min_generation(request.META.get(MIN_GENERATION))
+def _require_generation(answer: HttpResponseBase, at_least: int) -> None:
+    """Checks that an answer is as new as the request's X-Realm-Min-Generation requires. Works for
+    every view, because the answer says its generation in a header. Raises Busy if the realm is not
+    rendered at the required generation, and Conflict if the generation has not been committed."""
     given = answer.headers.get(headers.GENERATION)
-    if given is None or int(given) >= at_least or answer.status_code >= 500:
+    if given is None or int(given) >= at_least or answer.status_code == 503:
         return
-    answer.close()
     realm = _realm(answer.headers[headers.REALM])
     if realm.generation >= at_least:
         raise errors.Busy(what=f"{realm.url} is not ready at generation {at_least}")

@@ -9,7 +9,7 @@ rendered.
 import json
 import posixpath
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -160,20 +160,25 @@ class PatchCard(_Part):
 # --- Reading -----------------------------------------------------------------------------------
 
 
-def read(realm: Realm, path: str) -> Card:
+def read(realm: Realm, path: str, at_least: int = 0) -> Card:
     """Returns the card at `path`, a path without `.json`. For a folder, returns the folder's
     `index` card.
 
-    Raises NotFound and NotACard. Raises BrokenCard if the card's file is broken or if, in a
-    published realm, its rendering failed.
+    Raises Busy if the cards are older than generation `at_least`. Raises NotFound and NotACard.
+    Raises BrokenCard if the card's file is broken or if, in a published realm, its rendering
+    failed.
     """
     generation = realm.generation
+    failed: Mapping[str, Any] | None = None
     path = named_card(path)
     if realm.kind == Realm.Kind.PUBLISHED:
         page = find_page(realm.url, path)
-        if page.error is not None:
-            raise errors.BrokenCard(file_url(realm.url, path), page.error)
         generation = realm.generation if page.generation is None else page.generation
+        failed = page.error
+    if generation < at_least:
+        raise errors.Busy(what=f"{realm.url} is not ready at generation {at_least}")
+    if failed is not None:
+        raise errors.BrokenCard(file_url(realm.url, path), failed)
     try:
         for version in _versions(realm, generation, [path]):
             if card := _card(realm, generation, version):

@@ -1,4 +1,4 @@
-"""Checks whether a caller may create, publish, change or delete a realm.
+"""Checks whether a caller may publish, change or delete a realm, and which URLs are reserved.
 
 The operations call these checks under their locks. The commands also call them beforehand, so that
 a dry run gives the error that the operation would give.
@@ -39,7 +39,8 @@ def publishable(source_url: str, url: str, caller: Caller) -> Realm:
     `publish_realm` would raise. `source_url` and `url` are canonical."""
     check_domain(url)
     source = source_to_publish(source_url, caller)
-    published_or_free(url, source, caller)
+    if published_or_free(url, source, caller) is None:
+        check_not_reserved(url)
     return source
 
 

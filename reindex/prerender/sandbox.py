@@ -109,6 +109,8 @@ class _Talk:
             raise SandboxDied("the prerenderer ended before it took its task") from error
         finally:
             watch.stop()
+        if watch.killed:
+            raise SandboxDied(f"the prerenderer sent nothing for {watch.patience:g} s")
         # A process that is out of memory ends with a signal: V8 aborts it, or the kernel kills it.
         guess = ", most likely for lack of memory" if process.wait() < 0 else ""
         raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
@@ -161,13 +163,15 @@ class _Watch:
 
     def __init__(self, process: "subprocess.Popen[bytes]", patience: float) -> None:
         self._process = process
-        self._patience = patience
+        self.patience = patience
+        #: Whether the watch has killed the process.
+        self.killed = False
         self._deadline = time.monotonic() + patience
         self._stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
-        self._deadline = time.monotonic() + self._patience
+        self._deadline = time.monotonic() + self.patience
 
     def stop(self) -> None:
         self._stopped.set()
@@ -175,5 +179,6 @@ class _Watch:
     def _watch(self) -> None:
         while not self._stopped.wait(max(self._deadline - time.monotonic(), 0)):
             if time.monotonic() >= self._deadline:
+                self.killed = True
                 self._process.kill()
                 return

@@ -59,6 +59,8 @@ def test_a_dry_run_is_refused_like_the_operation_itself(source: Realm) -> None:
         run("publish_realm", source.url, PAGE, "--dry-run", "--as", "eve")
     with pytest.raises(CommandError, match="is a source realm, which a publish can't replace"):
         run("publish_realm", source.url, source.url, "--dry-run")
+    with pytest.raises(CommandError, match="reserved"):
+        run("publish_realm", source.url, f"{ORIGIN}/base/x/", "--dry-run")
     assert everything() == before
     make.publish(source, PAGE)
     make.publish(source, PAGE)

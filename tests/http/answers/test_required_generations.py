@@ -1,4 +1,4 @@
-"""Every read with `X-Realm-Min-Generation: G` is answered at generation G or later, or refused."""
+"""Reads with `X-Realm-Min-Generation: G` are answered at generation G or later, or refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +90,40 @@ def test_a_preview_has_the_required_generation_or_is_refused(
     make.write(source, more__md=b"x")
     assert asked.send(web, source.generation).status == 503
     assert asked.send(web, source.generation + 1).status == 409
+
+
+def test_a_card_that_the_shown_index_lacks_is_not_ready(web: Web, source: Realm) -> None:
+    """The answer about the older index, a 404 or an error of rendering, is not an answer."""
+    make.publish(source, SITE)
+    put_index(SITE, 1, {}, {"broken": {"message": "no"}})
+    card = make.card("./person", "Person")
+    make.write(source, new__json=card, broken__json=card)
+    make.publish(source, SITE)
+    for path, old in (("new", 404), ("broken", 500)):
+        assert Asked(path, CARD).send(web, 1).status == old
+        assert Asked(path, CARD).send(web, 2).status == 503
+
+
+def test_a_preview_whose_rendering_failed_earlier_is_not_ready(
+    web: Web, source: Realm, ada: dict[str, str]
+) -> None:
+    put_index(source.url, source.generation, {}, {"index": {"message": "no"}})
+    asked = Asked("", "text/html", headers=ada, realm=source.url)
+    assert asked.send(web, source.generation).status == 500
+    make.write(source, more__md=b"x")
+    assert asked.send(web, source.generation).status == 503
+
+
+def test_a_malformed_generation_is_refused_before_the_read(web: Web, site: Realm) -> None:
+    assert web.get(f"{SITE}_search", **{"X-Realm-Min-Generation": "x"}).status == 400
+
+
+def test_a_card_is_not_created_by_a_query(web: Web, source: Realm, ada: dict[str, str]) -> None:
+    before = source.generation
+    override = {**ada, "X-HTTP-Method-Override": "QUERY", "Accept": CARD, "Content-Type": CARD}
+    body = {"data": {"type": "card", "meta": {"adoptsFrom": {"module": "./person", "name": "P"}}}}
+    assert web.post(source.url, body, override).status == 405
+    assert Realm.objects.get(pk=source.pk).generation == before
 
 
 def test_a_write_does_not_look_at_the_required_generation(

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from reindex.prerender import sandbox
 from reindex.prerender.host import Host
@@ -153,6 +154,20 @@ def test_only_a_process_that_a_signal_ended_may_have_lacked_memory(ending: str, 
         with pytest.raises(sandbox.SandboxDied) as died:
             sandbox.run({}, _host(process), print, lambda asked: {})
     assert str(died.value) == f"the prerenderer ended with status {guess}"
+
+
+def test_a_process_that_sends_nothing_is_not_said_to_have_lacked_memory(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.REALM_RENDER_SECONDS = 0.1
+    monkeypatch.setattr(sandbox, "GRACE_SECONDS", 0.1)
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        with pytest.raises(sandbox.SandboxDied, match=r"sent nothing for 0\.2 s"):
+            sandbox.run({}, _host(process), print, lambda asked: {})
 
 
 def _host(process: "subprocess.Popen[bytes]") -> Host:
