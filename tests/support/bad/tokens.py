@@ -153,7 +153,7 @@ def tokens() -> Iterator[Case]:
         gone = sign(Pin(realm, 2))
         for path in ("index.json", ""):
             yield file(f"pinned to {realm}{path}", "GET", f"{ORIGIN}/_at/{path}", 403, realm,
-                       "has ended", X_Realm_Pin=gone)  # fmt: skip
+                       "no longer has access", X_Realm_Pin=gone)  # fmt: skip
     pinned, ours = f"{ORIGIN}/_at/", sign(Pin(SITE, 2))
     yield file("pinned, a NUL", "GET", f"{pinned}%00", 400, "NUL", X_Realm_Pin=ours)
     yield file("pinned, a line break", "GET", f"{pinned}a%0Ab", 404, "not found", X_Realm_Pin=ours)
