@@ -119,7 +119,7 @@ def test_a_public_realms_page_does_not_show_a_private_inner_realm(
     make.publish(outer, PAGE)
     work_off(sent)
     error = index_of(PAGE)["index"].error
-    assert f"{DOCS}label.ts is not in a realm" in error["message"]
+    assert f"{DOCS}label.ts is not in a public realm" in error["message"]
     assert "inner" not in json.dumps(error) and "outer guide" not in json.dumps(error)
     change_permissions(Realm.objects.get(url=DOCS), {"*": ["read"]})
     work_off(sent)
