@@ -199,14 +199,12 @@ def _loaded(
     if answer.high < at_least:
         # Another request's load may have read the database before that generation was committed.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
-    if not answer.public and answer.realm_url != admitted:
+    if not answer.public and answer.realm_url not in (None, admitted):
         # `_admit` has not checked the caller's access to this realm yet. The answer was cached, or
         # since the first check the realm became private or the URL came into another realm.
-        admitted = _admit(request, url)
-        if isinstance(admitted, HttpResponse):
-            return admitted
-        if answer.realm_url != admitted:
-            raise errors.Busy(what=f"the realm at {url} is being changed")
+        refused = _refusal(request, _realm(answer.realm_url or ""), url)
+        if refused is not None:
+            return refused
     return _Loaded(answer, variant, cache)
 
 
@@ -215,21 +213,26 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
     reveals whether the file exists. On a cache miss, the check also comes before the load.
 
     Returns the URL of the realm around `url`, or None if everyone may read the realm or no realm
-    contains `url`. Raises Unauthorized or Forbidden if the caller may not read the realm. But if
-    `url` with a final slash is a realm's URL, returns a redirect to that realm instead of raising
-    an error.
+    contains `url`. If the caller may not read the realm, returns or raises the refusal
+    (`_refusal`).
     """
     everyones = RealmPermission.objects.filter(realm=OuterRef("pk"), audience=EVERYONE, read=True)
     realm = Realm.objects.containing(url).annotate(public=Exists(everyones)).first()
     if realm is None or realm.public:
         return None
+    return _refusal(request, realm, url) or realm.url
+
+
+def _refusal(request: HttpRequest, realm: Realm, url: str) -> HttpResponse | None:
+    """Returns None if the caller may read the realm. Otherwise raises Unauthorized or Forbidden.
+    But if `url` with a final slash is a realm's URL, returns a redirect to that realm instead."""
     try:
         auth.authorize(request, realm, "read")
     except (errors.Unauthorized, errors.Forbidden):
         if Realm.objects.filter(url=f"{url}/").exists():
             return _no_realm(request, url)
         raise
-    return realm.url
+    return None
 
 
 def _transpiled(load: Callable[[], Answer]) -> Answer:

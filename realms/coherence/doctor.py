@@ -147,7 +147,7 @@ def _deno() -> Iterator[Finding]:
         yield _problem(
             "renderer",
             f"the npm packages {', '.join(missing)} are not installed, so no card can be rendered",
-            "Run script/bootstrap.",
+            "Run script/bootstrap, or install the wheel again.",
         )
     else:
         yield _fine("renderer", said.stdout.splitlines()[0])

@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings as configured
 from django.core import signing
 
+from notifications.board import Board
 from notifications.models import Replica
 from realms.access.auth import OPERATOR, Caller
 from realms.access.permissions import change_permissions
@@ -25,7 +26,7 @@ from reindex.reading.media_types import CARD
 from tests.support import make
 from tests.support.clients.callers import PRIVATE, as_user, operator, token_of
 from tests.support.gates import in_thread
-from tests.support.web import API, ORIGIN, SOURCE, Web
+from tests.support.web import API, ORIGIN, SOURCE, Web, vouch
 
 FILES = {**make.SITE, "robots.txt": b"secret plan", "inner.md": b"x"}
 
@@ -285,8 +286,12 @@ def test_sessions_and_tokens_are_signed_with_different_keys() -> None:
         signing.loads(forged, salt="x")
 
 
+@pytest.mark.parametrize(
+    ("asked", "accept"),
+    [("index.json", SOURCE), ("index.json?noCache", SOURCE), ("person", "*/*"), ("none", "*/*")],
+)
 def test_a_realm_that_becomes_private_after_the_first_check_is_checked_again(
-    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
+    web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch, asked: str, accept: str
 ) -> None:
     """The request is admitted while the realm is public. The owner makes the realm private and
     writes a secret before the request's load reads the database."""
@@ -294,9 +299,41 @@ def test_a_realm_that_becomes_private_after_the_first_check_is_checked_again(
     def load(*args: Any, **named: Any) -> Any:
         monkeypatch.undo()
         change_permissions(source, {"*": []})
-        make.write(source, index__json=b'{"secret": 1}')
+        files = {"person.tsx": b"export const secret = 1;", "none.ts": b"export const secret = 1;"}
+        make.write_paths(source, {"index.json": b'{"secret": 1}', **files})
         return answers.load(*args, **named)
 
     monkeypatch.setattr("realms.serving.answers.load", load)
-    answer = web.get(f"{source.url}index.json?noCache", SOURCE)
+    answer = web.get(source.url + asked, accept)
+    assert (answer.status, b"secret" in answer.body) == (401, False)
+
+
+def test_a_realm_that_becomes_public_is_served_before_the_replica_is_told(
+    web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica still has the answer that it cached while the realm was private."""
+    vouch()
+    headers = make.realm_login(private, "ada")
+    assert web.get(f"{PRIVATE}inner.md", SOURCE, **headers).cache == "miss"
+    assert web.get(f"{PRIVATE}inner.md", SOURCE).status == 401
+    monkeypatch.setattr(Board, "bump", lambda board, keys: None)
+    change_permissions(private, {"*": ["read"]})
+    answer = web.get(f"{PRIVATE}inner.md", SOURCE)
+    assert (answer.status, answer.body, answer.cache) == (200, b"x", "hit")
+
+
+def test_a_url_that_comes_into_a_public_realm_shows_nothing_of_the_private_realm(
+    web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The private realm's file is cached. A public realm is created around the file's URL, and the
+    replica isn't told. The cached answer still belongs to the private realm."""
+    vouch()
+    make.write_paths(private, {"inner/a.md": b"secret"})
+    headers = make.realm_login(private, "ada")
+    assert web.get(f"{PRIVATE}inner/a.md", SOURCE, **headers).body == b"secret"
+    monkeypatch.setattr(Board, "bump", lambda board, keys: None)
+    Realm.objects.create(url=f"{PRIVATE}inner/", kind="source", owner=private.owner)
+    inner = Realm.objects.get(url=f"{PRIVATE}inner/")
+    change_permissions(inner, {"*": ["read"]})
+    answer = web.get(f"{PRIVATE}inner/a.md", SOURCE)
     assert (answer.status, b"secret" in answer.body) == (401, False)
