@@ -39,11 +39,11 @@ Status = ReindexJob.Status
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
-def module(edition: str) -> bytes:
-    """Returns a card module. The card named slow takes a second and a half to render."""
+def module(edition: str, seconds: float = 1) -> bytes:
+    """Returns a card module. The card named slow takes this many seconds to render."""
     return f"""\
 import {{ Card, string }} from "@realm/base";
-const slow = () => {{ for (const end = Date.now() + 1500; Date.now() < end;); }};
+const slow = () => {{ for (const end = Date.now() + {seconds * 1000}; Date.now() < end;); }};
 export class Note extends Card {{
   static fields = {{ title: string() }};
   static isolated = ({{ card }}) => {{
@@ -214,7 +214,9 @@ def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]
 
 
 def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path: Path) -> None:
-    told = {"REALM_BATCH_LEASE_SECONDS": "2", "REALM_RENDER_SECONDS": "10"}
+    # The test takes 26 s, because the killed worker's lease has to expire, and the lease must be
+    # longer than the slowest card and the start of a publisher together.
+    told = {"REALM_BATCH_LEASE_SECONDS": "6", "REALM_RENDER_SECONDS": "5"}
     # No prerenderer is kept for later tasks, so each one that is seen works on a task.
     with cluster(tmp_path, 1, **told, REALM_PRERENDERER_SECONDS="0") as running:
         watch = Visitor(running)
@@ -231,7 +233,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         assert watch.sees("one") == 1
 
         # A worker is killed with all its processes while it renders, so its lease expires.
-        make.write(notes, note__tsx=module("two"))
+        make.write(notes, note__tsx=module("two", seconds=4))
         publishing(running, notes)
         stop_rendering(worker, generation=2)
         kill_family(worker)
@@ -244,7 +246,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         assert list(batches(2).values_list("done", "attempts")) == [(True, 2)]
 
         # A publish comes while the cards of the previous one are being rendered.
-        make.write(notes, note__tsx=module("three"))
+        make.write(notes, note__tsx=module("three", seconds=4))
         publishing(running, notes)
         stopped = stop_rendering(worker, generation=3)
         make.write(notes, note__tsx=module("four"))
