@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -92,6 +92,16 @@ class Environment(BaseSettings):
     REALM_INDEX_SOURCES: bool = True
     REALM_SWEEP_SECONDS: Seconds = 5
     REALM_BATCH_LEASE_SECONDS: Seconds = 60
+
+    @field_validator("REALM_BATCH_LEASE_SECONDS")
+    @classmethod
+    def _is_longer_than_one_card_takes(cls, seconds: float, others: ValidationInfo) -> float:
+        """Raises ValueError if a lease can expire while one card renders. Workers renew leases only
+        between cards, so no worker could ever finish the batch of such a card."""
+        limit = others.data.get("REALM_RENDER_SECONDS")
+        if limit is not None and seconds <= limit:
+            raise ValueError(f"must be more than REALM_RENDER_SECONDS, which is {limit:g}")
+        return seconds
 
 
 def read_environment() -> Environment:

@@ -50,7 +50,7 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
     the replicas build definitions."""
     sync_base_realm()
     make.write(source, slow__tsx=SLOW_MODULE.encode())
-    with cluster(tmp_path, 2, REALM_RENDER_SECONDS="60") as running:
+    with cluster(tmp_path, 2, REALM_RENDER_SECONDS="50") as running:
         yield running
 
 

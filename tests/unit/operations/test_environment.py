@@ -24,6 +24,21 @@ def test_one_error_names_every_wrong_variable(monkeypatch: pytest.MonkeyPatch) -
         assert any(each.startswith(f"{name} is {value!r}: ") for each in said)
 
 
+@pytest.mark.parametrize("lease", [None, "90"])
+def test_a_lease_must_last_longer_than_one_card_may_render(
+    monkeypatch: pytest.MonkeyPatch, lease: str | None
+) -> None:
+    monkeypatch.setenv("REALM_RENDER_SECONDS", "90")
+    if lease is not None:
+        monkeypatch.setenv("REALM_BATCH_LEASE_SECONDS", lease)
+    with pytest.raises(
+        ImproperlyConfigured, match=r"^REALM_BATCH_LEASE_SECONDS is .*, which is 90$"
+    ):
+        read_environment()
+    monkeypatch.setenv("REALM_BATCH_LEASE_SECONDS", "91")
+    assert read_environment().REALM_BATCH_LEASE_SECONDS == 91
+
+
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REALM_THREADS", "REALM_PUBLIC_ORIGIN", "REALM_BOARD"):
         monkeypatch.setenv(name, "")
