@@ -282,5 +282,22 @@ def test_no_alert_fires_below_its_threshold(fleet: Web, tmp_path: Path, alert: s
     assert firing(before, scrape(fleet), tmp_path) == {"before": set(), "after": set()}
 
 
+@needs_promtool
+@pytest.mark.parametrize(
+    ("failed", "fires"),
+    # The values are scraped every 15 s. The sweeper queues a failed job again after a minute.
+    [("1 1 1 1 0 " * 8, True), ("1 1 1 1 " + "0 " * 36, False)],
+    ids=["each retry fails", "the first retry succeeds"],
+)
+def test_a_retry_that_fails_does_not_silence_the_alert(
+    tmp_path: Path, failed: str, fires: bool
+) -> None:
+    jobs = {"series": 'realm_reindex_jobs{state="failed"}', "values": failed}
+    moments = [f"{scrapes * 15}s" for scrapes in range(40)]
+    fired = ["RealmJobsFailed" in names for names in _firing([jobs], moments, tmp_path)]
+    assert any(fired) is fires
+    assert fired[-1] is fires
+
+
 def test_every_alert_has_a_fault_that_causes_it() -> None:
     assert {rule["alert"] for rule in rules()} == set(FAULTS)
