@@ -299,7 +299,9 @@ def delete(realm: Realm, path: str, condition: Condition) -> int:
 
 
 def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
-    data = json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n"
+    # Half a surrogate pair, which only the stored document can have, stays an escape of JSON.
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    data = text.encode(errors="backslashreplace") + b"\n"
     check_size(path, data)
     written = write_files(realm, {path: data})[path]
     return Card(

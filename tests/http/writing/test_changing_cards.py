@@ -52,6 +52,17 @@ def test_a_patch_changes_only_the_fields_that_it_names(web: Web, ada: dict[str, 
         )
 
 
+def test_a_patch_keeps_a_stored_text_that_utf_8_cannot_encode(
+    web: Web, ada: dict[str, str]
+) -> None:
+    meta = {"adoptsFrom": {"module": "./person.tsx", "name": "Person"}}
+    document = {"data": {"type": "card", "attributes": {"a": "ö\ud800"}, "meta": meta}}
+    assert web.upload(f"{DRAFT}c.json", json.dumps(document).encode(), ada).status == 204
+    change = {"type": "card", "attributes": {"b": 1}}
+    assert data(send(web, "PATCH", f"{DRAFT}c", change, ada))["attributes"]["b"] == 1
+    assert stored(web, f"{DRAFT}c")["attributes"] == {"a": "ö\ud800", "b": 1}
+
+
 def to(*names: str) -> list[dict[str, Any]]:
     """Returns JSON relationships that link to these cards."""
     return [{"links": {"self": f"./{name}"}} for name in names]
