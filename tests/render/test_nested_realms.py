@@ -111,6 +111,27 @@ def test_pages_are_rendered_again_when_an_inner_realm_comes_or_goes(
     assert index_of(PAGE).keys() == before
 
 
+def test_a_hidden_file_of_the_outer_realm_gets_no_page_when_it_changes(
+    outer: Realm, inner: Realm, sent: Sent
+) -> None:
+    make.publish(inner, DOCS)
+    make.publish(outer, PAGE)
+    work_off(sent)
+    make.write_paths(outer, {
+        "apart.json": make.card("./plain", "Plain", title="changed"),
+        "docs/guide.json": make.card("../plain", "Plain", title="changed"),
+        "docs/new.json": make.card("../plain", "Plain", title="new"),
+        "docs/label.ts": b'export const label = "changed";',
+    })  # fmt: skip
+    make.publish(outer, PAGE)
+    work_off(sent)
+    job = ReindexJob.objects.get(realm_url=PAGE, generation=2)
+    # Only the changed card outside the inner realm is rendered.
+    assert (job.status, job.rendered, job.carried, job.errors) == ("done", 1, 1, 0)
+    assert index_of(PAGE).keys() == {"index", "apart"}
+    assert "inner home" in shown() and "inner guide" in shown()
+
+
 def test_a_public_realms_page_does_not_show_a_private_inner_realm(
     outer: Realm, inner: Realm, sent: Sent
 ) -> None:
