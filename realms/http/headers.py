@@ -59,20 +59,16 @@ def of_content(
     stop serving the stored answer after REALM_EDGE_SECONDS, even if all replicas are down. Browsers
     store images for 60 s (`raw` in `realms/serving/contents.py`).
     """
-    chosen = dict(own).get("cache-control")
+    chosen = dict(own).get("cache-control", REVALIDATED)
+    others = tuple(each for each in own if each[0] != "cache-control")
+    kept = scoped(chosen, public=public)
     if not (public and shared and settings.REALM_EDGE_SECONDS) or chosen == NO_STORE:
-        return tuple(
-            _pair("cache-control", _asked_each_time(scoped(each[1], public=public)))
-            if each[0] == "cache-control"
-            else each
-            for each in own
-        )
-    kept = f"{scoped(chosen or REVALIDATED, public=True)}, {_shared_time()}"
+        return (*others, _pair("cache-control", _asked_each_time(kept)))
     key = surrogate_key(realm_url)
     keys = (EVERY_REALM, key, f"{key}-{generation}")
     return (
-        *(each for each in own if each[0] != "cache-control"),
-        ("cache-control", kept),
+        *others,
+        ("cache-control", f"{kept}, {_shared_time()}"),
         ("surrogate-key", " ".join(keys)),
         ("cache-tag", ",".join(keys)),
     )
