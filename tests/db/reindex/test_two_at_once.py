@@ -290,6 +290,7 @@ def test_two_operations_on_a_swap_have_a_sequential_result(two: str) -> None:
 
 FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
     "try again": lambda old: try_again(),
+    "retry": lambda old: sweeper.retry(old.job_id),
     "claim": lambda old: batches.lease_batch(old.pk) is not None,
     "finish": lambda old: batches.finish(old, results(old)),
     "release": lambda old: batches.release(old, "nobody there"),
@@ -298,7 +299,9 @@ FAILED: dict[str, Callable[[ReindexBatch], Any]] = {
 }
 
 
-@pytest.mark.parametrize(("one", "two"), with_each(FAILED, "try again"))
+@pytest.mark.parametrize(
+    ("one", "two"), {**dict.fromkeys(with_each(FAILED, "try again")), ("owe", "retry"): None}
+)
 def test_two_operations_on_a_failed_job_have_a_sequential_result(one: str, two: str) -> None:
     def prepare() -> tuple[Run, Run]:
         (batch,) = made_batches("a", status="failed", finished_at=timezone.now() - PAST)
