@@ -1,7 +1,9 @@
-"""Defines the admin's pages of replicas, and the read-only base class of most admin pages.
+"""Defines the admin's pages about replicas and elections, and the read-only base class that most
+other admin pages use.
 
-Rows are read-only, because edits by hand would break invariants. But staff can delete the row of a
-replica that was removed from the fleet, so that alerts no longer mention this replica.
+On the pages of this module, rows are read-only, because edits by hand would break invariants. But
+if a replica was removed from the fleet, staff can delete its row, so that alerts no longer mention
+this replica.
 """
 
 import json
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 else:
     AnyModelAdmin = SkinnedAdmin
 
-#: How much of a large field a detail page shows. Unit: characters.
+#: How many characters of a large field the page of a row shows.
 PREVIEW_LENGTH = 4000
 
 
@@ -44,10 +46,11 @@ def preview(field: str) -> Callable[[Model], str]:
 
 
 class ReadOnlyAdmin(AnyModelAdmin):
-    """Shows rows with all their fields; nobody can add, change or delete them."""
+    """Shows rows with all fields except binary fields. Nobody can add, change or delete a row,
+    unless a subclass allows it."""
 
-    #: Fields that can be large. The admin's lists omit these fields, and its detail pages show only
-    #: the first characters of each field.
+    #: Fields that can be large. A list of rows doesn't load these fields. The page of a row shows
+    #: only the first PREVIEW_LENGTH characters of each.
     large: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     list_per_page = 50
@@ -86,21 +89,21 @@ class ReplicaAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def reporting(self, replica: Replica) -> bool:
-        """Returns whether the replica's sidecar has reported lately."""
+        """Returns whether the replica's sidecar has reported within the last REPORT_FRESH."""
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Returns whether the user may delete the replica `obj`, or replicas at all if `obj` is
-        None. The user needs Django's permission to delete replicas. `obj` can be deleted only if
-        its last report is older than REPORT_MISSING. If the replica reports again later, the report
-        creates a new row."""
+        """Returns whether the user may delete the row of the replica `obj`. The user needs Django's
+        permission to delete replicas, and the replica's last report must be older than
+        REPORT_MISSING. If `obj` is None, the permission is enough. If the replica reports again
+        later, the report creates a new row."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )
 
     def get_deleted_objects(self, objs: Collection[Replica], request: HttpRequest) -> Any:
-        """Returns what the admin shows before the user confirms a deletion. Contains the replicas,
-        but not their many `ReplicaGeneration` rows, which are deleted too."""
+        """Returns what the admin shows before the user confirms a deletion. The result lists the
+        replicas. It omits their many `ReplicaGeneration` rows, although these are deleted too."""
         refused = not all(self.has_delete_permission(request, each) for each in objs)
         lacking = {self.opts.verbose_name} if refused else set()
         return [str(each) for each in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []

@@ -1,20 +1,32 @@
-"""A replica's sidecar tells the web workers about changes through the board, a shared memory page.
+"""Provides the board, a file that tells the processes of a replica whether cached data is fresh.
 
-The board is a memory-mapped file with 65,536 64-bit slots, an epoch, and the time until which the
-slots are valid. A stable hash maps each key to a slot. If two keys share a slot, a change of one
-makes both stale, which costs a reload but never serves stale bytes. To move a slot means
-to overwrite the slot with a new random number, by one machine instruction. So the board needs no
-lock. A process that stops or dies while it moves slots can't block other processes
-(docs/decisions/board-without-locks.md).
+A replica is one host's web workers, its sidecar and its board. The sidecar is the process that
+receives notifications of changes from Postgres (`notifications/listener.py`). All processes of the
+replica map the board into their memory.
+
+The board has 65,536 slots of 64 bits. A stable hash maps each key to a slot. A key stands for
+something that can change, such as a file or a realm. When this file or realm changes, a process
+moves the key's slot: it overwrites the slot with a new random number. The stamp of a cached value
+holds the values that some slots had before the cached value was loaded. If one of these slots has
+moved since then, the stamp and the cached value are stale. If two keys share a slot, a change of
+one key also makes the cached values of the other key stale. These values are loaded again without
+need, but no stale bytes are served.
+
+Besides the slots, the board has an epoch and a time. The epoch is a number that every stamp
+includes, so a new epoch makes all stamps stale. The time says until when the slots are valid. Until
+this time the board is live. While the board isn't live, no process trusts its cached values.
+
+One machine instruction overwrites a slot, so the board needs no lock. A process that stops or dies
+while it moves slots can't block other processes (docs/decisions/board-without-locks.md).
 
 Times are nanoseconds since the machine started (`now_ns`), so all processes of a machine get the
 same times. A change of the system's date doesn't affect these times. The clock keeps running while
 the machine sleeps, so a board expires during a long sleep.
 
-If the file is incomplete, or from another boot or version, a starting process replaces the file by
-a new one. A process never repairs the file, because other processes may have mapped the file. An
-old board never becomes live again, so processes that have mapped the old board switch to the new
-board.
+If the file is incomplete, or from another boot or version, a starting process puts a new file in
+its place. A process never repairs the old file, because other processes may have mapped it. After
+the replacement, no sidecar makes the old board live. While its board isn't live, each process looks
+for a new file. So the processes with the old board switch to the new board.
 """
 
 import fcntl
@@ -45,28 +57,28 @@ _VERSION = 1
 _AT_MAGIC, _AT_VERSION, _AT_BOOT, _AT_EPOCH, _AT_LIVE_UNTIL, _AT_SIDECAR = range(6)
 _HEADER = 8
 _SIZE = (_HEADER + SLOTS) * 8
-#: While a process's board isn't live, the process checks the path for a new board this often. Unit:
-#: ns.
+#: While a process's board isn't live, the process looks for a new file at the board's path. This is
+#: the shortest time between two looks. Unit: ns.
 _LOOK_NS = 1_000_000_000
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_ns() -> int:
-    """Returns the nanoseconds since the machine started, including sleep. The board uses this
-    clock."""
+    """Returns the nanoseconds since the machine started, including the time that it slept. All
+    times on the board are times of this clock."""
     return time.clock_gettime_ns(_CLOCK)
 
 
-#: A sealed stamp has this many bytes for each value: 8 for the value, and 4 for the position of the
-#: value on the board.
+#: A sealed stamp is a byte string that `Slots.sealed` makes. For each value of the stamp, it has
+#: this many bytes: 8 for the value, and 4 for the position of the value on the board.
 _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
     """Maps the length of a sealed stamp to a pair of functions, `(pack, unpack)`. `pack` packs a
-    stamp's values into bytes. `unpack` returns the slots' positions from a sealed stamp, where the
-    positions follow the values. The pairs are cached."""
+    stamp's values into bytes, as they are at the start of a sealed stamp. `unpack` returns the
+    positions, which follow the values in a sealed stamp. The pairs are cached."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -77,26 +89,27 @@ class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int
 
 _FORMATS = _Formats()
 
-#: The values that the epoch and a set of slots had at one moment.
+#: The values of the epoch and of a set of slots, as one call of `Slots.read` returned them.
 Stamp: TypeAlias = tuple[int, ...]
 
 
 class Slots:
-    """The slots of a set of keys. The function `read` reads the epoch and all these slots at
-    once."""
+    """The slots of a set of keys. The function `read` takes the words of a board, and returns the
+    values of the epoch and of all these slots."""
 
     __slots__ = ("_positions", "read")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
-        # One call into C reads all slots. `itemgetter` returns a tuple only for two or more
-        # positions. `_positions` always has the epoch's position and the position of at least one
-        # key's slot.
+        # An `itemgetter` reads all slots in one call into C, which is fast. It returns a tuple only
+        # for two or more positions. `_positions` always has at least two positions: that of the
+        # epoch, and that of the slot of at least one key.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
-        """Returns a stamp of the slots `part`, with the values from `stamp`. `stamp` is a stamp of
-        `self`. Raises KeyError if `part` has a slot that is not in `self`."""
+        """Returns the stamp of fewer slots, `part`, with the values that `stamp` has for them.
+        `stamp` is a stamp of all slots in `self`. Raises KeyError if `part` has a slot that is not
+        in `self`."""
         value_of = dict(zip(self._positions, stamp, strict=True))
         return tuple(value_of[position] for position in part._positions)
 
@@ -113,22 +126,24 @@ class BoardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A mapped board, and the device and inode of its file. `file` is None for a page that only
-    this process uses."""
+    """A board that this process has mapped, and the device and inode of the board's file. `file` is
+    None for a private page, which is memory that only this process uses."""
 
     words: memoryview
     file: tuple[int, int] | None
 
 
 class Board:
-    """One replica's board. Any number of processes may open it; one sidecar makes it live."""
+    """The board of one replica. Any number of processes may open it. Only the replica's sidecar
+    makes it live."""
 
     def __init__(self, path: Path, *, or_blank: bool = False) -> None:
         """Opens the board at `path`, creating or replacing the file if necessary.
 
-        If the folder can't be written or the disk is full, raises BoardError. With `or_blank`, uses
-        a private page instead of raising BoardError. The private page is never live. When a board
-        appears at the path, the process switches from the private page to this board.
+        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, uses
+        a private page instead of raising BoardError. A private page is memory that only this
+        process uses, and is never live. When a board appears at the path, the process switches from
+        the private page to this board.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -146,8 +161,9 @@ class Board:
     # --- reading ---
 
     def stamp(self, slots: Slots) -> Stamp:
-        """Returns the current values of the slots. The caller takes a stamp *before* the first read
-        of a load."""
+        """Returns the current values of the epoch and the slots. Before a caller loads data for a
+        cache, it takes the stamp. If the data changes during the load, the stamp becomes stale, so
+        no later read uses the loaded data."""
         return slots.read(self._words)
 
     def unchanged(self, slots: Slots, stamp: Stamp) -> bool:
@@ -155,8 +171,9 @@ class Board:
         return slots.read(self._words) == stamp
 
     def vouches(self, sealed: bytes) -> bool:
-        """Returns whether a cached value with this stamp is fresh. The value is fresh if the board
-        is live and the slots are unchanged. `sealed` is a result of `Slots.sealed`."""
+        """Returns whether a cached value is fresh. `sealed` is the value's stamp, as `Slots.sealed`
+        has packed it. The value is fresh if the board is live, and the epoch and the slots still
+        have the values in the stamp."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
         # Check that the board is live before comparing the slots. In the opposite order, a slot
@@ -166,8 +183,9 @@ class Board:
         return live and sealed.startswith(pack(*read(self._words)))
 
     def live(self) -> bool:
-        """Returns whether the board certainly shows every change that is older than the staleness
-        bound."""
+        """Returns whether the board certainly shows every change that was committed longer ago than
+        the staleness bound. If the board isn't live, this method looks for a new board at the
+        path, at most once every _LOOK_NS."""
         now = now_ns()
         if now < self._words[_AT_LIVE_UNTIL]:
             return True
@@ -191,7 +209,7 @@ class Board:
                 return False
             if page is None:
                 return False
-            # Expire the old board, because other processes may still use it.
+            # Expire the old board. Other processes that use it then look for the new board.
             self.go_live(0)
             self._file, self._words = page.file, page.words
         logger.warning("the board %s was replaced; this process uses the new board", self.path)
@@ -209,8 +227,8 @@ class Board:
 
     @property
     def sidecar_pid(self) -> int:
-        """The process id of the sidecar that last began to listen for this board; 0 if none
-        has."""
+        """The process id of the sidecar that last began to listen to notifications for this board;
+        0 if no sidecar has begun yet."""
         return self._words[_AT_SIDECAR]
 
     # --- writing ---
@@ -227,21 +245,21 @@ class Board:
     def go_live(self, until: int) -> None:
         """Declares the slots valid until the time `until`. If `until` is 0, the slots aren't valid.
 
-        Only a listener calls `go_live` with a time in the future. A listener that stops calls
-        `go_live(0)`. When `follow` switches to a new board, `follow` calls `go_live(0)` on the old
-        board, so that no process trusts the old board.
+        Only the sidecar's listener calls `go_live` with a time in the future. When the listener
+        stops, it calls `go_live(0)`. Before `follow` switches to a new board, it calls `go_live(0)`
+        for the old board, so that no process trusts the old board.
         """
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:
-        """Records the process id of the sidecar that listens for this board."""
+        """Records the process id of the sidecar that listens to notifications for this board."""
         self._words[_AT_SIDECAR] = pid
 
 
 @short_cached(maxsize=4096)
 def _word_of(key: str) -> int:
-    """Returns the position of a key's slot in the board's words. The result is cached, because the
-    keys of realms recur in many cache entries."""
+    """Returns the position of a key's slot among the 64-bit words of the board. The result is
+    cached, because the keys of realms recur in many cache entries."""
     return _HEADER + slot_of(key)
 
 
@@ -275,7 +293,7 @@ def _made(path: Path) -> _Page:
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        # The lock keeps two processes from creating a board at the same time.
+        # The lock on the folder keeps two processes from creating a board at the same time.
         fcntl.flock(folder, fcntl.LOCK_EX)
         page = _whole(path)
         if page is None:
@@ -293,8 +311,9 @@ def _put(path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        # Allocate the space now, so that a full disk is an error here. Otherwise, if the disk were
-        # full, the first process that stored a number in a slot would end with SIGBUS.
+        # Allocate the space now, so that a full disk raises an error here. Without this call, the
+        # space would be allocated when a process first stores a number in a slot. If the disk were
+        # full at that time, the process would end with SIGBUS.
         os.posix_fallocate(file, 0, _SIZE)
         os.pwrite(file, struct.pack(f"={len(header)}Q", *header), 0)
         os.rename(draft, path)
@@ -342,8 +361,8 @@ _boards: dict[Path, Board] = {}
 
 
 def board_at(path: Path) -> Board:
-    """Returns this process's only Board for a path. If the file is unusable, the board is never
-    live."""
+    """Returns this process's only Board for a path. If the file can't be used, the board is a
+    private page, which isn't live (`Board.__init__`)."""
     if path not in _boards:
         _boards[path] = Board(path, or_blank=True)
     return _boards[path]

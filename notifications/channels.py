@@ -1,9 +1,14 @@
 """Defines the names of all channels, their payloads, and the board keys of each payload.
 
-Each payload refers to some board keys. A listener that receives the payload moves the slots of
-these keys. The emitters and listeners of all machines use this module, so they agree on the form of
-payloads. Database triggers also build payloads. The triggers' SQL contains the channel names and
-the limits of this module. Parsers accept any text, and return None for an invalid payload.
+A replica's board is a page of shared memory with numbered slots (`board.py`). A board key is a text
+that names something that can change, such as `path|<URL>` for a file. A hash maps each board key to
+a slot. When a listener receives a payload, it moves the slots of the payload's board keys: it
+overwrites these slots with new random numbers. Cached values that depend on these slots become
+stale.
+
+The emitters and listeners of all machines use this module, so they agree on the form of payloads.
+Database triggers (`realms/triggers.py`) also build payloads, with the channel names and the limits
+of this module. Parsers accept any text, and return None for an invalid payload.
 """
 
 import hashlib
@@ -13,22 +18,24 @@ from dataclasses import dataclass
 
 REALM_FILE_CHANGES = "realm_file_changes"
 DEFINITION_CACHE_INVALIDATED = "definition_cache_invalidated"
-#: The old name of DEFINITION_CACHE_INVALIDATED. Listeners always listen to it; emitters send to it
-#: only with REALM_LEGACY_CHANNELS.
+#: The old name of DEFINITION_CACHE_INVALIDATED. Listeners listen to both channels. Emitters send to
+#: the old channel only if the setting REALM_LEGACY_CHANNELS is on.
 MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
 REALM_HEARTBEAT = "realm_heartbeat"
-#: Carries the spans of changes and moves no slot. Listeners listen to it only if tracing is on.
+#: Carries the IDs of traces (`tracing/`). Its payloads move no slots. Listeners listen to this
+#: channel only if tracing is on.
 REALM_TRACES = "realm_traces"
 
 #: In a payload, this path means all paths of a realm.
 WILDCARD = "*"
 
-#: The largest payload. Postgres rejects payloads of 8,000 bytes. Unit: bytes of UTF-8.
+#: The largest payload. Unit: bytes of UTF-8. Postgres rejects payloads of 8,000 bytes or more.
 PAYLOAD_BUDGET = 7_000
 
-#: If a statement changes more paths than this, one notification with the wildcard announces them.
+#: If one SQL statement changes more files than this, the triggers don't announce each file. They
+#: send one notification with the wildcard for each realm.
 MAX_PATHS_PER_STATEMENT = 32
 
 
@@ -37,42 +44,46 @@ MAX_PATHS_PER_STATEMENT = 32
 
 def realm_key(realm_url: str) -> str:
     """Returns the board key of a realm. The key's slot moves when the realm is created or deleted,
-    when its permissions change, and when its pages are published at another URL. The slot also
-    moves when all files of the realm count as changed, as after a publish or a write of many files.
+    when its permissions change, and when the URL changes at which the realm is published. The slot
+    also moves when all files of the realm count as changed, as after a publish or a write of many
+    files.
 
-    An update of the realm's row moves the slot too, unless the update changes only some of the
-    columns `generation`, `bumped_at`, `bumped_by`, `history_from`, `file_count` and `byte_count`.
+    An update of the realm's row moves the slot if it changes any column except `generation`,
+    `bumped_at`, `bumped_by`, `history_from`, `file_count` and `byte_count`.
     """
     return f"realm|{realm_url}"
 
 
 def path_key(url: str) -> str:
-    """Returns the board key of a file, given its absolute URL. The key's slot moves when the file
-    is written or deleted. If one statement changes many files of a realm, the realm's slot moves
-    instead."""
+    """Returns the board key of a file, given the file's absolute URL. The key's slot moves when the
+    file is written or deleted. If one SQL statement changes more than MAX_PATHS_PER_STATEMENT
+    files, the slot of the files' realm moves instead."""
     return f"path|{url}"
 
 
 def index_key(realm_url: str) -> str:
-    """Returns the board key of a realm's index. The key's slot moves when a new index is swapped
-    in."""
+    """Returns the board key of a realm's index, which contains the realm's rendered pages. The
+    key's slot moves when a new index replaces the index, and when the index is deleted."""
     return f"index|{realm_url}"
 
 
 def definitions_key(scope: str, key: str = "") -> str:
-    """Returns the board key of the definitions in a scope (`global`, `realm` or `module`). The
-    key's slot moves when these definitions are invalidated."""
+    """Returns the board key of definitions, which describe what modules export. With the scope
+    `module`, `key` is the URL of a module, and the board key is that of the module's definitions.
+    With the scope `realm`, `key` is the URL of a realm, and the board key is that of all
+    definitions that were built from the realm's modules. With the scope `global`, the board key is
+    that of all definitions. The key's slot moves when the definitions are invalidated."""
     return f"definitions|{scope}|{key}"
 
 
-#: The surrogate key of the answers of all realms.
+#: The surrogate key of the answers of all realms. A surrogate key is a label in the headers of an
+#: answer. A shared cache, such as a CDN, can purge all answers that have a given label.
 EVERY_REALM = "realms"
 
 
 def surrogate_key(realm_url: str) -> str:
-    """Returns the surrogate key of a realm's answers. Shared caches purge the answers by this key.
-    The key is a hash, because a cache's configuration language may interpret characters of a
-    URL."""
+    """Returns the surrogate key of a realm's answers. The key is a hash of the realm's URL, because
+    the configuration language of a shared cache may interpret characters of a URL."""
     name = realm_url.encode(errors="surrogatepass")
     return f"realm-{hashlib.blake2b(name, digest_size=8).hexdigest()}"
 
@@ -82,7 +93,7 @@ def surrogate_key(realm_url: str) -> str:
 
 @dataclass(frozen=True)
 class Notification:
-    """One NOTIFY: a channel and its payload."""
+    """One notification of Postgres, as a channel and a payload."""
 
     channel: str
     payload: str
@@ -98,7 +109,9 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """A listener's ping to itself: its replica, a sequence number, and its sending time in ns."""
+    """A ping, which a listener sends to itself. `replica` is the name of the listener's replica.
+    `sequence` is a random number that identifies the ping. `sent_at` is the time at which the
+    listener sent the ping (`board.now_ns`)."""
 
     replica: str
     sequence: int
@@ -106,8 +119,8 @@ class Heartbeat:
 
 
 def file_change(realm_url: str, path: str) -> Notification:
-    """Returns the notification that one path has changed. If the path is too long for a payload,
-    the notification is for the whole realm."""
+    """Returns the notification that one file has changed. If the file's path is too long for a
+    payload, the notification says that all files of the realm have changed."""
     payload = f"{realm_url}:{path}"
     if len(payload.encode()) > PAYLOAD_BUDGET:
         payload = f"{realm_url}:{WILDCARD}"
@@ -115,13 +128,15 @@ def file_change(realm_url: str, path: str) -> Notification:
 
 
 def all_files_changed(realm_url: str) -> Notification:
-    """Returns the notification that makes every cached answer of a realm stale."""
+    """Returns the notification that all files of a realm have changed. Replicas that receive it
+    treat all their cached answers of the realm as stale."""
     return Notification(REALM_FILE_CHANGES, f"{realm_url}:{WILDCARD}")
 
 
 def parse_file_change(payload: str | None) -> FileChange | None:
-    """Parses a payload of REALM_FILE_CHANGES. The first `/:` ends the realm's URL, because a single
-    colon may belong to the URL's scheme or port."""
+    """Parses a payload of REALM_FILE_CHANGES, `<realm's URL>:<path>`. A realm's URL ends with `/`,
+    so the first `/:` separates the URL from the path. A colon that doesn't follow a `/` may belong
+    to the URL's scheme or port."""
     realm_url, separator, path = (payload or "").partition("/:")
     if not separator or not realm_url or not path:
         return None
@@ -130,8 +145,8 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
     """Returns notifications that the definitions of modules were dropped. Each notification
-    contains as many modules' URLs as fit into a payload. If one URL is too long for a payload,
-    returns a single notification for the whole realm."""
+    contains as many modules' URLs as fit into a payload. If a URL is too long for any payload,
+    returns only the notification that every definition of the realm was dropped."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:
@@ -159,7 +174,7 @@ def all_definitions_cleared() -> Notification:
 
 
 def index_swapped(realm_url: str) -> Notification:
-    """Returns the notification that a realm has a new index."""
+    """Returns the notification that a realm's index was replaced or deleted."""
     return Notification(REALM_INDEX_SWAPPED, realm_url)
 
 
@@ -169,8 +184,8 @@ def heartbeat(beat: Heartbeat) -> Notification:
 
 
 def parse_heartbeat(payload: str | None) -> Heartbeat | None:
-    """Parses a ping's payload. Splits the payload from the right, because the replica's name may
-    contain colons."""
+    """Parses a ping's payload, `<replica>:<sequence>:<sent_at>`. Splits the payload from the right,
+    because the replica's name may contain colons."""
     parts = (payload or "").rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         return None
@@ -182,8 +197,8 @@ def parse_heartbeat(payload: str | None) -> Heartbeat | None:
 
 @dataclass(frozen=True)
 class DefinitionsInvalidated:
-    """Invalidated definitions. `kind` is `module`, `realm` or `global`. `keys` are the URLs of the
-    modules, or the URL of the realm."""
+    """The definitions that a notification invalidates. `kind` is `module`, `realm` or `global`.
+    `keys` has the URLs of the modules or the URL of the realm, and is empty for `global`."""
 
     kind: str
     keys: tuple[str, ...]
@@ -211,8 +226,8 @@ def parse_definitions_invalidated(payload: str | None) -> DefinitionsInvalidated
 
 
 def realm_changed(realm_url: str) -> Notification:
-    """Returns the notification that something other than a realm's files has changed, such as its
-    permissions."""
+    """Returns the notification that a realm has changed, but not its files. For example, the URL at
+    which the realm is published has changed."""
     return Notification(REALM_REGISTRY, f"upsert:{realm_url}")
 
 
@@ -260,12 +275,14 @@ _KEYS: dict[str, Callable[[str | None], list[str] | None]] = {
     REALM_INDEX_SWAPPED: _index_keys,
 }
 
-#: The channels that carry invalidations. A listener also listens to REALM_HEARTBEAT.
+#: The channels of the notifications that move slots. A listener also listens to REALM_HEARTBEAT,
+#: and to REALM_TRACES if tracing is on.
 INVALIDATION_CHANNELS = tuple(_KEYS)
 
 
 def board_keys(channel: str, payload: str | None) -> list[str] | None:
-    """Returns the board keys of a notification; None if the payload is malformed."""
+    """Returns the board keys of a notification. Returns None if the payload is malformed, or if
+    notifications of the channel move no slots."""
     keys = _KEYS.get(channel)
     return keys(payload) if keys else None
 

@@ -1,7 +1,9 @@
 """Elects one process if several processes of the fleet need the same work.
 
-The elected process holds a lease, which is a row, and renews the lease during the work. The work
-may take many seconds, so it doesn't run in a transaction or under a session lock.
+The elected process holds a lease, which is a row of `Election`, and renews the lease during the
+work. The work may take many seconds, so the election uses no lock of Postgres. Such a lock would
+need an open transaction or a session of its own for that time
+(docs/decisions/elections-are-leases.md).
 """
 
 import random
@@ -19,7 +21,7 @@ from notifications import sql
 T = TypeVar("T")
 
 #: How long a process waits to be elected. A process that isn't elected within this time does the
-#: work anyway, but stores no result.
+#: work for itself, and doesn't store the result for other processes.
 ELECTION_SECONDS = 30.0
 #: How long a lease lasts without renewal. If the elected process dies or freezes, its lease ends
 #: after this time.
@@ -30,13 +32,18 @@ LOOK_SECONDS = 0.05
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
-    """Waits until this process is elected for `key`, then calls `work(True)`. `work` should look
-    for a stored result first, because an earlier elected process may have stored it.
+    """Waits until this process is elected for `key`, calls `work(True)`, and returns the result.
+    `work` should look for a stored result first, because the process that was elected before may
+    have stored one.
 
-    If an elected process dies or freezes, another process is elected after LEASE_SECONDS. So `work`
-    must tolerate that two processes store the same result. If this process isn't elected within
-    ELECTION_SECONDS, it calls `work(False)`. When `work` gets False, it must not store its result.
-    Raises RuntimeError in a transaction, because other processes wouldn't see the lease.
+    If this process isn't elected within ELECTION_SECONDS, it calls `work(False)` instead. When
+    `work` gets False, it must not store its result.
+
+    If the elected process dies or freezes, another process is elected after LEASE_SECONDS. A frozen
+    process may continue later, so `work` must tolerate that two processes store the same result.
+
+    Raises RuntimeError if the caller is in a transaction, because other processes wouldn't see the
+    lease until the transaction commits.
     """
     holder = secrets.randbits(62)
     deadline = time.monotonic() + ELECTION_SECONDS
@@ -53,18 +60,20 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
 
 def _end(key: int, holder: int) -> None:
     connection.close_if_unusable_or_obsolete()
-    # If the database can't be reached, the lease expires.
+    # Ignore the error if the database can't be reached. The lease expires without this statement.
     with suppress(DatabaseError):
         _ask(sql.END_LEASE, key, holder)
 
 
 def wait() -> None:
-    """Sleeps for about LOOK_SECONDS, with jitter."""
+    """Sleeps for LOOK_SECONDS on average. The time is random, so that waiting processes don't query
+    the database all at once."""
     time.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))
 
 
 def _ask(statement: LiteralString, key: int, holder: int) -> bool:
-    """Runs a statement on the lease's row. Returns whether the statement changed the row."""
+    """Runs a statement on the lease's row. Returns whether the statement inserted, updated or
+    deleted the row."""
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(statement, {"key": key, "holder": holder, "seconds": LEASE_SECONDS})
         return bool(cursor.rowcount == 1)
@@ -81,8 +90,8 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # Ignore the error in this thread. The elected work uses the same database, so it raises
-            # an error if the database still fails.
+            # Ignore the error in this thread. The elected process also uses the database for the
+            # work. If the database still fails then, the work raises an error.
             return
         finally:
             connection.close()

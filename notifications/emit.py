@@ -1,8 +1,13 @@
-"""Sends notifications inside the transaction that makes the change.
+"""Notifies all replicas of a change, inside the transaction that makes the change.
 
-Postgres delivers a notification after its transaction has committed and the change is visible. If
-the transaction is rolled back, Postgres delivers nothing. The process that makes the change moves
-the slots of its local board at commit, without waiting for the notification.
+Postgres delivers a notification after the transaction has committed and the change is visible. If
+the transaction is rolled back, Postgres delivers nothing.
+
+Each replica has a board, a page of shared memory with numbered slots (`board.py`). If a slot moves,
+which means that it gets a new random number, the cached values that depend on the slot are stale.
+The replica's sidecar, `manage.py listen_file_changes`, moves slots when notifications arrive. The
+process that makes a change doesn't wait for the notification, but moves the slots of its local
+board itself when the transaction commits.
 """
 
 from collections.abc import Iterable
@@ -22,15 +27,16 @@ from notifications.channels import (
 
 
 def local_board() -> Board:
-    """Returns the local board, which is the board in REALM_BOARD. A replica's web workers and
-    sidecar share this board. A command or a Celery worker that belongs to no replica has a board of
-    its own, which is never live."""
+    """Returns the local board, which is the board at the path in the setting REALM_BOARD. A
+    replica's web workers and sidecar share this board. A command or a Celery worker that belongs to
+    no replica has a board of its own. No sidecar makes that board live, so the process reads from
+    the database instead of its caches."""
     return board_at(settings.REALM_BOARD)
 
 
 def emit(*notifications: Notification) -> None:
     """When the caller's transaction commits, notifies every replica, and moves the slots of the
-    changed keys on the local board.
+    notifications' board keys on the local board.
 
     Raises TransactionManagementError outside a transaction, because the change and its notification
     must be atomic.
@@ -41,8 +47,8 @@ def emit(*notifications: Notification) -> None:
 
 def notify_peers(*notifications: Notification) -> None:
     """Notifies every replica, including this one, when the caller's transaction commits. Unlike
-    `emit`, doesn't move slots of the local board. This replica's sidecar moves the slots when it
-    receives the notification."""
+    `emit`, this function doesn't move slots of the local board. This replica's sidecar moves them
+    when it receives the notifications."""
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError(
             "a notification must be sent inside the transaction of its change"
@@ -59,13 +65,14 @@ def notify_peers(*notifications: Notification) -> None:
 
 
 def bump_at_commit(keys: Iterable[str]) -> None:
-    """Moves the slots of `keys` on the local board when the caller's transaction commits. If a
-    database trigger already notifies the replicas of a change, callers use this function instead of
-    `emit`."""
+    """Moves the slots of the board keys `keys` on the local board when the caller's transaction
+    commits. Callers use this function instead of `emit` if a database trigger notifies the replicas
+    of the change."""
     moved = list(keys)
-    # An error here must not fail the committed change. If this process fails to move the slots, the
-    # sidecar moves them when it receives the notification. If the notification is lost, the board
-    # expires.
+    # With `robust=True`, Django logs an error in the callback but doesn't raise it, because the
+    # change is already committed. If this process fails to move the slots, the sidecar moves them
+    # when it receives the notification. If the sidecar receives no notifications, the board
+    # expires, and the replica stops using cached values.
     transaction.on_commit(lambda: local_board().bump(moved), robust=True)
 
 

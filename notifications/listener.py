@@ -1,22 +1,29 @@
 """The listener receives notifications from Postgres, moves the board's slots, and keeps the board
-live.
+live. The sidecar of each replica, `manage.py listen_file_changes`, runs a listener.
+
+The board is a page of shared memory with numbered slots and an epoch (`board.py`). If a slot moves,
+which means that it gets a new random number, the cached values that depend on the slot are stale.
+If the listener bumps the epoch, all values cached so far are stale. Web workers use cached values
+only while the board is live.
 
 The listener is a state machine with two connections of its own. One connection receives
-notifications, and the other sends pings. First, the listener connects and listens on all channels.
-*After that* it bumps the epoch, because it has received no notification of earlier changes. *After
-that* it sends a ping through a channel, and another ping every half second. When the listener first
-receives a ping, it goes live. Postgres delivers in commit order, so a received ping proves that the
-listener has received everything that was committed before the ping was sent. A received ping keeps
-the board valid until one staleness bound after the ping was *sent*.
+notifications, and the other sends pings. A ping is a notification from the listener to itself.
+First, the listener connects and listens on all channels. *After that* it bumps the epoch, because
+it has received no notification of earlier changes. *After that* it sends a ping, and then one every
+half second. When the first ping arrives, the board goes live. Postgres delivers notifications in
+the order of commits, so a received ping proves that the listener has received every notification
+that was committed before the ping was sent. A received ping keeps the board live until one
+staleness bound (REALM_STALENESS_BOUND) after the ping was *sent*.
 
 The listener sends its pings to the default database, because the web service sends changes to that
-database. So the board doesn't go live if the listening connection reaches another server (a
-replaced primary, a wrong URL) or a pooler that shares connections.
+database. If the listening connection reaches another server (a replaced primary, a wrong URL) or a
+pooler that shares connections, no ping arrives, and the board doesn't go live.
 
-If no ping arrives, the board expires and web workers bypass their caches. Loads still store
-entries, but no entry is used until the board is live again. A watchdog cuts connections that
-receive no ping, so that the loop can't hang. The loop does little, so that no notification waits.
-It moves slots, sends pings, and records when it last received a notification about each realm.
+If no ping arrives, the board expires and web workers bypass their caches. They still store the
+values that they load, but don't use cached values until the board is live again. A watchdog, which
+is a thread, cuts connections that receive no ping, so that the loop in `run` can't hang. The loop
+does little, so that no notification waits. The loop moves slots, sends pings, and records when it
+last received a notification about each realm.
 """
 
 import logging
@@ -58,10 +65,11 @@ logger = logging.getLogger(__name__)
 
 SECOND = 1_000_000_000
 PING_SECONDS = 0.5
-#: The watchdog cuts a connection if the listener has received no ping for this long.
+#: The watchdog cuts the connections if the listener has received no ping for this long.
 SILENCE_SECONDS = 5.0
+#: The first and the longest average pause before the listener connects again.
 BACKOFF_SECONDS = (0.05, 1.5)
-#: How long the listener keeps the lags of pings.
+#: How long the listener keeps the lag of each ping. A lag is the time from sending to receiving.
 LAG_SECONDS = 60
 
 Connection: TypeAlias = "psycopg.Connection[tuple[object, ...]]"
@@ -77,12 +85,12 @@ class State(StrEnum):
 
 
 class ListenerGaveUp(Exception):
-    """The database could not be reached for `give_up_seconds`."""
+    """The listener has lost its connection, and has not been live for `give_up_seconds`."""
 
 
 @dataclass
 class Counts:
-    """A listener's counters since it started."""
+    """Counters since the listener started. The replica's report shows them (`models.Replica`)."""
 
     notifications: int = 0
     malformed: int = 0
@@ -91,7 +99,8 @@ class Counts:
 
 
 class Told(Protocol):
-    """An object that a listener tells about changes, for example a replica's board."""
+    """An object that a listener tells about changes, for example a replica's board. The methods are
+    explained in `board.Board`."""
 
     @property
     def file(self) -> tuple[int, int] | None: ...
@@ -107,7 +116,7 @@ class Listener:
     """Receives notifications for one replica. `connect` opens the listening connection, and
     `connect_as_writers` opens a connection for sending pings. Both functions return psycopg
     connections in autocommit mode. Without `connect_as_writers`, the listening connection sends the
-    pings."""
+    pings. `bound_seconds` is the staleness bound."""
 
     replica: str
     board: Told
@@ -117,11 +126,12 @@ class Listener:
     connect_as_writers: Callable[[], Connection] | None = None
     state: State = State.CONNECTING
     counts: Counts = field(default_factory=Counts)
-    #: The time (board clock, ns) of the last notification about each realm, by the realm's URL.
+    #: When the listener last received a notification about a realm's files or row (`now_ns`), by
+    #: the realm's URL. The reporter removes old entries.
     heard: dict[str, int] = field(default_factory=dict)
-    #: The listener has applied everything that was committed before this time (board clock, ns).
+    #: The listener has applied every change that was committed before this time (`now_ns`).
     watermark: int = 0
-    #: When the current connection began to listen (board clock, ns).
+    #: When the current connection began to listen (`now_ns`).
     listening_since: int = 0
 
     def __post_init__(self) -> None:
@@ -131,14 +141,14 @@ class Listener:
         self._last_answer = now_ns()
         self._pings: dict[int, int] = {}
         self._vouched: tuple[int, int] | None = None
-        #: The times that the pings of the last minute took. Unit: ns.
+        #: How long the pings of the last minute took from sending to receiving. Unit: ns.
         self.lags: deque[int] = deque(maxlen=int(LAG_SECONDS / PING_SECONDS))
 
     # --- the state machine ---
 
     def run(self) -> None:
-        """Listens until `stop`. Raises ListenerGaveUp if the database can't be reached for
-        `give_up_seconds`."""
+        """Listens until `stop` is called, and connects again after each error. If the listener has
+        not been live for `give_up_seconds`, the next error raises ListenerGaveUp."""
         watchdog = threading.Thread(target=self._watch, name="listener-watchdog", daemon=True)
         watchdog.start()
         away_since, delay = now_ns(), BACKOFF_SECONDS[0]
@@ -179,8 +189,9 @@ class Listener:
         self._stop.set()
 
     def wait_for_watermark(self, moment: int, timeout: float) -> bool:
-        """Waits until the listener has applied everything that was committed before `moment`.
-        Returns False after `timeout` seconds, or if the listener stops before."""
+        """Waits until the listener has applied every change that was committed before `moment`
+        (`now_ns`), and returns True. Returns False after `timeout` seconds, or when the listener
+        stops."""
         with self._progress:
             self._progress.wait_for(
                 lambda: self.watermark > moment or self.state is State.STOPPED, timeout
@@ -193,7 +204,7 @@ class Listener:
         return self.connect_as_writers() if self.connect_as_writers else nullcontext(connection)
 
     def begin(self, connection: Connection, writer: Connection) -> None:
-        """Listens on a new connection, makes all earlier stamps stale, and sends a ping with
+        """Listens on a new connection, makes all values cached so far stale, and sends a ping with
         `writer`."""
         # Pings of an earlier connection prove nothing about the new connection.
         self._pings.clear()
@@ -207,15 +218,15 @@ class Listener:
         self._ping(writer)
 
     def _begin_epoch(self) -> None:
-        """Makes all earlier stamps of the board stale. Also records this process as the board's
-        sidecar, and remembers the board's file, so that `_hear_ping` notices a new file."""
+        """Makes all values cached so far stale. Also records this process as the board's sidecar,
+        and remembers the board's file, so that `_hear_ping` notices when a new file replaces it."""
         self.board.set_sidecar(os.getpid())
         self.board.bump_epoch()
         self._vouched = self.board.file
 
     def step(self, connection: Connection, writer: Connection) -> None:
-        """Applies the next notification, if any arrives within PING_SECONDS. Sends a ping if a ping
-        is due."""
+        """Waits up to PING_SECONDS for the next notification, and applies it. Then sends a ping if
+        the last one was sent at least PING_SECONDS ago."""
         for notification in connection.notifies(timeout=PING_SECONDS, stop_after=1):
             self._apply(notification.channel, notification.payload)
         if self._ping_is_due():
@@ -226,9 +237,9 @@ class Listener:
             self._hear_ping(payload)
             return
         if channel == REALM_TRACES:
-            # The transaction sends this notification after its notifications about files and
-            # realms, so the listener has applied those by now. Notifications about definitions may
-            # still follow.
+            # The transaction of a publish sends this notification after its notifications about
+            # files and realms. So the listener has applied those already. The transaction's
+            # notifications about definitions may still follow.
             spans.moment("heard", payload, replica=self.replica)
             return
         self.counts.notifications += 1
@@ -260,9 +271,9 @@ class Listener:
 
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
-        # Ignore pings that this listener has not sent on its current connections, such as those of
-        # another replica with the same name. Use the sending time that this listener has stored,
-        # not the time in the payload.
+        # The listeners of all replicas use one channel for pings. Ignore the pings that this
+        # listener has not sent on its current connections. Use the sending time that this listener
+        # has stored, not the time in the payload.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -289,8 +300,8 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Runs the watchdog. The watchdog cuts connections that receive no pings. When the listener
-        is stopped but its loop doesn't end, the watchdog cuts the connections, so that the loop
+        """Cuts the connections whenever no ping has arrived for SILENCE_SECONDS. When the listener
+        is stopped but the loop in `run` doesn't end, cuts the connections, so that the loop
         ends."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
@@ -298,7 +309,8 @@ class Listener:
                     "no ping has arrived (does the connection go to a pooler, or to a server other "
                     "than that of DATABASE_URL?)"
                 )
-        # The loop notices a stop within one ping, unless a stalled connection blocks it.
+        # The loop in `run` notices a stop within PING_SECONDS, unless a stalled connection blocks
+        # the loop.
         threading.Event().wait(2 * PING_SECONDS)
         self._cut("the listener stops")
 
@@ -307,8 +319,8 @@ class Listener:
             with suppress(OSError, psycopg.Error, ValueError):
                 handle = connection.pgconn.socket
                 logger.warning("listener of %s cuts its connection: %s", self.replica, why)
-                # shutdown() wakes the thread that waits on the socket, and the woken thread closes
-                # the descriptor.
+                # Shut the socket down, which wakes the thread that waits on the connection. The
+                # woken thread closes the connection.
                 cut = socket.fromfd(handle, socket.AF_UNIX, socket.SOCK_STREAM)
                 with cut:
                     cut.shutdown(socket.SHUT_RDWR)
@@ -320,7 +332,7 @@ class Listener:
 
 
 def listen_connection() -> Connection:
-    """Connects to LISTEN_DATABASE_URL. If that setting is empty, connects to the default database.
+    """Connects to LISTEN_DATABASE_URL, or to the default database if that setting is empty.
 
     Raises psycopg.Error when the server can't be reached.
     """

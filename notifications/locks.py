@@ -1,15 +1,17 @@
-"""Computes the keys and names of Postgres advisory locks."""
+"""Computes the names and keys of Postgres advisory locks. A lock's name is a text, usually a URL.
+The lock's key is the number that Postgres locks.
+"""
 
 import hashlib
 
 
 def lock_key(url: str) -> int:
-    """Returns the advisory lock's key for a URL: the first 8 bytes of the URL's SHA-256, as a
-    big-endian signed integer."""
+    """Returns the key of the advisory lock with the name `url`. The key is the first 8 bytes of the
+    SHA-256 of the name, as a big-endian signed integer."""
     return int.from_bytes(hashlib.sha256(url.encode()).digest()[:8], "big", signed=True)
 
 
 def address_lock(realm_url: str) -> str:
-    """Returns the name of the lock that protects the published URL of a source realm. `lock_key`
-    computes a lock's key from this name in the same way as from a URL."""
+    """Returns the name of the lock that an operation takes before it may change the URL at which a
+    source realm is published. `lock_key` computes the lock's key from this name."""
     return f"{realm_url}#published"

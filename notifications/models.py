@@ -1,7 +1,9 @@
-"""Defines the report that each replica stores about itself. The admin shows the reports, and
-workers choose replicas by them.
+"""Defines the reports that replicas store about themselves, and the leases of elections.
 
-Serving doesn't depend on these rows, so a missing or old report makes no response stale.
+The sidecar of each replica, `manage.py listen_file_changes`, writes the replica's report. The admin
+shows the reports. Reindex workers read from replicas with a recent report, unless the setting
+REALM_RENDER_REPLICAS names other replicas. Replicas serve files and pages without reading the
+reports, so a missing or old report makes no answer stale.
 """
 
 from datetime import timedelta
@@ -10,14 +12,15 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-#: Workers only read from replicas that have reported within this time.
+#: A report that is younger than this counts as recent.
 REPORT_FRESH = timedelta(seconds=30)
 #: Staff may delete the row of a replica that hasn't reported for this long.
 REPORT_MISSING = timedelta(minutes=10)
 
 
 class Replica(models.Model):
-    """One host's web workers, sidecar and board."""
+    """The report of one replica. A replica consists of web workers, a sidecar and a board on one
+    host."""
 
     name = models.CharField(max_length=200, primary_key=True)
     address = models.CharField(
@@ -54,26 +57,27 @@ class Replica(models.Model):
 
     @property
     def fresh(self) -> bool:
-        """Returns whether the sidecar has reported lately."""
+        """Returns whether the sidecar has reported within REPORT_FRESH."""
         return timezone.now() - self.reported_at < REPORT_FRESH
 
     @property
     def missing(self) -> bool:
-        """Returns whether the sidecar has been silent for so long that staff may delete the row."""
+        """Returns whether the last report is so old that staff may delete the row."""
         return timezone.now() - self.reported_at >= REPORT_MISSING
 
     @classmethod
     def live_addresses(cls) -> list[str]:
         """Returns the addresses of the replicas with a recent report and a web service that
         answers."""
-        # The database's clock sets `reported_at`, so compare with the same clock.
+        # Compare with the database's clock, because `reported_at` is a time of that clock.
         since = Now() - REPORT_FRESH
         live = cls.objects.filter(reported_at__gt=since, web_answers=True)
         return list(live.values_list("address", flat=True))
 
 
 class ReplicaGeneration(models.Model):
-    """A realm's generation. The replica has provably applied every change up to this generation."""
+    """A replica's report about one realm. The replica has provably applied every change of this
+    realm up to `generation`."""
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="generations")
     realm_url = models.TextField()
@@ -92,8 +96,8 @@ class ReplicaGeneration(models.Model):
 
 
 class Election(models.Model):
-    """The lease of the process that was elected for a key's work. The process deletes the row when
-    the work ends."""
+    """A lease, which says which process was elected for the work that `key` identifies
+    (`election.py`). The elected process deletes the row when the work ends."""
 
     key = models.BigIntegerField(primary_key=True)
     holder = models.BigIntegerField(help_text="a number that identifies the elected process")

@@ -1,16 +1,17 @@
-"""The reporter stores once a second which generations of realms this replica has provably applied.
+"""The reporter stores about once a second which generations of realms this replica has provably
+applied. The reporter is a thread of the replica's sidecar, `manage.py listen_file_changes`.
 
-For each report, the reporter first reads committed generations. Most reads include only the realms
-that had notifications; every WHOLE_SECONDS, one read includes all realms. Next, the reporter waits
-for a ping that the listener sent *after* the read. When this ping arrives, this replica has applied
-everything that was committed before the read.
+For each report, the reporter first reads the committed generations of realms. Most reads include
+only the realms that had notifications. Every WHOLE_SECONDS, one read includes all realms. Next, the
+reporter waits for a ping that the listener sent to itself *after* the read. When this ping arrives,
+the read is proven: this replica has applied every change that was committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
-counts a missed change and moves the realm's slot, which makes the realm's cached answers stale. If
-a generation has fallen, a lagging standby has replaced the primary, and the database has lost
-transactions. In this case, the reporter makes all cached answers stale.
+counts a missed change, and moves the realm's slot on the board, which makes the realm's cached
+answers stale. If a generation has fallen, a lagging standby has replaced the primary, and the
+database has lost transactions. In this case, the reporter makes all cached answers stale.
 
-The reporter stores times of the database's clock, so that all hosts use one clock.
+The reporter stores times of the database's clock, because the clocks of hosts can differ.
 """
 
 import logging
@@ -34,14 +35,17 @@ from notifications.models import Replica, ReplicaGeneration
 
 logger = logging.getLogger(__name__)
 
+#: The pause between two reports.
 REPORT_SECONDS = 1.0
+#: How long a report waits for the ping that proves its read. If no ping arrives within this time,
+#: the report stores no generations.
 WATERMARK_SECONDS = 5.0
-#: How often the reporter reads the generations of all realms. In the meantime, the reporter reads
-#: only the generations of realms that had notifications.
+#: How often the reporter reads the generations of all realms. The reads in between include only the
+#: realms that had notifications.
 WHOLE_SECONDS = 30.0
-#: The timeout for the web service's response.
+#: How long the reporter waits for the web service's response (`_web_answers`).
 WEB_SECONDS = 2.0
-#: Reporters delete the row of a replica that has not reported for this long.
+#: Each reporter deletes the rows of replicas that have not reported for this long.
 FORGOTTEN = timedelta(days=1)
 
 
@@ -56,8 +60,9 @@ class Reporter(threading.Thread):
         committed: Callable[[Collection[str] | None], Mapping[str, int]],
         figures: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`committed` takes realms' URLs, or None for all realms, and returns each realm's
-        generation in the registry. `figures` returns further values for the replica's row."""
+        """`committed` takes realms' URLs, or None for all realms, and returns the committed
+        generation of each realm. `figures` returns further values for the column `figures` of the
+        replica's row."""
         super().__init__(name="listener-reporter", daemon=True)
         self._listener = listener
         self._address = address
@@ -65,13 +70,14 @@ class Reporter(threading.Thread):
         self._figures = figures
         self._complained = False
         self._stopped = threading.Event()
-        #: The generation that this replica has applied, by the realm's URL.
+        #: The generation that this replica has provably applied, by the realm's URL.
         self._seen: dict[str, int] = {}
-        #: The realms whose entries in `_seen` have changed since this replica's rows were stored;
-        #: None if any row may be outdated.
+        #: The realms with entries in `_seen` that have changed since this replica's rows of
+        #: `ReplicaGeneration` were stored. None if any of these rows may be outdated.
         self._unreported: set[str] | None = None
+        #: When the reporter began the last proven read (`now_ns`).
         self._seen_at = 0
-        #: When the reporter last read the generations of all realms; None before the first time.
+        #: When the reporter began the last proven read of all realms; None before the first.
         self._whole_at: int | None = None
         self._pool = urllib3.PoolManager(timeout=WEB_SECONDS, retries=False)
 
@@ -85,8 +91,8 @@ class Reporter(threading.Thread):
         self._stopped.set()
 
     def report(self) -> None:
-        """Writes one report. Logs a database error instead of raising it, because the listener
-        handles outages."""
+        """Writes one report. Logs a database error instead of raising it. The reporter tries again
+        after REPORT_SECONDS, and the listener decides when an outage has lasted too long."""
         try:
             close_old_connections()
             web_answers = self._web_answers()
@@ -105,9 +111,9 @@ class Reporter(threading.Thread):
             logger.warning("the replica's report could not be written: %s", error)
 
     def _to_read(self, now: int) -> list[str] | None:
-        """Returns the URLs of the realms that had notifications since the last read. Returns None,
-        which means all realms, if the last read of all realms was long ago or preceded the
-        listener's current connection."""
+        """Returns the URLs of the realms that had notifications since the last proven read. Returns
+        None, which means all realms, if the last proven read of all realms was WHOLE_SECONDS ago or
+        preceded the listener's current connection."""
         whole_at = self._whole_at
         if whole_at is None or whole_at < self._listener.listening_since:
             return None
@@ -127,8 +133,9 @@ class Reporter(threading.Thread):
             self._unreported |= moved | gone
 
     def _web_answers(self) -> bool:
-        """Returns whether the web service responds at the replica's address. The web service
-        answers this request without the database."""
+        """Returns whether the web service responds to an OPTIONS request at the replica's address.
+        The web service answers this request without the database, so the result doesn't depend on
+        the database."""
         try:
             self._pool.request("OPTIONS", f"{self._address}/", redirect=False)
         except urllib3.exceptions.HTTPError:
@@ -158,8 +165,8 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _told(self) -> dict[str, Any]:
-        """Returns the `figures` column of the replica's row. If reading the web workers' figures
-        fails, the column omits them, so that the rest of the row is still written."""
+        """Returns the value of the `figures` column of the replica's row. If the web workers'
+        figures can't be read, the value omits them, so that the row is written anyway."""
         lags = sorted(self._listener.lags)
         figures: Mapping[str, Any] = {}
         try:
@@ -176,7 +183,8 @@ class Reporter(threading.Thread):
         }
 
     def _write(self, web_answers: bool, *, proven: bool) -> None:
-        """Stores the listener's state, and the generations if they are proven."""
+        """Stores the listener's state. If the last read is `proven`, also stores the
+        generations."""
         listener, counts = self._listener, self._listener.counts
         figures = self._told()
         with transaction.atomic():
@@ -199,8 +207,8 @@ class Reporter(threading.Thread):
                 },
             )
             if created:
-                # A new row has no generations. Another replica may have deleted the old row with
-                # its generations.
+                # A new row has no generations, so store all of them. Another replica's reporter may
+                # have deleted the old row with its generations.
                 self._unreported = None
             if proven:
                 self._write_generations(replica, now)
@@ -230,8 +238,8 @@ class Reporter(threading.Thread):
 
 
 def _quantile(lags: Sequence[int], share: float) -> float | None:
-    """Returns a quantile of the sorted `lags` in seconds, or None if `lags` is empty. A `share` of
-    0.99 means the 99th percentile."""
+    """Returns a quantile of the sorted `lags`, or None if `lags` is empty. The lags are in ns, the
+    result is in seconds. A `share` of 0.99 means the 99th percentile."""
     return lags[ceil(share * len(lags)) - 1] / SECOND if lags else None
 
 

@@ -1,4 +1,6 @@
-"""Provides a decorator for caching functions that take strings from clients."""
+"""Provides a decorator that caches a function's results. Unlike `lru_cache`, the decorator is safe
+for functions that take texts from clients, which may be long.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache, update_wrapper
@@ -7,8 +9,8 @@ from typing import Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Calls with longer arguments aren't cached, because thousands of long strings would fill the
-#: memory.
+#: The result of a call isn't cached if a positional argument is longer than this. Otherwise,
+#: thousands of long arguments could fill the memory. Unit: characters, or bytes of a byte string.
 MAX_LENGTH = 256
 
 
@@ -27,6 +29,7 @@ class _ShortCached(Generic[P, R]):
 
 
 def short_cached(maxsize: int) -> Callable[[Callable[P, R]], _ShortCached[P, R]]:
-    """Returns a decorator like `lru_cache` that doesn't cache calls with an argument longer than
-    MAX_LENGTH. The function's positional arguments must be strings, bytes or None."""
+    """Returns a decorator like `lru_cache`, except that it doesn't cache the result of a call with
+    a positional argument longer than MAX_LENGTH. All positional arguments must be strings, bytes or
+    None."""
     return lambda function: _ShortCached(function, maxsize)

@@ -1,4 +1,9 @@
-"""Lets concurrent cache misses of one key share one load per process."""
+"""Lets concurrent cache misses of one key share one load, within one process.
+
+A load that callers can share is called a flight. Each flight has a stamp: the values that the
+board's epoch and some of its slots had when the flight began (`board.py`). A change of data changes
+these values on the board, which makes the stamp stale.
+"""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -10,7 +15,8 @@ V = TypeVar("V")
 
 
 class _Flight(Generic[V]):
-    """One running load, with its result, and with the stamp that decides which callers may join."""
+    """One load, which one caller runs and other callers wait for. `landed` is set when the load has
+    ended, with a value or an error."""
 
     def __init__(self, stamp: Stamp) -> None:
         self.stamp = stamp
@@ -21,8 +27,8 @@ class _Flight(Generic[V]):
 
 
 class SingleFlight(Generic[V]):
-    """Holds the running loads by key. A caller joins a running load if the load's result will be
-    fresh enough for the caller."""
+    """Holds the running loads by key. A caller joins a running load if the result will be fresh
+    enough for this caller (`_may_join`)."""
 
     def __init__(self, board: Board, bound_ns: int) -> None:
         self._board = board
@@ -34,14 +40,15 @@ class SingleFlight(Generic[V]):
         """Returns the value of a running load of `key` if this caller may join that load. Otherwise
         takes a stamp, calls `load` with the stamp, and returns the result.
 
-        If the load fails, all callers that share the load get its error. The error is not cached.
+        If the load fails, all callers that share the load get its error. The error isn't kept, so
+        the next caller starts a new load.
         """
         with self._lock:
             flight = self._flights.get(key)
             joined = flight is not None and self._may_join(flight, slots)
             if not joined or flight is None:
-                # A stale flight continues, and the callers that have joined the flight get its
-                # value.
+                # If there is an older flight that this caller may not join, the older flight
+                # continues. Its callers get its value.
                 flight = self._flights[key] = _Flight(self._board.stamp(slots))
         if joined:
             flight.landed.wait()
@@ -61,10 +68,14 @@ class SingleFlight(Generic[V]):
             flight.landed.set()
 
     def _may_join(self, flight: _Flight[V], slots: Slots) -> bool:
-        """Returns whether a caller may use this flight's value. The board must show no change since
-        the flight began. A board that isn't live may lack recent changes. So if the board isn't
-        live, the flight must also be younger than the staleness bound. The value of a flight that
-        young contains every change that is older than the bound."""
+        """Returns whether a caller may use the flight's value. The caller may never use it if the
+        board shows a change since the flight began.
+
+        If the board isn't live, it may lack recent changes. In this case, the flight must also be
+        younger than the staleness bound. Then the flight began after every change that is older
+        than the bound, so its value contains these changes.
+        """
         young = now_ns() - flight.began < self._bound_ns
-        # Call `live` first, because `live` may switch to a new board. There the stamp is stale.
+        # Call `live` before `unchanged`, because `live` may switch to a new board. On a new board,
+        # `unchanged` finds that the stamp is stale.
         return (young or self._board.live()) and self._board.unchanged(slots, flight.stamp)

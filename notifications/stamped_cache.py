@@ -1,10 +1,11 @@
 """Provides a cache that stores each value with a stamp. A change of data deletes no entry, but
 makes the stamps of entries stale.
 
-An entry's stamp holds the values that the board's slots had before the entry was loaded. The cache
-uses an entry while the board is live and the entry's slots have not moved; otherwise the caller
-loads the value again. If a change happens during a load, the stored entry is stale from the start,
-so no later read uses the entry.
+The board is a page of shared memory with numbered slots (`board.py`). A change moves the slots of
+the changed data, which means that they get new random numbers. An entry's stamp holds the numbers
+that the entry's slots had before the entry was loaded. The cache returns an entry's value only
+while the board is live and the entry's slots have not moved. Otherwise the caller loads the value
+again. If a change happens during a load, the stored entry is stale from the start.
 """
 
 import threading
@@ -19,8 +20,8 @@ V = TypeVar("V")
 
 #: The overhead of an entry, without its value, its slots and the texts of its key. Unit: bytes.
 ENTRY_BYTES = 300
-#: The maximum number of removed entries in the queue is _GONE times the number of cached entries,
-#: plus _LEAST_GONE.
+#: The queue of a cache may keep some entries that the cache has already removed. The maximum number
+#: of these entries is _GONE times the number of cached entries, plus _LEAST_GONE.
 _GONE, _LEAST_GONE = 1 / 16, 64
 
 
@@ -45,14 +46,14 @@ class _Entry(Generic[V]):
         #: The size of the entry, without the object that its value shares with other values. Unit:
         #: bytes.
         self.size = size
-        #: Whether the entry had a hit since it was stored, or since it last moved in the queue.
+        #: Whether the entry has had a hit since it last joined the end of the queue.
         self.used = False
 
 
 class StampedCache(Generic[V]):
-    """A thread-safe cache of values by key. The cache evicts the oldest entries first. If an entry
-    has had a hit, the cache moves the entry to the end of the queue instead of evicting it, and
-    forgets the hit."""
+    """A thread-safe cache of values by key. The cache keeps its entries in a queue, and evicts
+    entries from the front. If the entry at the front has had a hit, the cache forgets the hit and
+    moves the entry to the end of the queue instead of evicting it."""
 
     def __init__(
         self,
@@ -65,8 +66,8 @@ class StampedCache(Generic[V]):
     ) -> None:
         """`size_of` returns a value's size in bytes, without its key and its slots. `shared_by`
         returns the object that a value shares with other values; `size_of` excludes this object.
-        `bound_ns` is the staleness bound. While the board isn't live, a caller may join only a load
-        that is at most this old."""
+        `bound_ns` is the staleness bound in ns. While the board isn't live, a caller may join only
+        a running load that is younger than this."""
         self._board = board
         self._max_bytes = max_bytes
         self._size_of, self._shared_by = size_of, shared_by
@@ -77,8 +78,8 @@ class StampedCache(Generic[V]):
         #: removed. An ordered dictionary would take twice the memory.
         self._queue: deque[_Entry[V]] = deque()
         self._bytes = 0
-        #: How many values were already stale when `put` got them, because of a change during their
-        #: load. The cache stores these values anyway, but `get` never returns them.
+        #: How many values were already stale when `put` got them, because data changed during their
+        #: load. `put` stores these values for `peek`, but `get` never returns them.
         self.stale_discards = 0
         self._lock = threading.Lock()
         self._flights: SingleFlight[V] = SingleFlight(board, bound_ns)
@@ -93,8 +94,8 @@ class StampedCache(Generic[V]):
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """Returns the key's cached value, even if the value is stale. A load can reuse parts of a
-        stale value whose data has not changed."""
+        """Returns the key's cached value, even if the value is stale. If some of the data has not
+        changed, a load can reuse the parts of the stale value that were made from this data."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 
@@ -109,8 +110,8 @@ class StampedCache(Generic[V]):
             self._remove(key)
             if size * 4 > self._max_bytes:
                 return
-            # Evict before adding the entry. The new entry has had no hit yet, so a later eviction
-            # could remove it.
+            # Evict entries before adding the new entry. An eviction after the addition could remove
+            # the new entry itself, which has had no hit yet.
             self._make_room(size + self._new_share(value))
             self._bytes += size + self._new_share(value)
             entry = self._entries[key] = _Entry(key, value, sealed, size)
@@ -118,7 +119,8 @@ class StampedCache(Generic[V]):
             self._share(value, 1)
 
     def weigh(self, key: Hashable) -> None:
-        """Updates the size of an entry after its value has grown."""
+        """Updates the size of the key's entry after its value has grown. Evicts entries if the
+        cache has become too large."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.value is None:
@@ -132,7 +134,7 @@ class StampedCache(Generic[V]):
             self._make_room(0)
 
     def drop(self, key: Hashable) -> None:
-        """Removes a value, so that the next `get` is a miss."""
+        """Removes the key's entry, so that the next `get` is a miss."""
         with self._lock:
             self._remove(key)
 
@@ -182,8 +184,8 @@ class StampedCache(Generic[V]):
         narrowed: Callable[[V], Slots | None] = lambda _: None,
     ) -> V:
         """Loads, stores and returns the key's value. Concurrent callers share one load. `slots` are
-        all slots that the value may depend on. `narrowed` returns the slots that the loaded value
-        does depend on, or None for all."""
+        all slots that the value may depend on. `narrowed` takes the loaded value, and returns the
+        slots that it does depend on. If `narrowed` returns None, it depends on all `slots`."""
 
         def load_and_keep(stamp: Stamp) -> V:
             value = load()
@@ -206,7 +208,7 @@ class StampedCache(Generic[V]):
 
 
 def _size(key: Hashable) -> int:
-    """Returns the total length of the texts in a key, as the key's size."""
+    """Returns the size of a key, which is the total length of the texts in the key."""
     if isinstance(key, tuple):
         return sum(_size(each) for each in key)
     return len(key) if isinstance(key, str | bytes) else 0

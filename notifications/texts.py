@@ -43,21 +43,21 @@ def check_storable(text: str) -> str:
 
 
 def whole_number(text: str, digits: int = 18) -> int | None:
-    """Parses a text of at most `digits` ASCII digits; returns None for any other text. Numbers of
-    18 digits fit into 64 bits."""
+    """Parses a text of at most `digits` ASCII digits. Returns None for any other text. The default
+    is 18 digits, because every number of 18 digits fits into a 64-bit integer of Postgres."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
 
 
 def composed(text: str) -> str:
-    """Returns the text in Unicode's composed form NFC. All paths are stored in this form. An `é` as
-    one character and an `e` with a combining accent look the same, so both must refer to the same
-    file."""
+    """Returns the text in Unicode's composed form, NFC. All paths are stored in this form. `é` can
+    be written as one character, or as `e` and a combining accent. Both spellings look the same, so
+    both must refer to the same file."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def top_folder(path: str) -> str:
-    """Returns the topmost folder of a path, with its final slash; empty for a file at the top
-    level."""
+    """Returns the topmost folder of a path, with its final slash. Returns an empty text for a file
+    that is in no folder."""
     folder, slash, _ = path.partition("/")
     return folder + slash if slash else ""
 

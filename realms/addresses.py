@@ -1,9 +1,9 @@
-"""Checks and normalizes realm URLs and file paths, and computes them from the addresses of
-requests.
+"""Checks and normalizes realm URLs and file paths, and converts the addresses in requests to realm
+URLs and file paths.
 
-A stored realm URL has the public scheme, a lower-case host and a final slash. It has no query and
-no default port, and its segments need no escaping. File paths are stored unescaped and in Unicode's
-composed form (NFC).
+A stored realm URL has the scheme of REALM_PUBLIC_ORIGIN, a lower-case host and a final slash. It
+has no query, and no port that is the default of its scheme. Its segments need no escaping. File
+paths are stored unescaped and in Unicode's composed form (NFC).
 """
 
 import re
@@ -68,14 +68,15 @@ def check_path(path: str, realm_url: str = "") -> str:
 
 
 def same_name(one: str, other: str) -> str:
-    """Returns the error message for two names that differ only in Unicode composition. Non-ASCII
-    characters in the names are escaped."""
-    return f"{one!a} and {other!a} differ only in how characters are composed: they name one file"
+    """Returns the error message for two names that differ only in Unicode composition. In the
+    message, non-ASCII characters are escaped, because the two names look the same."""
+    return f"{one!a} and {other!a} name one file, because they differ only in Unicode composition"
 
 
 def file_path(href: str, realm_url: str) -> str | None:
-    """Converts `href` to a file's path within a realm. Returns None if `href` refers to a URL
-    outside the realm. Raises InvalidPath."""
+    """Converts `href` to a file's path within a realm. `href` is a URL, an absolute path with a
+    leading slash, or a path relative to the realm. Returns None if `href` refers to a URL outside
+    the realm. Raises InvalidPath."""
     if href.startswith(("http://", "https://")):
         scheme_free, realm_free = href.split("://", 1)[1], realm_url.split("://", 1)[1]
         if not scheme_free.startswith(realm_free):
@@ -95,13 +96,13 @@ def file_path(href: str, realm_url: str) -> str | None:
 
 @short_cached(maxsize=4096)
 def public_origin(host: str) -> str:
-    """Returns the public origin of the realms that a request with this Host header asks for.
+    """Returns the public origin of the realms that a request with the Host header `host` asks for.
 
-    A client may send requests directly to one replica. If the header is the replica's own host and
-    port, the result is REALM_PUBLIC_ORIGIN. If the header has another host and the replica's port,
-    the public port replaces the replica's port. For example, if the replica's port is 8000 and
-    REALM_PUBLIC_ORIGIN is `http://localhost:4201`, the result for `ada.localhost:8000` is
-    `http://ada.localhost:4201`.
+    A client may send requests directly to one replica, at REALM_REPLICA_ADDRESS. If `host` is the
+    replica's own host and port, the result is REALM_PUBLIC_ORIGIN. If `host` is another host with
+    the replica's port, the port of REALM_PUBLIC_ORIGIN replaces the replica's port. For example, if
+    the replica's port is 8000 and REALM_PUBLIC_ORIGIN is `http://localhost:4201`, the result for
+    `ada.localhost:8000` is `http://ada.localhost:4201`.
     """
     public = urlsplit(settings.REALM_PUBLIC_ORIGIN)
     name, port = _authority(host)
@@ -139,8 +140,8 @@ def without_final_dot(host: str) -> str:
 
 def realm_candidates(url: str) -> list[str]:
     """Returns every URL that the realm of `url` may have, the longest first. These URLs are the
-    prefixes of `url` that end with a slash after the origin."""
+    prefixes of `url` that include the origin and end with a slash."""
     start = url.find("://") + 3
-    # Realm URLs are ASCII and have at most MAX_PATH_BYTES; a request's address may be longer.
+    # A realm URL is ASCII and has at most MAX_PATH_BYTES bytes. `url` may be longer.
     ends = [at for at in range(start, min(len(url), MAX_PATH_BYTES)) if url[at] == "/"]
     return [url[: end + 1] for end in reversed(ends)]

@@ -1,5 +1,9 @@
-"""Adds checks to `manage.py check --deploy` that find settings that are wrong or unsafe in
-production."""
+"""Adds checks to `manage.py check --deploy`. The checks find settings that are wrong or unsafe in
+production.
+
+A replica is a web service and its sidecar, the process `manage.py listen_file_changes`. The sidecar
+tells the web service about changes through a file, the board.
+"""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +16,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from kombu.transport import TRANSPORT_ALIASES
 
-#: The minimum length of a seed, and the minimum number of different characters in it.
+#: The minimum length of REALM_SECRET_SEED, and the minimum number of different characters in it.
 SEED_CHARACTERS, SEED_DIFFERENT = 32, 8
 _LOCAL = ("localhost", "127.0.0.1", "[::1]", "::1")
 
@@ -23,7 +27,8 @@ def _id(number: int) -> str:
 
 @register(Tags.security, deploy=True)
 def seed(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a weak secret seed. Anyone who guesses the seed can act as the operator."""
+    """Reports a weak REALM_SECRET_SEED. The seed signs tokens, so anyone who guesses it can act as
+    the operator."""
     value = settings.REALM_SECRET_SEED
     if len(value) < SEED_CHARACTERS or len(set(value)) < SEED_DIFFERENT:
         yield Error(
@@ -35,8 +40,8 @@ def seed(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def public_origin(**_: Any) -> Iterator[CheckMessage]:
-    """Reports an invalid or unencrypted public origin. Realm URLs begin with this origin, and its
-    scheme decides whether cookies are secure."""
+    """Reports a REALM_PUBLIC_ORIGIN that is not a valid origin. Also reports an origin without TLS,
+    unless it is local. Realm URLs begin with this origin."""
     value = settings.REALM_PUBLIC_ORIGIN
     why = _not_an_origin(value)
     if why:
@@ -76,30 +81,33 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a broker that workers can't read from. The messages of jobs would reach no worker,
-    and the sweeper would send the messages again and again."""
+    """Reports a CELERY_BROKER_URL that workers can't read from. Messages about jobs would reach no
+    worker."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
             f"CELERY_BROKER_URL has the unknown scheme {scheme!r}.",
-            hint="Use amqp:// or redis://, or an empty value for files in the data folder.",
+            hint="Use amqp:// or redis://. With an empty value, messages go through files in the "
+            "data folder.",
             id=_id(6),
         )
     elif scheme == "memory":
         yield Error(
             "CELERY_BROKER_URL is memory://, which no other process can read from.",
-            hint="Use amqp:// or redis://, or an empty value for files in the data folder.",
+            hint="Use amqp:// or redis://. With an empty value, messages go through files in the "
+            "data folder.",
             id=_id(7),
         )
 
 
 @register(Tags.security, deploy=True)
 def board(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a REALM_BOARD that can't be created in its folder. Without the board, every read goes
-    to the database."""
+    """Reports a REALM_BOARD that can't be created in its folder. Without a board, the web service
+    bypasses its caches and reads the database for every request."""
     folder = settings.REALM_BOARD.parent
     if folder == Path(settings.DATA_DIR):
-        # The first process that needs the data folder creates it.
+        # If the data folder is missing, check its nearest parent that exists, because the first
+        # process that needs the data folder creates it.
         folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Error(
@@ -112,8 +120,9 @@ def board(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def publish_domains(**_: Any) -> Iterator[CheckMessage]:
-    """Reports publish domains that share cookies with other hosts. Authors' pages run at these
-    domains and could set the cookies."""
+    """Reports values in REALM_PUBLISH_DOMAINS that are not domains. Also reports publish domains
+    that share cookies with hosts of others or with the public origin. Authors' code runs in the
+    pages at publish domains, and could set these cookies."""
     public = _parts(settings.REALM_PUBLIC_ORIGIN).hostname or ""
     for domain in settings.REALM_PUBLISH_DOMAINS:
         host = domain.partition(":")[0]
@@ -133,8 +142,8 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
             )
         elif public.endswith(f".{host}") and not _local(host):
             yield Warning(
-                f"REALM_PUBLISH_DOMAINS has {domain!r}, and the public origin is below it: a page "
-                "published there can set cookies for the public origin.",
+                f"REALM_PUBLISH_DOMAINS has {domain!r}, which is a parent domain of the public "
+                "origin. Pages at this domain can set cookies for the public origin.",
                 hint="Publish at another registered domain, or at least at a domain that is not a "
                 "parent of the public host.",
                 id=_id(11),
@@ -143,8 +152,8 @@ def publish_domains(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def user_host(**_: Any) -> Iterator[CheckMessage]:
-    """Reports an invalid host for user ids. Every user id ends in this host, to differ from the
-    user ids of other servers."""
+    """Reports an invalid REALM_USER_HOST. Every user id ends in this host, so that the ids of
+    different servers differ."""
     value = settings.REALM_USER_HOST
     if not value or any(not (c.isalnum() or c in ".-") for c in value):
         yield Error(
@@ -156,8 +165,8 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports if LISTEN_DATABASE_URL and DATABASE_URL are for different databases. With different
-    databases, the sidecar receives no notifications, so the replica bypasses its caches."""
+    """Reports a LISTEN_DATABASE_URL for a database other than that of DATABASE_URL. The sidecar
+    would receive no notifications of changes, so the replica would bypass its caches."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [
@@ -168,7 +177,7 @@ def listen_database(**_: Any) -> Iterator[CheckMessage]:
         yield Error(
             f"LISTEN_DATABASE_URL is for the database {listen_name!r}, but DATABASE_URL is for "
             f"{name!r}.",
-            hint="Give a direct connection to the same database.",
+            hint="Set LISTEN_DATABASE_URL to a direct connection to the database of DATABASE_URL.",
             id=_id(13),
         )
 
@@ -190,7 +199,7 @@ def _not_an_origin(value: str) -> str:
 def _parts(value: str) -> SplitResult:
     try:
         parts = urlsplit(value)
-        parts.port  # noqa: B018  raises ValueError if it is not a number
+        parts.port  # noqa: B018  raises ValueError if the port is invalid
     except ValueError:
         return urlsplit("")
     return parts

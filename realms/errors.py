@@ -93,7 +93,7 @@ class MethodNotAllowed(RealmError):
     title = "Method Not Allowed"
 
     def __init__(self, allow: Sequence[str], **details: object) -> None:
-        """`allow` lists the methods for the Allow header."""
+        """`allow` lists the methods for the Allow header, without OPTIONS."""
         self.allow = ", ".join([*allow, "OPTIONS"])
         super().__init__(**{"expected": " or ".join(allow), **details})
 
@@ -216,7 +216,8 @@ class BrokenCard(RealmError):
     def __init__(self, url: str, error: Mapping[str, Any]) -> None:
         super().__init__(url=url, message=error.get("message", ""), causes=error.get("causes", []))
         status = error.get("status")
-        # 404 would be wrong, because the card exists, even if a file that it reads doesn't.
+        # The error's status is 404 if a file that the card reads doesn't exist. The card itself
+        # exists, so the response must not be a 404.
         if not isinstance(status, int) or status == 404 or not 400 <= status < 600:
             status = 500
         self.status = status
@@ -224,15 +225,15 @@ class BrokenCard(RealmError):
 
 
 class BrokenModule(RealmError):
-    """{module} can't be described: {message}"""
+    """the definitions of {module} can't be built: {message}"""
 
     title = "Build Failed"
 
     def __init__(self, module: str, error: Mapping[str, Any]) -> None:
         super().__init__(module=module, message=error.get("message", ""), meta=error)
         status = error.get("status")
-        # 406 means that the module has no JavaScript, 503 that a realm can't be read now. Any other
-        # error is caused by the module itself.
+        # A 406 means that the module can't be turned into JavaScript. A 503 means that a realm
+        # can't be read now. Any other error is caused by the module itself.
         self.status = status if status in (406, 503) else 422
         self.title = str(error.get("title", self.title))
 
@@ -281,11 +282,12 @@ class RangeNotSatisfiable(RealmError):
 
 
 class More(RealmError):
-    """{count} more problems of the same kinds are not listed"""
+    """{count} more problems are not listed"""
 
 
 class Problems:
-    """Collects the problems of a request. Lists the first hundred and only counts the others."""
+    """Collects the problems of a request. Keeps the first hundred problems, and only counts the
+    others. `least` is the problem with the lowest status."""
 
     LISTED = 100
 
@@ -303,7 +305,7 @@ class Problems:
             self.least = problem
 
     def raise_any(self) -> None:
-        """Raises Several with all problems, if there are any."""
+        """Raises Several if a problem has been added."""
         if self.least is not None:
             raise Several(self, self.least)
 

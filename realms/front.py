@@ -1,16 +1,21 @@
 """Provides the front, a WSGI application that answers public reads and cached pinned reads, and
-passes all other requests to Django.
+passes all other requests to Django. A pinned read is a read at one generation of a realm. Its pin,
+a token in a header, gives access to the realm at this generation.
 
-For a cache hit, the event loop only looks up a dictionary and compares stamps. Neither Django nor
-the database takes part. The first hit makes the finished reply, which is kept with the cached
-answer. A cached answer has one finished reply for each combination of host policy, content coding
-and outcome of the request's conditions. In a thread, the front also answers pinned reads from the
-cache, even of private realms. On a miss, it loads files and modules that everyone may read
-(`load_public`). If Django's view loads the same URL at that time (`load`), both share one load.
+The event loop of the web server (`web/asgi.py`) calls `Front.reply` for cache hits. A hit only
+looks up the cached answer in a dictionary, and compares the answer's stamp with the board
+(`notifications/board.py`) to find out whether the answer is fresh. Neither Django nor the database
+takes part. The first hit makes a finished reply, which is kept with the cached answer. A cached
+answer has one finished reply for each combination of host policy, content coding and outcome of the
+request's conditions.
 
-Django gets all other requests: pages that aren't cached, unpinned reads of private realms, queries,
-writes, and reads that the front could not answer. The front adds the raw path to a request for
-Django, and the replica's name to Django's response.
+Threads call `Front.read`, which also answers pinned reads from the cache, even of private realms.
+For an unpinned read that isn't cached, `read` loads the file or module if everyone may read it
+(`load_public`). If Django's view loads the same URL at the same time (`load`), both share one load.
+
+Django gets all other requests, such as reads of pages that aren't cached, unpinned reads of private
+realms, queries, and writes. The front adds the raw path to a request for Django, and the replica's
+name to Django's response.
 """
 
 from collections.abc import Callable, Iterable
@@ -64,9 +69,10 @@ class Front:
         self._behind = behind
 
     def read(self, environ: Environ) -> Reply | None:
-        """Returns the reply to a public read, from the caches or the database, or to a pinned read,
-        from the cache. Returns None if Django must answer. The reply to HEAD may have a body, which
-        the caller must not send. This method may block, so it must run in a thread."""
+        """Returns the reply to a public read from the caches or the database. Returns the reply to
+        a pinned read from the cache. Returns None if Django must answer. The reply to HEAD may have
+        a body, which the caller must not send. This method may block, so it must run in a
+        thread."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
             return None
@@ -89,8 +95,9 @@ class Front:
         loop may call it.
 
         `wanted` has the conditions of the request. If the only condition is an If-None-Match, the
-        caller may pass the header's value as `copy`, and omit the condition from `wanted`. The
-        request may also have an If-Modified-Since, which HTTP ignores next to an If-None-Match.
+        caller may pass the header's value as `copy`, and omit the condition from `wanted`. An
+        If-Modified-Since doesn't count as another condition, because HTTP ignores it if the request
+        has an If-None-Match.
         """
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
@@ -138,9 +145,9 @@ class Front:
 
 
 def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Finished | None:
-    """Returns the finished reply that `answer` keeps for a host and a content coding (`form`), and
-    for the status that results from the request's conditions (`decided`). Returns None if there is
-    no such reply."""
+    """Returns the finished reply that `answer` keeps for a request; None if it keeps no such reply.
+    `form` is the request's Host header and the content coding. `decided` is the status that results
+    from the request's conditions."""
     host, coding = form
     for each in answer.replies:
         if each.host == host and each.decided == decided and each.coding is coding:
@@ -148,15 +155,17 @@ def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Fini
     policy = origins.policy(host, answer.frame.realm_url)
     for each in answer.replies:
         if each.policy == policy and each.decided == decided and each.coding is coding:
-            # The next request probably has the same Host header.
+            # The next request probably has the same Host header. The first loop then finds the
+            # reply.
             each.host = host
             return each
     return None
 
 
 def _unchanged(answer: Answer, copy: bytes, form: tuple[str, Coding | None]) -> Reply | None:
-    """Returns the kept 304 reply if the client's If-None-Match is exactly this answer's ETag, as
-    most clients send it. Returns None if the conditions have to be evaluated."""
+    """Returns the kept 304 reply if `copy`, the value of If-None-Match, is exactly the reply's
+    ETag, with or without `W/`. Most clients send such a value. Returns None if the condition has to
+    be evaluated."""
     reply = _kept(answer, form, 304)
     return reply if reply is not None and reply.etag == copy.removeprefix(b"W/") else None
 
@@ -174,13 +183,13 @@ def _made(
     if not is_made(answer, coding):
         return None
     decided = outcome(answer, coding, conditions)
-    # Replies to range requests aren't kept. A 412 isn't kept either, because its text contains this
-    # request's condition, so the 412 can't answer other requests.
+    # Replies to range requests aren't kept. A 412 isn't kept either, because its text quotes the
+    # condition of this request and fits no other request.
     keeps = conditions.range is None and decided != 412
     kept = _kept(answer, form, decided) if keeps else None
     if kept is not None:
         return kept
-    # A kept reply answers both GET and HEAD; for HEAD, its body isn't sent.
+    # A kept reply answers both GET and HEAD, so it is made with a body, as for GET.
     parts = response_parts(answer, "GET" if keeps else method, conditions, "hit", coding, decided)
     status, headers, body = parts
     policed = origins.with_policy(headers, host, answer.realm_url)
@@ -197,11 +206,13 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     if not _may_load(path, wanted):
         return None
     url = wanted.origin + path
-    # Skip Django's health check, which would send one more statement to the database. If the
-    # connection is broken, the load fails, and Django gets the request and reconnects.
+    # Skip Django's health check of the connection, which would send one more statement to the
+    # database. If the connection is broken, the load fails, and Django gets the request and
+    # reconnects.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
-        # If only the compressed body for this client is missing, the cached answer needs no load.
+        # The answer may be cached without the compressed body for this client. Then no load is
+        # needed.
         kept = cached(wanted.variant, url, wanted.at_least)
         answer = kept or load_public(wanted.variant, url)
         if not answer.public or answer.realm_url is None or answer.high < wanted.at_least:
@@ -212,8 +223,8 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     except Unfinished:
         return None
     except TranspilerFailed as error:
-        # Don't pass this request to Django, which would only try again. If the transpiler took too
-        # long, a second attempt would take as long.
+        # Don't pass this request to Django, which would only try to transpile the module again. If
+        # the first attempt took too long, the second attempt would too.
         return _refusal(Busy(what=str(error)), wanted)
     except RealmError as error:
         return _refusal(error, wanted)
@@ -252,8 +263,8 @@ def _replica() -> tuple[str, str]:
 
 
 def _pinned_hit(environ: Environ, path: str) -> Reply | None:
-    """Returns the cached reply to a pinned read, a read at one generation, if the request's pin
-    token is valid."""
+    """Returns the reply to a pinned read if the answer is cached and the request's pin is valid.
+    Returns None if Django must answer."""
     host = environ.get("HTTP_HOST", "")
     if origins.is_admin_host(host) or environ.get("HTTP_ACCEPT", ANY) != ANY:
         return None

@@ -1,8 +1,9 @@
 """Defines the models of the registry (realms, publications, permissions) and of the content (file
 versions, blobs).
 
-A realm's history is immutable. A publication refers to one generation of a source realm, so
-publishing and rolling back cost the same for ten files and for a million.
+A realm's generation is a number that rises with each change of the realm. What a realm contains at
+a generation never changes. So a publication copies no files, but refers to a generation of a source
+realm, and a publish or a rollback takes as long for ten files as for a million.
 """
 
 import uuid
@@ -18,14 +19,17 @@ from notifications.emit import emit, local_board
 from realms import triggers
 from realms.querysets import FileVersionQuerySet, PublicationQuerySet, RealmQuerySet
 
-#: A permission row is for an account or for one of these audiences.
+#: The audiences. A row of RealmPermission is for an account or for an audience.
 EVERYONE = "everyone"
 SIGNED_IN = "signed-in"
 
 
 class Realm(models.Model):
-    """A folder of files with a URL. The table of realms is the registry, the only authority on
-    which realms exist and what they contain."""
+    """A folder of files with a URL. A source realm has files of its own. A published realm shows
+    the files of its source realm as of a generation. A bootstrap realm contains the card library.
+
+    The table of realms is the registry. It alone decides which realms exist.
+    """
 
     class Kind(models.TextChoices):
         SOURCE = "source"
@@ -105,23 +109,24 @@ class Realm(models.Model):
 
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
-        """Returns the oldest published realm whose source matches a filter. Links to the source
-        realm resolve to the URL of this published realm."""
+        """Returns the oldest published realm of a source realm, or None if there is none. The
+        filter `source` selects the source realm. Links to the source realm lead to the URL of the
+        returned realm."""
         return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
     def owner_key(self) -> str:
-        """The key of the realm's owner in the reindex queue, or an empty string if the realm has no
-        owner. Owners take turns in this queue."""
+        """The key of the realm's owner, or an empty string if the realm has no owner. Jobs contain
+        this key, so that the owners of waiting jobs take turns."""
         return "" if self.owner_id is None else str(self.owner_id)
 
     def clear_local_source_caches(self) -> None:
-        """Drops the realm's cached files and modules on this replica only."""
+        """Makes all cached answers of the realm stale, on this replica only."""
         local_board().bump([realm_key(self.url)])
 
     def clear_local_source_caches_and_broadcast(self) -> None:
-        """Drops the realm's cached files and modules on every replica, on this replica first. The
-        drop happens when the caller's transaction commits. The realm stays available.
+        """Makes all cached answers of the realm stale on every replica, when the caller's
+        transaction commits. The other replicas are notified. The realm stays available.
 
         Raises TransactionManagementError outside a transaction.
         """
@@ -129,8 +134,8 @@ class Realm(models.Model):
 
 
 class RealmTombstone(models.Model):
-    """The last generation of a deleted realm. A new realm at the same URL continues from this
-    generation. Triggers maintain this table."""
+    """The last generation of a deleted realm. A new realm at the same URL begins with the next
+    generation. Database triggers write and delete the rows (`triggers.KEEP_TOMBSTONES`)."""
 
     url = models.TextField(primary_key=True)
     generation = models.PositiveBigIntegerField()
@@ -141,8 +146,8 @@ class RealmTombstone(models.Model):
 
 
 class Blob(models.Model):
-    """The content of files, keyed by its SHA-256. The row holds up to 64 KiB; larger content is in
-    the `blobs` storage."""
+    """The content of one or more files. The key is the SHA-256 of the content. The row itself holds
+    content of up to 64 KiB. Larger content is in the blob storage (REALM_BLOB_STORAGE)."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.PositiveBigIntegerField()
@@ -156,8 +161,9 @@ class Blob(models.Model):
 
 
 class FileVersion(models.Model):
-    """A version of the file at `path`. The version is valid from one generation of its realm until
-    another (exclusive)."""
+    """A version of the file at `path`. The realm has this version from the generation
+    `from_generation` until the generation before `until_generation`. While the version is current,
+    `until_generation` is null."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="versions")
     path = models.TextField()
@@ -191,10 +197,10 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder where an inner realm was created or removed. Creating the inner realm hides the
-    outer realm's files in this folder. Removing the inner realm shows the files again. `realm` is
-    the outer realm. `generation` is the generation that the outer realm got when the inner realm
-    was last created or removed."""
+    """A folder of a realm at which another realm, the inner realm, was created or removed. `realm`
+    is the outer realm, which has the folder. Creating the inner realm hides the outer realm's files
+    in the folder. Removing the inner realm shows these files again. `generation` is the generation
+    that the outer realm got when the inner realm was last created or removed."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -210,7 +216,8 @@ class RealmBorder(models.Model):
 
 
 class Publication(models.Model):
-    """The content of a published realm at `generation`: the source realm as of `source_generation`.
+    """Says that the published realm `realm`, at its generation `generation`, shows the files that
+    the source realm `source` has at its generation `source_generation`.
 
     Each generation of a published realm has its own publication.
     """
@@ -247,7 +254,8 @@ class Publication(models.Model):
 
 
 class Account(get_user_model()):  # type: ignore[misc]
-    """A proxy of Django's user model that adds triggers to the user table."""
+    """A proxy of Django's user model. It adds a trigger to the table of users, which belongs to
+    another app."""
 
     class Meta:
         proxy = True
@@ -255,10 +263,11 @@ class Account(get_user_model()):  # type: ignore[misc]
 
 
 class AccountName(models.Model):
-    """Says when an account got its current username. A trigger maintains this table.
+    """Says when an account got its current username. A trigger writes the rows
+    (`triggers.NAMED_SINCE`).
 
-    A token may contain only the username of its account, and not the account's key. A token without
-    the key is invalid if it was issued before `since`.
+    Some tokens identify an account only by the username. Such a token is invalid if it was issued
+    before `since`, because another account may have had the username at that time.
     """
 
     account = models.OneToOneField(
@@ -273,8 +282,9 @@ class AccountName(models.Model):
 class RealmPermission(models.Model):
     """The permissions that an account, everyone, or everyone who is signed in has in a realm.
 
-    A row refers to its account by key, so permissions survive a rename and end with the account. No
-    username can be mistaken for an audience.
+    A row refers to its account by key. So the permissions stay when the account is renamed, and are
+    deleted with the account. Accounts and audiences have separate columns, so no username can be
+    mistaken for an audience.
     """
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="permissions")
@@ -328,8 +338,11 @@ class RealmPermission(models.Model):
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript that was transpiled from a source text. The row's key is the hash of the
-    source text, so the JavaScript is never outdated."""
+    """The JavaScript that a transpiler made from a module's source, or the error that it found.
+
+    `sha256` is a hash of the source and of the file's extension, and `transpiler` identifies the
+    version of the transpiler. A changed source has another hash, so no row is ever outdated.
+    """
 
     sha256 = models.CharField(max_length=64)
     transpiler = models.CharField(max_length=64)
@@ -347,7 +360,8 @@ class TranspiledModule(models.Model):
 
 
 class CoherenceReport(models.Model):
-    """The result of one run of verify_coherence."""
+    """The result of one run of `manage.py verify_coherence`, which compares the replicas' answers
+    with the database. A violation is an answer that stays wrong."""
 
     started_at = models.DateTimeField()
     seconds = models.FloatField(help_text="how long the run took")

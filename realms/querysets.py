@@ -1,4 +1,4 @@
-"""Defines the named queries for the registry's tables."""
+"""Query sets with named filters for the tables of realms, file versions and publications."""
 
 from typing import Self, TypeVar
 from uuid import UUID
@@ -19,8 +19,8 @@ class RealmQuerySet(QuerySet[M]):
         return self.filter(kind="source")
 
     def with_own_files(self) -> Self:
-        """Returns the realms that have files of their own. Published realms are left out, because
-        they show the files of their source."""
+        """Returns the realms that have files of their own. Leaves out published realms, because
+        each published realm shows the files of its source realm."""
         return self.exclude(kind="published")
 
     def published(self) -> Self:
@@ -28,21 +28,23 @@ class RealmQuerySet(QuerySet[M]):
         return self.filter(kind="published")
 
     def containing(self, url: str) -> Self:
-        """Returns the realms that contain a URL (unescaped), the innermost first. No file needs to
-        exist at the URL."""
+        """Returns the realms around a URL, the innermost realm first. `url` is unescaped. There
+        need not be a file at the URL."""
         return self.filter(url__in=realm_candidates(url)).order_by(Length("url").desc())
 
 
 class FileVersionQuerySet(QuerySet[M]):
-    """Queries for file versions by generation."""
+    """Queries for file versions by generation. A version is valid from its `from_generation` until
+    its `until_generation` (exclusive). A version that is still current has no
+    `until_generation`."""
 
     def open(self) -> Self:
         """Returns the current versions of files."""
         return self.filter(until_generation__isnull=True)
 
     def as_of(self, realm_id: UUID, generation: int) -> Self:
-        """Returns the file versions that are valid at a generation of a realm with files of its
-        own."""
+        """Returns the file versions that are valid at a generation of a realm. The realm must have
+        files of its own, so it isn't a published realm."""
         return self.filter(
             Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
             realm_id=realm_id,
@@ -50,8 +52,8 @@ class FileVersionQuerySet(QuerySet[M]):
         )
 
     def touched(self, low: int, high: int) -> Self:
-        """Returns the file versions that were opened or closed after the generation `low` and up to
-        `high`."""
+        """Returns the file versions that became valid or ceased to be valid between two
+        generations. The generation `low` is excluded, and `high` is included."""
         return self.filter(
             Q(from_generation__gt=low, from_generation__lte=high)
             | Q(until_generation__gt=low, until_generation__lte=high)
@@ -62,7 +64,7 @@ class PublicationQuerySet(QuerySet[M]):
     """Queries for publications by generation."""
 
     def at(self, *generations: int) -> Self:
-        """Returns the publications of exactly these generations. Never returns an older publication
-        in place of a missing one, because each generation of a published realm has its own
-        publication."""
+        """Returns the publications with these generations. Each generation of a published realm has
+        its own publication. So if the publication of a generation is missing, no older publication
+        may replace it."""
         return self.filter(generation__in=generations)

@@ -22,14 +22,14 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 # --- One file ----------------------------------------------------------------------------------
 
 #: Returns one row with the innermost realm that contains a URL, whether everyone may read the
-#: realm, and a file. The statement appends the extensions to the URL one after another, and selects
-#: the first file that exists. The file's columns are NULL if there is no file. Returns no row if no
-#: realm contains the URL. SQL, because one statement is one snapshot, so the generation and the
-#: bytes belong together.
+#: realm, and a file. Appends each of `extensions` to the URL in turn, and selects the first file
+#: that exists. The file's columns are NULL if there is no file. Returns no row if no realm contains
+#: the URL. This is one SQL statement, because one statement reads one snapshot of the database, so
+#: the realm's generation and the file's bytes belong together.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
-    -- The longest comes first.
+    -- The candidates are possible URLs of the realm, the longest first.
     FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
     JOIN realms_realm r ON r.url = u.url
     ORDER BY u.place LIMIT 1
@@ -39,8 +39,8 @@ WITH realm AS (
         COALESCE(p.source_generation, %(at)s::bigint, r.generation) AS content_generation,
         p.generation AS published_at
     FROM realm r LEFT JOIN realms_publication p ON r.kind = 'published'
-        -- Every generation of a published realm has its own publication: if that is gone, an
-        -- older one is no substitute.
+        -- Every generation of a published realm has its own publication. An older publication may
+        -- show other files, so it must not replace a deleted one.
         AND p.realm_id = r.id AND p.generation = COALESCE(%(at)s::bigint, r.generation)
 )
 SELECT c.id, c.url, c.kind, c.generation, c.published_at,
@@ -53,8 +53,8 @@ FROM content c
 LEFT JOIN LATERAL (
     SELECT one.*
     FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
-    -- One subquery for each extension, in the order of the index. For a join, Postgres would expect
-    -- the files of an average realm, and might read all files of a large realm.
+    -- The subquery runs once for each extension, and its ORDER BY fits the index. Postgres would
+    -- plan a join for a realm of average size, and might read all files of a large realm.
     CROSS JOIN LATERAL (
         SELECT v.path, v.sha256, v.size, v.created_at, v.modified_at, v.from_generation
         FROM realms_fileversion v WHERE v.realm_id = c.content_id
@@ -67,9 +67,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: The stored JavaScript of a source, or the stored error of the transpiler, if any. SQL, because
-#: Postgres can keep the plan of this statement, but plans each query of the ORM anew. The statement
-#: runs whenever a process loads a module that needs transpiling.
+#: Returns the stored JavaScript of a source or the stored error of the transpiler, if there is one.
+#: This is SQL, because Postgres can keep the plan of this statement, but plans each query of the
+#: ORM anew. The statement runs whenever a process loads a module that needs transpiling.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -77,16 +77,16 @@ WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
 
 # --- Locks of a publish ------------------------------------------------------------------------
 
-#: The URL of the innermost realm around a URL, if any. SQL, because each publish runs this
-#: statement and the next one twice. The ORM would take longer to build the statements than Postgres
-#: takes to run them.
+#: Returns the URL of the innermost realm around a URL, if any. Ignores a realm at exactly this URL.
+#: OUTER_REALM and SHOWN_SOURCES are SQL, because each publish runs both at least twice, and the ORM
+#: would take longer to build them than Postgres takes to run them.
 OUTER_REALM: LiteralString = """
 SELECT r.url FROM unnest(%(candidates)s::text[]) WITH ORDINALITY u(url, place)
 JOIN realms_realm r ON r.url = u.url
 WHERE r.url <> %(url)s ORDER BY u.place LIMIT 1
 """
 
-#: The URLs of the source realms that a published realm shows or has shown.
+#: Returns the URLs of the source realms that a published realm shows or has shown.
 SHOWN_SOURCES: LiteralString = """
 SELECT DISTINCT s.url FROM realms_realm r
 JOIN realms_publication p ON p.realm_id = r.id
@@ -98,10 +98,10 @@ WHERE r.url = %(url)s
 
 #: Stores blobs in the order of the lists `hashes`, `sizes` and `starts`. `joined` contains the
 #: bytes of all blobs, one blob after another. `starts` has the position of each blob's first byte
-#: in `joined`, counted from 1. A position is NULL if the blob's row doesn't hold the bytes. An
-#: existing row gets a new `stored_at` and stays locked. The bytes are one parameter, because
-#: Postgres takes longer to read an array of byte strings. SQL, because the ORM compiles each value
-#: of a bytes column separately.
+#: in `joined`, counted from 1. The position of a large blob is NULL, because the blob storage holds
+#: its bytes. If a blob has a row, the row gets a new `stored_at` and is locked. The bytes are one
+#: parameter, because Postgres takes longer to read an array of byte strings. This is SQL, because
+#: the ORM would compile each value of a bytes column separately.
 STORE_BLOBS: LiteralString = """
 INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT sha256, size, substr(%(joined)s::bytea, start, size), statement_timestamp()
@@ -110,9 +110,9 @@ FROM unnest(%(hashes)s::text[], %(sizes)s::int[], %(starts)s::int[])
 ON CONFLICT (sha256) DO UPDATE SET stored_at = EXCLUDED.stored_at
 """
 
-#: Opens file versions of a realm at a generation. The lists `paths`, `hashes`, `sizes` and
-#: `created` have one element for each version. SQL, because for thousands of rows the ORM would
-#: take longer to build the statement than Postgres takes to run it.
+#: Inserts file versions of a realm that begin at a generation. The lists `paths`, `hashes`, `sizes`
+#: and `created` have one element for each version. This is SQL, because for thousands of rows the
+#: ORM would take longer to build the statement than Postgres takes to run it.
 OPEN_VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion
     (realm_id, path, sha256, size, created_at, modified_at, from_generation)
@@ -121,10 +121,10 @@ FROM unnest(%(paths)s::text[], %(hashes)s::text[], %(sizes)s::bigint[], %(create
     AS version(path, sha256, size, created_at)
 """
 
-#: Raises a realm's generation, and returns one row with the new generation and totals. SQL, because
-#: the ORM would need a second statement to read the new values. A process of an older release may
-#: have written files without counting them, so a new total could be negative. A negative total is
-#: stored as zero.
+#: Raises a realm's generation and adjusts its numbers of files and bytes. Returns one row with the
+#: three new values. This is SQL, because the ORM would need a second statement to read the values.
+#: Processes of an older release may have written files without counting them, so deleting these
+#: files could make a number negative. The statement stores 0 instead.
 ADVANCE: LiteralString = """
 UPDATE realms_realm SET generation = generation + 1,
     bumped_at = statement_timestamp(),
@@ -138,14 +138,15 @@ RETURNING generation, file_count, byte_count
 """
 
 # --- Listings ----------------------------------------------------------------------------------
-# Postgres makes the JSON of a listing, because a listing may have a million files. The ORM can't
-# express this. Each statement is one snapshot. Each row is a text with up to a thousand members of
-# a JSON object. A realm without files has one row with NULL. If the realm or generation doesn't
-# exist, there is no row.
+# Postgres makes the JSON of a listing, because a listing may have a million files, and Python would
+# need more time and memory. The ORM can't express these statements. Each statement reads one
+# snapshot of the database. Each row is a text with up to a thousand members of a JSON object. For a
+# folder without files, there is one row with NULL. For a missing realm, and for a published realm
+# without a publication at the generation, there is no row.
 
-#: Common table expressions. The last one, `files`, has the realm's files below a folder, at a
-#: generation. Files that development tools create, as in `node_modules`, are not listed. A realm
-#: without files has one row of NULLs.
+#: Common table expressions. The last one, `files`, has a realm's files below a folder, at a
+#: generation. It leaves out the folders `node_modules` and `.git`, and the files `.realm.json` and
+#: `.template-lintrc.js`. If no file is left, `files` has one row of NULLs.
 _FILES: LiteralString = rf"""
 content AS (
     SELECT COALESCE(p.source_id, r.id) AS content_id,
@@ -162,7 +163,7 @@ content AS (
 )
 """
 
-#: An expression that escapes `path` in the same way as `file_url`.
+#: An expression that escapes `path` as `file_url` does (`reindex/reading/references.py`).
 _ESCAPED: LiteralString = r"""
 CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
     SELECT string_agg(CASE WHEN letter ~ '[][A-Za-z0-9/:@!$&''()+,;=~._|^-]' THEN letter
@@ -172,7 +173,7 @@ CASE WHEN path ~ '^[][A-Za-z0-9/:@!$&''()+,;=~._|^-]*$' THEN path ELSE (
 ) END
 """
 
-#: The time of each file's last change, by its URL.
+#: Lists the URLs of files with the times of their last changes.
 LIST_TIMES: LiteralString = f"""
 WITH {_FILES}
 SELECT string_agg(
@@ -182,7 +183,7 @@ SELECT string_agg(
 GROUP BY part ORDER BY part
 """
 
-#: The files and folders directly below a folder, by name.
+#: Lists the names of the files and folders directly below a folder, with their times.
 LIST_FOLDER: LiteralString = f"""
 WITH {_FILES}, named AS (
     SELECT substr(path, length(%(folder)s) + 1) AS rest, created_at, modified_at FROM files
@@ -203,9 +204,9 @@ GROUP BY part ORDER BY part
 
 # --- Differences between generations -----------------------------------------------------------
 
-#: The files of a source realm that differ between the generations `then` and `now`. Each row has a
-#: file's path, and the file's hash at `now`. The hash is NULL if the file doesn't exist at `now`.
-#: SQL, because the ORM can't join a table with itself.
+#: Returns the files of a realm that differ between the generations `then` and `now`. The realm must
+#: have files of its own. Each row has a file's path, and the file's hash at `now`. The hash is NULL
+#: if `now` has no such file. This is SQL, because the ORM can't join a table with itself.
 DIFFERENCE: LiteralString = f"""
 WITH bounds AS (
     SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
@@ -225,10 +226,12 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 """
 
 # --- Garbage -----------------------------------------------------------------------------------
-# SQL, because one statement chooses the rows and deletes them, so no concurrent transaction can add
-# a reference in between.
+# These statements are SQL, because the ORM can neither expand arrays of pins into rows nor return
+# values of deleted rows. A pin is a generation of a realm that a job may still read. `pinned` lists
+# the ids of the pins' realms, and `pins` lists the generations.
 
-#: The keys of the publications that are too old for a rollback and that no pin refers to.
+#: Selects the publications that no pin needs, that were replaced before the time `before`, and that
+#: aren't among the `kept` newest publications of their realm.
 OLD_PUBLICATIONS: LiteralString = """
 SELECT id FROM (
     SELECT id, realm_id, generation, row_number() OVER newest AS place,
@@ -244,8 +247,8 @@ WHERE place > %(kept)s AND superseded_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The keys of the versions that were closed before the retention time, and that neither a pin nor a
-#: publication shows. The publications in `dropped` are ignored.
+#: Selects the file versions that were closed before the time `before`, and that neither a pin nor a
+#: publication needs. Ignores the publications in `dropped`, which a dry run counts as deleted.
 OLD_VERSIONS: LiteralString = f"""
 SELECT v.id FROM realms_fileversion v
 WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
@@ -258,8 +261,8 @@ WHERE v.realm_id = ANY(%(realms)s) AND v.closed_at < %(before)s AND NOT EXISTS (
 )
 """
 
-#: The hashes of the blobs that are past their grace period and that no version uses. The versions
-#: in `gone` are ignored.
+#: Selects the blobs that were stored before the time `young` and that no file version uses. Ignores
+#: the versions in `gone`, which a dry run counts as deleted.
 _OLD_BLOBS: LiteralString = """
 SELECT b.sha256 FROM realms_blob b
 WHERE b.stored_at < %(young)s AND NOT EXISTS (
@@ -273,38 +276,36 @@ DELETE_OLD_PUBLICATIONS: LiteralString = f"""
 DELETE FROM realms_publication WHERE id IN ({OLD_PUBLICATIONS})
 """
 
-#: Deletes the versions that OLD_VERSIONS selects. Returns the `until_generation` of each deleted
-#: version.
+#: Deletes the versions that OLD_VERSIONS selects. Returns the `until_generation` of each of them.
 DELETE_OLD_VERSIONS: LiteralString = f"""
 DELETE FROM realms_fileversion WHERE id IN ({OLD_VERSIONS}) RETURNING until_generation
 """
 
-#: Deletes up to `batch` of the blobs that _OLD_BLOBS selects, except blobs that a writer has
-#: locked. For each deleted blob, returns its hash, its size, and whether its content is in the
-#: storage.
+#: Deletes up to `batch` of the blobs that _OLD_BLOBS selects. Skips blobs that a writer has locked.
+#: Returns the hash and size of each deleted blob, and whether the blob storage holds its bytes.
 DELETE_OLD_BLOBS: LiteralString = f"""
 DELETE FROM realms_blob WHERE sha256 IN (
     {_OLD_BLOBS} ORDER BY b.sha256 LIMIT %(batch)s FOR UPDATE OF b SKIP LOCKED
 ) RETURNING sha256, size, data IS NULL
 """
 
-#: The size of each blob that _OLD_BLOBS selects.
+#: Returns the size of each blob that _OLD_BLOBS selects.
 SIZES_OF_OLD_BLOBS: LiteralString = f"""
 SELECT size FROM realms_blob WHERE sha256 IN ({_OLD_BLOBS})
 """
 
 # --- Finished work -----------------------------------------------------------------------------
 
-#: The jobs that ended before a given time.
+#: Selects the jobs that ended before a time. Failed jobs haven't ended, because they are retried.
 _ENDED: LiteralString = """
 (SELECT id FROM reindex_reindexjob WHERE status IN ('done', 'superseded', 'cancelled')
     AND finished_at < %(before)s)
 """
 
-#: For each kind of finished work, the SQL that follows DELETE or SELECT and chooses the rows that
-#: are no longer needed. Cards and batches must come before their jobs. A job is kept while one of
-#: its cards is shown. SQL, because Postgres computes the hashes of modules, and because one loop
-#: can then delete or count the rows of all kinds.
+#: For each kind of rows, the part of a DELETE or SELECT that chooses the rows that are no longer
+#: needed. Cards and batches must precede jobs, because their foreign keys refer to jobs. A job is
+#: kept while visitors see its cards or its index. This is SQL, so that one loop can delete or count
+#: the rows of all kinds, and so that Postgres computes the keys of modules.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
@@ -313,8 +314,7 @@ FINISHED_ROWS: dict[str, LiteralString] = {
         AND NOT EXISTS (SELECT FROM reindex_indexedcard c WHERE c.job_id = t.id AND c.current)
         AND NOT EXISTS (SELECT FROM reindex_indexhead h WHERE h.job_id = t.id)
     """,
-    # To get a module's key, append the file's extension to the source file's hash, and hash the
-    # resulting text.
+    # A module's key is the hash of a text: the source file's hash, followed by the extension.
     "transpiled modules": r"""
         FROM realms_transpiledmodule t
         WHERE t.made_at < %(before)s AND (t.transpiler <> %(transpiler)s OR t.sha256 NOT IN (
@@ -333,7 +333,7 @@ FINISHED_ROWS: dict[str, LiteralString] = {
 
 #: Returns a row for each replica that has reported since a given time. The row has the replica's
 #: name and the number of generations that the replica has yet to apply, summed over all realms.
-#: SQL, because the ORM can't join tables that no foreign key connects.
+#: This is SQL, because the ORM can't join tables that no foreign key connects.
 GENERATIONS_BEHIND: LiteralString = """
 SELECT p.name, COALESCE(SUM(GREATEST(r.generation - COALESCE(g.generation, 0), 0)), 0)
 FROM notifications_replica p CROSS JOIN realms_realm r
@@ -341,9 +341,9 @@ LEFT JOIN notifications_replicageneration g ON g.replica_id = p.name AND g.realm
 WHERE p.reported_at > %s GROUP BY p.name
 """
 
-#: Returns one row with the number of jobs done in the last hour, the number of cards that these
-#: jobs rendered, and the percentiles `shares` of the jobs' durations and waiting times. SQL,
-#: because the ORM has no percentiles.
+#: Returns one row about the jobs done in the last hour: how many jobs there were, how many cards
+#: they rendered, the percentiles of their run times, and the percentiles of their waiting times.
+#: `shares` lists the percentiles, such as 0.5. This is SQL, because the ORM has no percentiles.
 JOBS_OF_LAST_HOUR: LiteralString = """
 SELECT count(*), coalesce(sum(rendered), 0),
     percentile_disc(%(shares)s::float[]) WITHIN GROUP (
@@ -357,11 +357,12 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: The ids of one page of realms, the worst first. If the page doesn't exist, the ids of the last
-#: page. Each row also has the number of realms on all pages. The realms are sorted by three keys:
-#: how many generations the slowest reporting replica has yet to apply, whether the realm's pages
-#: are outdated, and the realm's URL. With `problems`, realms without a problem are left out. SQL,
-#: because the ORM would query the generations of each realm separately.
+#: Returns the ids of the realms on one page of a list, or on the last page if this page doesn't
+#: exist. Each row also has the number of realms on all pages. The worst realms come first. The list
+#: is sorted by the number of generations that the slowest reporting replica has yet to apply, then
+#: by whether the realm's pages are outdated, then by URL. The list has only realms with `text` in
+#: their URL, and with `problems` only realms that are behind or outdated. This is SQL, because the
+#: ORM would query each realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s

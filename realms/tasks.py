@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 @shared_task(ignore_result=True)
 def collect_garbage() -> None:
-    """Removes content that no file needs, and rows of finished work. Concurrent runs do no harm."""
+    """Removes old file versions, other content that nothing uses, and rows of finished work. Two
+    runs at the same time do no harm."""
     done = garbage.collect_garbage(grace=timedelta(hours=garbage.GRACE_HOURS))
-    logger.info("garbage collected: %s", done.summary())
+    logger.info("the garbage collector removed %s", done.summary())

@@ -1,6 +1,7 @@
-"""Defines database triggers (django-pgtrigger) that announce and check changes of rows.
+"""Defines database triggers (django-pgtrigger) that announce, check and record changes of rows. To
+announce a change, a trigger sends a notification to all replicas (`notifications/channels.py`).
 
-Triggers apply to every write of a row by the ORM, a migration or psql, so no code can bypass them.
+A trigger runs for each write, no matter whether the ORM, a migration or psql sends the write.
 """
 
 import pgtrigger
@@ -12,9 +13,10 @@ from notifications.channels import (
     REALM_REGISTRY,
 )
 
-#: Announces a realm that is created, deleted or changed. Updates that change only columns in
-#: `exclude` aren't announced here. `ANNOUNCE_FILES` announces changes of files.
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
+#: Announces that a realm was created, deleted or changed. The columns in `exclude` also change when
+#: only the realm's files change. `ANNOUNCE_FILES` announces changes of files, so an update that
+#: changes only columns in `exclude` isn't announced here.
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(
         name="announce_realm", operation=pgtrigger.Insert, when=pgtrigger.After, func=_UPSERT
@@ -52,8 +54,8 @@ GENERATION_NEVER_FALLS = pgtrigger.Trigger(
     "OLD.url, OLD.generation, NEW.generation;",
 )
 
-#: Records in the publication how long the publish held its locks. The trigger is deferred, so it
-#: runs when the commit begins, after all other statements of the publish.
+#: Records in a publication's row how long the publish has held its locks. The trigger is deferred,
+#: so it runs when the commit begins, after all other statements of the publish.
 NOTE_LOCK_HELD = pgtrigger.Trigger(
     name="note_lock_held",
     operation=pgtrigger.Insert,
@@ -68,8 +70,9 @@ NOTE_LOCK_HELD = pgtrigger.Trigger(
     """,
 )
 
-#: The generations of a URL never fall, even if its realm is deleted. A tombstone row keeps the last
-#: generation, and a new realm at the URL continues from this generation.
+#: The generation at a URL never falls, even if the realm at the URL is deleted. A tombstone row
+#: keeps the last generation of the deleted realm. A new realm at the URL starts with the next
+#: generation.
 _ENTOMB = """
     INSERT INTO realms_realmtombstone AS t (url, generation, at) {gone}
     ON CONFLICT (url) DO UPDATE
@@ -90,9 +93,9 @@ KEEP_TOMBSTONES = [
         when=pgtrigger.Before,
         func=_ENTOMB.format(gone="SELECT url, generation, now() FROM realms_realm"),
     ),
-    # Runs after the insert. The insert waits until a concurrent delete of the former realm at this
-    # URL has committed. A trigger that ran before the insert could miss the tombstone that the
-    # delete writes.
+    # This trigger runs after the insert. URLs are unique, so the insert waits until a concurrent
+    # delete of the former realm at this URL has committed. A trigger that ran before the insert
+    # could miss the tombstone that this delete writes.
     pgtrigger.Trigger(
         name="go_on_from_tombstone",
         operation=pgtrigger.Insert,
@@ -116,8 +119,8 @@ URL_NEVER_CHANGES = pgtrigger.Trigger(
     func="RAISE EXCEPTION 'the URL of % can not change', OLD.url;",
 )
 
-#: Announces a change of permissions as a change of the realm, because caches serve public realms
-#: without querying permissions.
+#: Announces a change of a realm's permissions as a change of the realm. A cached answer says
+#: whether the realm is public, and replicas serve the answer without querying the permissions.
 ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     name="announce_permission",
     operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
@@ -129,8 +132,9 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records when an account got its username. A token that was issued for the username before this
-#: time is invalid.
+#: Records when an account got its username. A token that names only the username, not the account,
+#: and that was issued before this time, is invalid. It may belong to an earlier account that had
+#: this username.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]
@@ -173,7 +177,8 @@ ANNOUNCE_FILES = [
     _announce_files("announce_files_closed", pgtrigger.Update),
 ]
 
-#: A file version can be closed once. Every other change of a version is refused.
+#: Refuses every update of a file version except one that closes it. An update closes a version by
+#: setting `until_generation`. A version that is closed can't change any more.
 VERSION_IS_IMMUTABLE = pgtrigger.Trigger(
     name="version_is_immutable",
     operation=pgtrigger.Update,

@@ -1,4 +1,8 @@
-"""Creates OpenTelemetry's objects, which make and send spans, when the first span needs them."""
+"""Creates the OpenTelemetry objects that make spans and send them to a collector.
+
+A span is a step of a trace, with a start and a duration. A collector is a separate program that
+receives spans. A process creates the objects when it makes its first span.
+"""
 
 import atexit
 import os
@@ -8,21 +12,23 @@ from typing import Any
 
 from django.conf import settings
 
-#: How often a process sends its spans, and how long one send may take. A process sends its last
-#: spans before it ends, so a slow collector delays the end of the process.
+#: A process sends its new spans every SEND_SECONDS.
 SEND_SECONDS = 1.0
+#: How long one send may take. A process sends its last spans before it ends, so a slow collector
+#: delays the end of the process.
 GIVE_UP_SECONDS = 2
 
 
 def flush() -> None:
-    """Sends the remaining spans of this process. Called before the process ends."""
+    """Sends the spans that this process hasn't sent yet. Runs before the process ends."""
     if provider.cache_info().currsize:
         provider().force_flush()
 
 
 @cache
 def propagator() -> Any:
-    """Returns the object that converts spans to text and back, by W3C Trace Context."""
+    """Returns the object that converts the ID of a span to text and back. The text has the format
+    `traceparent` of the standard W3C Trace Context."""
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     return TraceContextTextMapPropagator()
@@ -30,9 +36,9 @@ def propagator() -> Any:
 
 @cache
 def provider() -> Any:
-    """Returns the object that makes spans and sends them in a thread of its own. The first call
-    creates the object and the thread. A process that makes no spans never starts the thread, so the
-    process can fork safely."""
+    """Returns the object that makes spans, and that sends them in a thread of its own. The first
+    call creates the object and starts the thread. Before the first call the process doesn't have
+    the thread, so it can fork safely."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -46,8 +52,8 @@ def provider() -> Any:
             "process.pid": os.getpid(),
         }
     )
-    # While the collector is down, `shutdown_on_exit` would delay the end of every command by half a
-    # minute.
+    # With `shutdown_on_exit`, the end of a process could wait half a minute for an unreachable
+    # collector. `flush` waits at most GIVE_UP_SECONDS for each batch of spans.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(settings.REALM_TRACES_ENDPOINT, timeout=GIVE_UP_SECONDS)
     sending = BatchSpanProcessor(exporter, schedule_delay_millis=SEND_SECONDS * 1000)

@@ -1,13 +1,19 @@
 """Traces each publish until its pages are live, if REALM_TRACES_ENDPOINT is set to a collector's
 address.
 
-Without that setting, all functions of this module return at once and don't import OpenTelemetry.
-Only a publish, a rollback or a removal of a realm begins a trace. `span` adds a span to the
-caller's current trace, if there is one. So reads, and writes of files, are not traced. Processes
-pass the trace's ID as text (W3C's traceparent) in the job's row and in a notification.
+A trace consists of spans. A span is a step, such as the wait for a lock, with a start and a
+duration. A collector is a separate program that receives spans. If REALM_TRACES_ENDPOINT is empty,
+all functions of this module return at once and don't import OpenTelemetry.
 
-If the collector is down, only spans are lost. A thread sends the spans (`sending.py`), and drops
-the spans that it can't send.
+Only a publish, a rollback or a removal of a realm begins a trace (`trace`). `span` adds a span only
+to a trace that has begun. So reads, and writes of files, are not traced.
+
+A trace continues in other processes, which get the ID of a span as text. Workers find the text in
+the row of the job that renders the realm's pages. Each replica's sidecar, the process that receives
+notifications, gets the text in a notification on the channel `realm_traces`.
+
+If the collector is down, spans are lost, but no publish fails or waits. A separate thread sends the
+spans (`sending.py`), and drops the spans that it can't send.
 """
 
 from collections.abc import Iterator
@@ -29,32 +35,33 @@ def tracing() -> bool:
 
 
 def prepare() -> None:
-    """Imports and creates OpenTelemetry's objects if tracing is on. Without this call, a process's
-    first span takes longer."""
+    """If tracing is on, imports OpenTelemetry and creates its objects. A process that doesn't call
+    this function imports OpenTelemetry when it makes its first span, which delays this span."""
     if tracing():
         _tracer()
 
 
 def trace(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """Opens a span in the current trace. Begins a new trace if there is none."""
+    """Opens a span in the current trace, or in a new trace if there is no current trace."""
     return _span(name, None, attributes) if tracing() else nullcontext()
 
 
 def span(name: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """Opens a span in the current trace, if there is one."""
+    """Opens a span in the current trace. Does nothing if there is no current trace."""
     return _span(name, None, attributes) if current() else nullcontext()
 
 
 def resumed(name: str, parent: str, **attributes: Attributes) -> AbstractContextManager[None]:
-    """Opens a span in the trace that `parent` identifies. Does nothing if `parent` is empty."""
+    """Opens a span in the trace that `parent` identifies. `parent` is a text that `current` has
+    returned, usually in another process. Does nothing if `parent` is empty."""
     return _span(name, parent, attributes) if tracing() and parent else nullcontext()
 
 
 def past(
     name: str, parent: str, began: datetime, ended: datetime | None = None, **attributes: Attributes
 ) -> None:
-    """Adds a span from `began` to `ended` to the trace that `parent` identifies. Without `ended`,
-    the span's duration is 0."""
+    """Adds a span from `began` to `ended` to the trace that `parent` identifies. If `ended` is None
+    or earlier than `began`, the span's duration is 0."""
     if not tracing() or not parent:
         return
     made = _tracer().start_span(
@@ -69,7 +76,8 @@ def moment(name: str, parent: str, **attributes: Attributes) -> None:
 
 
 def current() -> str:
-    """Returns the current span as W3C traceparent text; an empty text if there is no span."""
+    """Returns a text that identifies the current span, in the format `traceparent` of the standard
+    W3C Trace Context. The text is empty if there is no current span."""
     if not tracing():
         return ""
     carrier: dict[str, str] = {}

@@ -1,7 +1,8 @@
-"""Handles Django's signals about accounts. Refuses reserved usernames. Drops the definitions built
-for an account when the account is deleted or deactivated.
+"""Handles Django's signals about user accounts.
 
-Access to realms doesn't depend on these handlers, because each request looks up the permissions.
+The handlers refuse reserved usernames. When an account is deleted or deactivated, they drop the
+definitions that were built for the account. Definitions describe what modules export. Access to
+realms doesn't depend on the handlers, because each request looks up the permissions.
 """
 
 from typing import Any
@@ -18,11 +19,12 @@ from realms.models import Realm
 
 
 def connect() -> None:
-    """Connects the signal handlers, and lets forms and commands reject reserved usernames."""
+    """Connects the signal handlers. Adds a validator to the username field, so that forms and
+    commands reject reserved usernames."""
     model = get_user_model()
     field: Any = model._meta.get_field(model.USERNAME_FIELD)
-    # The validator is appended here, because the field's declaration is part of another app's
-    # migrations.
+    # The field belongs to another app, and a validator in the field's declaration would need a
+    # migration of that app. So the validator is added at run time.
     if check_username not in field.validators:
         field.validators.append(check_username)
     pre_save.connect(_check_name, sender=model)
@@ -31,7 +33,8 @@ def connect() -> None:
 
 
 def _check_name(instance: Any, raw: bool = False, **_: Any) -> None:
-    """Raises ValidationError for a reserved name, unless the account has that name already."""
+    """Raises ValidationError for a reserved name, unless the account has that name already. Accepts
+    all names from a fixture (`raw`)."""
     model = type(instance)
     name = instance.get_username()
     before = model._default_manager.filter(pk=instance.pk).values_list(
@@ -51,9 +54,14 @@ def _on_delete(instance: Any, **_: Any) -> None:
 
 
 def forget_reader(account: AbstractBaseUser) -> None:
-    """Drops the definitions built for an account, and the definitions built from realms that are
-    shared with the account."""
+    """Drops the definitions that were built for an account, and all definitions that were built
+    from realms in which the account has permissions."""
     shared = Realm.objects.filter(permissions__account=account.pk).order_by("url")
     with transaction.atomic():
-        raise_change(*(Change.of(realm, by="account removed", rights=True) for realm in shared))
+        raise_change(
+            *(
+                Change.of(realm, by="deletion or deactivation of an account", rights=True)
+                for realm in shared
+            )
+        )
         DefinitionLookup().forget_reader(f"{account.pk} ")

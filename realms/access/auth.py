@@ -1,8 +1,8 @@
 """Authenticates users by tokens, and checks their permissions in realms.
 
-Two kinds of token exist, both signed with HS256 and the realm secret seed. A *server token* is
-valid at the server's endpoints, a *realm token* at the endpoints of one realm. But every token of
-the operator is valid at all endpoints.
+Two kinds of token exist, both signed with HS256 and REALM_SECRET_SEED. A *server token* is valid at
+the server's own endpoints, a *realm token* at the endpoints of one realm. But every token of the
+operator, the user who may do everything, is valid at all endpoints.
 """
 
 import re
@@ -28,7 +28,7 @@ from realms.models import EVERYONE, SIGNED_IN, AccountName, Realm, RealmPermissi
 DAY_SECONDS = 24 * 3600
 #: The lifetime of the tokens that this server makes to read realms on behalf of users.
 READING_SECONDS = 60
-#: The key of a caller without an account. No account has this key.
+#: The `Caller.account_id` of a caller without an account. No account has this key.
 NOBODY = 0
 _READER = re.compile(r"([0-9]{1,18}) in ([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})")
 
@@ -41,12 +41,12 @@ class Caller:
 
     username: str
     operator: bool = False
-    #: The account's key. None means the account that has `username` now.
+    #: The account's key, or NOBODY. None means the account that has `username` at each look-up.
     account_id: int | None = None
-    #: The key of the only realm that the token is valid for; in other realms the caller is
-    #: anonymous.
+    #: The key of the only realm that the caller's token is valid for. In other realms the caller is
+    #: anonymous. None means all realms.
     realm_id: UUID | None = None
-    #: The permissions in the realm token; None if the caller has no realm token.
+    #: The permissions that the caller's realm token lists; None if the caller has no realm token.
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod
@@ -56,7 +56,7 @@ class Caller:
 
     @property
     def account(self) -> AbstractBaseUser | None:
-        """The Django user; None for the operator and for a deleted or deactivated user."""
+        """The Django user; None for the operator and for a caller without an active account."""
         if self.operator:
             return None
         by = {"username": self.username} if self.account_id is None else {"pk": self.account_id}
@@ -64,12 +64,12 @@ class Caller:
 
 
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
-    """Returns a token for the server's endpoints. `lifetime` is in seconds.
+    """Returns a token for the server's own endpoints. `lifetime` is in seconds.
 
-    If `account_id` is given, the token becomes invalid when that account is deleted. Clients that
-    have the realm secret seed may sign tokens without an account's key. A token without the key
-    belongs to the account that now has the token's username. The token is valid only if this
-    account already had the token's username when the token was issued.
+    If `account_id` is given, the token becomes invalid when that account is deleted. A token
+    without an account's key belongs to the account that has the token's username when the token is
+    used. Such a token is valid only if this account already had the username when the token was
+    issued. Clients that have REALM_SECRET_SEED may sign such tokens themselves.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -81,7 +81,8 @@ def realm_token(
     lifetime: int,
     account_id: int | None = None,
 ) -> str:
-    """Returns a token for one realm's endpoints; otherwise like `server_token`."""
+    """Returns a token for the endpoints of one realm. `lifetime` and `account_id` have the same
+    meaning as in `server_token`."""
     claims = {
         "user": user_id(username),
         "realm": realm_url,
@@ -139,7 +140,7 @@ def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
 
 def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
     """Returns the caller of a realm endpoint, and the actions that the caller may now perform in
-    the realm."""
+    the realm. Raises Unauthorized if the caller's token lists other actions."""
     try:
         caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
@@ -154,8 +155,8 @@ def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[
 
 
 def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None) -> Caller:
-    """Returns the user that a request acts for. With the header X-Boxel-Assume-User, the operator
-    acts as another user. For callers other than the operator, the header has no effect."""
+    """Returns the caller that a request acts for. The operator can act as another user with the
+    header X-Boxel-Assume-User. For other callers the header has no effect. Raises Malformed."""
     wire = request.headers.get("X-Boxel-Assume-User")
     if not caller.operator or wire is None:
         return caller
@@ -201,9 +202,9 @@ def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
 
 
 def reading_as(caller: Caller) -> Callable[[str], str | None]:
-    """Returns a function that takes a realm's URL and returns an Authorization header. The header
-    allows this server to read the realm on the caller's behalf. Each call checks the permissions
-    again. If the caller may not read the realm, the function returns None."""
+    """Returns a function that makes an Authorization header for a realm's URL. With the header,
+    this server reads the realm on the caller's behalf. The function checks the permissions at each
+    call, and returns None if the caller may not read the realm."""
 
     def header(realm_url: str) -> str | None:
         realm = Realm.objects.filter(url=realm_url).first()
@@ -220,13 +221,14 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
 
 def reader_key(caller: Caller) -> str:
-    """Returns the key under which definitions are stored for a caller. The key includes the realm,
-    because a realm token is valid for one realm only."""
+    """Returns the key under which the definitions are stored that were built for a caller. The key
+    includes the realm of the caller's token, because a realm token is valid for one realm only."""
     return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
 
 
 def reader_of_key(key: str) -> Caller | None:
-    """Returns the caller for a key of `reader_key`, or None for an invalid key."""
+    """Returns the caller for a key that `reader_key` made from a realm token or for the operator.
+    Returns None for any other text."""
     if key == OPERATOR:
         return Caller(OPERATOR, operator=True)
     parts = _READER.fullmatch(key)
@@ -251,11 +253,9 @@ def granted(row: RealmPermission) -> list[Action]:
 
 
 def realm_tokens(caller: Caller) -> dict[str, str]:
-    """Returns a token, valid for a day, for each realm that the caller may read. The keys are the
-    realms' URLs.
-
-    Published realms are left out. Raises Unprocessable for a user who doesn't exist.
-    """
+    """Returns a realm token for each realm that the caller may read, except for published realms.
+    The keys are the realms' URLs. The tokens are valid for a day. Raises Unprocessable for a user
+    who doesn't exist."""
     if not caller.operator and caller.account is None:
         raise Unprocessable(what=f"{user_id(caller.username)} is not a user of this server")
     realms = Realm.objects.with_own_files().order_by("-created_at")
@@ -274,8 +274,8 @@ def realm_tokens(caller: Caller) -> dict[str, str]:
 
 
 def owns(realm: Realm, caller: Caller) -> bool:
-    """Returns whether the caller is the operator or has a permission row as an owner of the
-    realm."""
+    """Returns whether the caller is the operator or an owner of the realm. An owner is an active
+    account with the permission `realm-owner`."""
     if caller.operator:
         return True
     by: dict[str, Any] = (
@@ -343,11 +343,13 @@ def _caller(claims: dict[str, Any], realm: Realm | None = None) -> Caller:
 
 
 def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
-    """Returns the caller that a token's `claims` identify. The account is the one with the key in
-    the claims. If the claims have no key, the account is the one with the username `name`. In
-    this case, the token is valid only if the account already had the username when the token was
-    issued. If no account has the username, returns a caller without an account. Raises
-    Unauthorized."""
+    """Returns the caller that a token's `claims` identify. Raises Unauthorized.
+
+    If the claims contain an account's key, the caller has this account. Without a key, the caller
+    has the account with the username `name`. In this case, the token is valid only if the account
+    already had the username when the token was issued. If no account has the username, the caller
+    has no account.
+    """
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()
     if key is not None:
@@ -363,7 +365,7 @@ def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
         if not isinstance(issued, (int, float)):
             raise Unauthorized(why="Token invalid: it does not say when it was issued")
         account_name = AccountName.objects.filter(account=account.pk).first()
-        # Times in tokens are whole seconds.
+        # Times in tokens are whole seconds, so `since` is rounded down to whole seconds.
         if account_name is None or issued < int(account_name.since.timestamp()):
             raise Unauthorized(why=f"Token invalid: it is older than the account {claims['user']}")
     if not account.is_active:

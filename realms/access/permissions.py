@@ -1,4 +1,4 @@
-"""Reads and changes the permissions of a realm, for its owner."""
+"""Reads and changes the permissions of realms."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +14,15 @@ from realms.content.locks import locked_realm
 from realms.errors import Malformed
 from realms.models import EVERYONE, SIGNED_IN, Realm, RealmPermission
 
-#: The words for audiences in requests and responses. All user ids begin with `@`, so they can't be
-#: mistaken for these words.
+#: The words for audiences in requests and responses. An audience is everyone, or everyone who is
+#: signed in. All user ids begin with `@`, so no user id is equal to one of these words.
 _WORDS = {"*": EVERYONE, "users": SIGNED_IN}
 _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
 
 def permissions(realm: Realm) -> dict[str, list[str]]:
-    """Returns the actions that each user may do, by user id. The key `*` is everyone, and `users`
-    is everyone who is signed in."""
+    """Returns the actions that each user may perform. The keys are user ids. The key `*` stands for
+    everyone, and `users` for everyone who is signed in."""
     rows = RealmPermission.objects.filter(realm=realm).select_related("account")
     actions: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
     return dict(sorted(actions.items()))
@@ -31,10 +31,12 @@ def permissions(realm: Realm) -> dict[str, list[str]]:
 def change_permissions(
     realm: Realm, changes: Mapping[str, Sequence[str] | None]
 ) -> dict[str, list[str]]:
-    """Sets the actions of each user or audience in `changes`, and returns all permissions.
+    """Sets the actions that each user or audience in `changes` may perform. Returns all permissions
+    of the realm.
 
-    None or an empty list revokes all actions. Owners can't be added or changed with this function.
-    Either all changes are made or none. Raises Malformed, NotFound.
+    The keys of `changes` are user ids, `*` or `users`. None or an empty list revokes all actions.
+    This function can't add an owner or change an owner's permissions. It makes either all changes
+    or none. Raises Malformed, NotFound.
     """
     wanted = {wire: set(actions or ()) for wire, actions in changes.items()}
     for wire, actions in wanted.items():
@@ -65,10 +67,14 @@ def change_permissions(
 
 @contextmanager
 def readers_change(*realms: Realm) -> Iterator[None]:
-    """Registers a change of permissions for each realm (`raise_change`) when the block ends. The
-    change drops the definitions that were built for former readers. If everyone may now read a
-    realm, the pages that could not read the realm before are also rendered again. The caller holds
-    the realms' locks."""
+    """When the block ends, raises a change of permissions for each realm (`raise_change`). The
+    caller holds the realms' locks.
+
+    The change drops all definitions that were built from the realm. The change also lets workers
+    render pages of other realms again. If everyone may read the realm only after the block, these
+    are the pages that tried to read the realm. If everyone could read the realm only before the
+    block, these are the pages that were made from files of the realm.
+    """
     before = _open_to_everyone(realms)
     yield
     after = _open_to_everyone(realms)

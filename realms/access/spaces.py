@@ -1,8 +1,9 @@
-"""Decides who may create a realm at a URL that has no realm. At the public origin, a user owns the
-URLs below the username. At other hosts, the owner of a host's first realm owns the host.
+"""Decides who may create a realm at a URL that has no realm.
 
-Browsers share cookies between all ports of a host. A host name with all its ports therefore has one
-owner, and nobody may own the hosts of this server.
+At the public origin (REALM_PUBLIC_ORIGIN), a user owns the URLs below the user's own name. At any
+other host, the owner of the first realm owns the host with all its ports, because browsers share
+cookies between the ports of a host. At the hosts of this server, realms are allowed only at the
+public origin.
 """
 
 from typing import Any
@@ -18,12 +19,14 @@ from realms.models import AccountName, Realm
 
 
 def check_domain(url: str) -> None:
-    """Raises ForeignDomain for a URL that isn't at a publish domain or a subdomain of one. Raises
-    OwnHost for a URL at a host of this server, unless the URL is at the public origin.
+    """Raises ForeignDomain for a URL that isn't at a domain in REALM_PUBLISH_DOMAINS or at a
+    subdomain of one. Raises OwnHost for a URL at a host of this server, unless the URL is at the
+    public origin. The hosts of this server are those of the public origin, the admin and the
+    replicas.
 
-    Browsers share cookies between the ports of a host. So authors' code must not run at any port of
-    the hosts of the public origin, the admin and the replicas. Realms are allowed at the public
-    origin, because authors' code can't run there.
+    Browsers share cookies between the ports of a host. So authors' scripts must not run at any port
+    of these hosts. Realms are allowed at the public origin, because the server sends authors' files
+    there with a policy that sandboxes them.
     """
     parts = urlsplit(url)
     hosts = (parts.hostname or "", parts.netloc)
@@ -38,10 +41,12 @@ def check_domain(url: str) -> None:
 
 
 def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
-    """Returns whether a URL that has no realm is reserved for accounts other than `account`. At the
-    public origin, a URL below a username is reserved for the account with this username. If a URL
-    isn't at the public origin, it is reserved for the accounts that own realms at the URL's host,
-    with any port. Realms of the owners in `also` are ignored."""
+    """Returns whether a URL that has no realm is reserved for accounts other than `account`.
+
+    At the public origin, a URL below a username is reserved for the account with this username. Any
+    other URL is reserved for the accounts that own realms at the URL's host, with any port. Realms
+    of the owners in `also` don't reserve a URL.
+    """
     others = Realm.objects.exclude(kind=Realm.Kind.BOOTSTRAP)
     others = others.exclude(owner__in=[account, *also])
     if not _at_public_origin(url):
@@ -49,8 +54,8 @@ def belongs_to_another(url: str, account: Any, *also: Any) -> bool:
     name = first_segment(url)
     if account is None or name != account.get_username() or is_reserved(name):
         return True
-    # A former owner of the username may still have realms below the username's URL. Until these
-    # realms are deleted, the space belongs to the former owner.
+    # Another account may have had this username before, and may still have realms below it. Until
+    # these realms are deleted, the URLs below the username are reserved for that account.
     since = AccountName.objects.filter(account=account.pk).values("since")
     below = f"{settings.REALM_PUBLIC_ORIGIN}/{name}/"
     return others.filter(url__startswith=below, created_at__lt=Subquery(since)).exists()
@@ -66,9 +71,10 @@ def _at_host(host: str) -> Q:
 
 
 def space_lock(url: str) -> list[str]:
-    """Returns the lock for a URL's space. At the public origin, a space consists of all URLs below
-    one username. Elsewhere, it consists of all URLs at one host. The owner of the first realm in a
-    space owns the space, so two creations in one space must not overlap."""
+    """Returns the name of the lock for a URL's space, as a list. At the public origin, a space
+    consists of all URLs below one username. Elsewhere, it consists of all URLs at one host. The
+    first realm in a space can reserve the space for its owner, so transactions that create realms
+    in one space must not overlap."""
     host = urlsplit(url).hostname or ""
     return [f"space|{host}/{first_segment(url)}" if _at_public_origin(url) else f"space|{host}"]
 

@@ -1,7 +1,9 @@
 """Converts usernames to user ids and back, and checks for reserved usernames.
 
-In requests and responses a user id is `@<username>:<host>`. Permissions also use the words `*` and
-`users`. Permission rows store these words in a separate column, because they are not usernames.
+In requests and responses a user id is `@<username>:<host>`, with the host in REALM_USER_HOST.
+Permissions in requests and responses can also have the word `*` (everyone) or `users` (everyone who
+is signed in) in place of a user id. `RealmPermission` has a separate column for these two
+audiences, because they are not accounts.
 """
 
 import re
@@ -11,16 +13,17 @@ from django.conf import settings
 from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.core.exceptions import ValidationError
 
-#: The user who may do everything. Only a client that has the realm secret seed can make a token for
-#: this user.
+#: The username of the operator, who may do everything. Only a client that has REALM_SECRET_SEED can
+#: make a token for the operator.
 OPERATOR = "realm_server"
 #: The reserved names: words used in permissions, the operator's name, first path segments that the
-#: server itself uses, and files that clients request at a host's root.
+#: server itself uses, and files that clients request at a host's root. Names that begin with `_`
+#: are reserved too (`is_reserved`).
 RESERVED = frozenset(
     ("*", "users", "everyone", "signed-in", OPERATOR, "base", "system",
      "robots.txt", "sitemap.xml", "favicon.ico")
 )  # fmt: skip
-#: The longest username.
+#: The maximum length of a username.
 MAX_CHARACTERS = 150
 _WIRE = re.compile(r"@([^:]+):(.+)", re.DOTALL)
 

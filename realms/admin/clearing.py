@@ -1,5 +1,6 @@
-"""Serves the admin's two pages that clear caches. The first page shows which realms, files and
-definitions will be cleared. The second page shows the replicas' answers."""
+"""Serves the admin's two pages that clear caches. The first page shows how many realms, files and
+definitions will be cleared. The second page shows which replicas have cleared their caches.
+Definitions describe what modules export."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -19,7 +20,7 @@ def clear(request: HttpRequest) -> HttpResponse:
     """Asks for confirmation (GET) or clears caches (POST). The user chooses one realm's caches, one
     module's definitions, all definitions, or everything.
 
-    A user with the permission needn't own the realm, because clearing caches loses no data.
+    A user with the permission MAY_CLEAR needn't own the realm, because clearing loses no data.
     """
     given = request.GET if request.method == "GET" else request.POST
     target = Target(
@@ -41,7 +42,8 @@ def clear(request: HttpRequest) -> HttpResponse:
 
 @page(MAY_CLEAR, "GET")
 def cleared(request: HttpRequest) -> HttpResponse:
-    """Returns the page that shows each replica's answer to a clear."""
+    """Shows which replicas have cleared their caches. The parameter `since` is the time that
+    `clearing.clear` returned."""
     since = parse_datetime(request.GET.get("since", "").replace(" ", "+"))
     if since is None or since.tzinfo is None:
         raise Malformed(what="the parameter `since` must be the time of a clear, with a time zone")

@@ -1,5 +1,8 @@
-"""Serves the admin's start page *Coherence*, which shows which replicas are behind, which pages are
-old, and what to do."""
+"""Serves the admin's start page *Coherence*, and the page that says why a replica is behind.
+
+The start page shows which replicas are behind, which pages are old, and what to do. A replica is
+behind if it has not yet reported a realm's current generation as applied.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +21,8 @@ from realms.models import FileVersion, Publication, Realm
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Returns the template context of the start page's content."""
+    """Adds the content of the start page to the template context `context`, if the user may view
+    realms. Unfold, the library that styles the admin, calls this function."""
     if request.user.has_perm(MAY_VIEW):
         context |= {"title": "Coherence", **permissions(request), **_shown(request)}
     return context
@@ -26,8 +30,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 @page(MAY_VIEW, "GET")
 def live(request: HttpRequest) -> HttpResponse:
-    """Returns the start page's content without the frame, for the script that refreshes the
-    page."""
+    """Returns the start page's content for the script that refreshes the page."""
     return render(request, "coherence", "Coherence", **_shown(request))
 
 
@@ -43,8 +46,9 @@ def _shown(request: HttpRequest) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """One of the steps between the commit of a change and its arrival at a replica. `at` is None if
-    the step hasn't happened or its time is unknown."""
+    """One of the steps from the commit of a change until a replica reports the change. `what` and
+    `more` are texts for the page. `at` is None if the step hasn't happened or its time is
+    unknown."""
 
     what: str
     at: datetime | None
@@ -53,8 +57,7 @@ class Step:
 
 @page(MAY_VIEW, "GET")
 def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
-    """Shows which steps a realm's last change has passed on the way from the commit to a
-    replica."""
+    """Shows which steps a realm's last change has taken on its way from the commit to a replica."""
     realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
     row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
     applied = row.generation if row else 0
@@ -80,7 +83,7 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
     return [
         Step(f"Generation {realm.generation} was committed", changed, by),
         Step(
-            f"{replica.name} has received every notification up to its watermark",
+            f"{replica.name} has received all notifications before this time (its watermark)",
             watermark,
             "so it has received this change"
             if heard
@@ -90,14 +93,14 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
         Step(
             f"{replica.name} reported generation {row.generation if row else 'none'} of the realm",
             row.applied_at if row else None,
-            "it is current" if current else f"it has not reported {realm.generation}",
+            "it is current" if current else f"it has not reported generation {realm.generation}",
         ),
     ]
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """Returns the time and the cause of a realm's last change. The returned time is None unless the
-    last change was a publish or a write of files."""
+    """Returns the time and the cause of a realm's last change. The time is None unless the last
+    change was a publish, a rollback or a write of files."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"

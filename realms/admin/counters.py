@@ -1,5 +1,6 @@
-"""Serves the page *Cache generations*: all generation counters, with the time and the cause of each
-counter's last increase."""
+"""Serves the admin's page *Cache generations*. The page lists the generation counters of realms and
+of definitions (what modules export), with the time and the cause of each counter's last
+increase."""
 
 from django.http import HttpRequest, HttpResponse
 
@@ -9,8 +10,9 @@ from realms.coherence.counters import counters as found_counters
 
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
-    """Returns the page with all counters, or only with counters that have the text `q` in their URL
-    or cause. Users who may not view realms see only the counters of definitions, without causes."""
+    """Returns the page with all counters. If the request has the parameter `q`, the page has only
+    counters with this text in their URL or cause. Users who may not view realms see only the
+    counters of definitions, without causes, because a cause can name files of a realm."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

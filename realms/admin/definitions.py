@@ -1,5 +1,9 @@
-"""Shows in the admin what modules export, or why the build of their definitions failed. Definitions
-are read-only, but staff can clear them and let a worker rebuild them."""
+"""Defines the admin's pages of definitions.
+
+Definitions describe what a module exports. A row of the table holds the definitions of one module,
+or the error with which their build failed. The rows are read-only, but staff can clear definitions
+and let a worker rebuild them.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,11 +27,11 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.jobs.wanted import want_definitions
 from reindex.models import WantedDefinitions, Worker
 
-#: How many modules one action may rebuild. The action redirects to a URL that contains the URLs of
-#: all these modules, and a redirect's URL must not be too long.
+#: The maximum number of modules that one action rebuilds. The action redirects to a URL that
+#: contains the URLs of all these modules, and such a URL must not be too long.
 MOST_REBUILT = 50
-#: The large columns. The page `rebuilt` omits these columns, because it refreshes every few
-#: seconds. Errors are short enough to show.
+#: The large columns that the page `rebuilt` doesn't load, because the page refreshes every two
+#: seconds. The column `error` is not in this list, because the page shows the errors.
 _LARGE = ("definitions", "dependencies", "realm_urls")
 
 
@@ -43,18 +47,20 @@ class DefinitionAdmin(ClearableAdmin):
     actions = ("rebuild", "clear")
 
     @admin.action(
-        description="Clear on every replica: the next request builds them",
+        description="Clear on every replica; the next request rebuilds the definitions",
         permissions=["clear"],
     )
     def clear(self, request: HttpRequest, queryset: QuerySet[Definition]) -> None:
-        """Drops the definitions of modules and of the modules that import them. The next request
-        builds them anew."""
+        """Drops the definitions of the chosen modules, and of all modules that import these. The
+        next request for the definitions of a module builds them again."""
         self.cleared(request, self._drop(request, queryset, "Cleared.", "clear"))
 
-    @admin.action(description="Rebuild: clear, and have a worker build", permissions=["clear"])
+    @admin.action(description="Rebuild: clear, and let a worker build", permissions=["clear"])
     def rebuild(self, request: HttpRequest, queryset: QuerySet[Definition]) -> HttpResponse | None:
-        """Drops the definitions of modules and of the modules that import them. Enqueues builds of
-        the modules, and redirects to the page `rebuilt`."""
+        """Drops the definitions of the chosen modules, and of all modules that import these.
+        Enqueues builds of the chosen modules, and redirects to the page `rebuilt`. Leaves out a
+        module if only its definitions for certain readers were chosen, because only requests by a
+        reader can build the definitions for this reader."""
         rows = list(queryset)
         public = sorted({row.module_url for row in rows if row.scope == Definition.Scope.PUBLIC})
         if not public or len(public) > MOST_REBUILT:
@@ -82,11 +88,11 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.display(boolean=True)
     def failed(self, definition: Definition) -> bool:
-        """Returns whether the row holds an error. Only errors have an expiry time."""
+        """Returns whether the row holds an error. Only rows with an error have an expiry time."""
         return definition.expires_at is not None
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # The summaries come first; the whole documents are below them.
+        # The first three fields are summaries. The stored columns are below them.
         return ["outcome", "exports", "made_from", *super().get_fields(request, obj)]
 
     @admin.display(description="outcome")
@@ -115,7 +121,8 @@ class DefinitionAdmin(ClearableAdmin):
 
 
 def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Yields the first rows, until their texts have PREVIEW_LENGTH characters in total."""
+    """Yields the first rows, until their texts have PREVIEW_LENGTH characters in total. Cuts the
+    text that exceeds this length."""
     left = PREVIEW_LENGTH
     for row in rows:
         kept = []
@@ -128,8 +135,8 @@ def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 
 
 def _fields(exported: Mapping[str, Any]) -> str:
-    """Returns the fields of a card type as text, for example `title (string), author (linksTo
-    Person)`."""
+    """Returns the fields of an exported card type as text, for example `title (string), author
+    (linksTo Person)`."""
     told = []
     for name, each in exported.get("fields", {}).items():
         kind, of = each.get("kind", ""), each.get("type", "")
@@ -139,8 +146,8 @@ def _fields(exported: Mapping[str, Any]) -> str:
 
 
 def outcome(definition: Definition) -> str:
-    """Returns a text that says how a definition's build ended. Doesn't read the columns in
-    `_LARGE`."""
+    """Returns a text that says how the build of a row ended. Doesn't read the columns in `_LARGE`,
+    because the page `rebuilt` hasn't loaded them."""
     took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
     if definition.error is None:
         return took
@@ -151,7 +158,8 @@ def outcome(definition: Definition) -> str:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """The state of a module's rebuild. `over` says that the state is final."""
+    """The state of a module's rebuild. `says` describes the state, and `over` says whether the
+    state is final. `row` holds the new definitions, once they are built."""
 
     module_url: str
     says: str
@@ -171,11 +179,12 @@ def rebuilt(request: HttpRequest) -> HttpResponse:
 
 
 def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
-    # A worker stores a definition before it deletes the request for this definition, so read the
-    # requests first.
+    # A worker stores a module's definitions before it deletes the module's `WantedDefinitions` row.
+    # So these rows are read first. If they were read last, a module that a worker finishes between
+    # the two reads would have neither row, and would look failed.
     wanted = WantedDefinitions.objects.in_bulk(modules)
-    # Clearing has deleted the old rows, and no build that began before can store a row. So each row
-    # is new.
+    # `DefinitionAdmin.rebuild` has deleted the old definitions, and a build that began before then
+    # can't store its result. So each row found here is new.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
     rows = {row.module_url: row for row in public.defer(*_LARGE)}
     now = timezone.now()
@@ -185,7 +194,7 @@ def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
         if url in rows:
             yield Rebuild(url, outcome(rows[url]), True, rows[url])
         elif waiting is None:
-            says = "no worker could build it; the next request for it builds it"
+            says = "no worker could build it; the next request for its definitions tries again"
             yield Rebuild(url, says, True)
         elif waiting.lease_until is not None and waiting.lease_until > now:
             yield Rebuild(url, f"{waiting.worker} builds it", False)

@@ -1,5 +1,6 @@
-"""Contains helpers for the admin's own pages. The helpers check permissions and methods, show
-errors as messages, and render the admin's frame around a page."""
+"""Contains helpers for the admin's pages that Django doesn't make from a model. The helpers check
+permissions and request methods, show errors as messages, and render the admin's frame around a
+page."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -24,9 +25,9 @@ View = Callable[..., HttpResponse]
 
 
 def page(permission: str, *methods: str) -> Callable[[View], View]:
-    """Decorates a page's view, so that only users with a permission get the page. If the view
-    raises a RealmError, redirects to the realm's page or the start page, which shows the error as a
-    message."""
+    """Returns a decorator for the view of a page. Only users with `permission` get the page. If the
+    view raises a RealmError, the user is redirected (`back`), and the next page shows the error as
+    a message."""
 
     def decorate(view: View) -> View:
         @wraps(view)
@@ -54,8 +55,8 @@ def route(pattern: str, view: View, name: str) -> URLPattern:
 
 
 def render(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
-    """Renders a page in the admin's frame. With `?fragment`, renders only the part that the script
-    refreshes."""
+    """Renders a page in the admin's frame. If the request has the parameter `fragment`, renders
+    only the part of the page that a script refreshes (`admin.js`)."""
     if "fragment" in request.GET:
         name, context = f"admin/realms/{template}_live.html", {**permissions(request), **context}
         return TemplateResponse(request, name, context)
@@ -84,8 +85,8 @@ def realm_of(realm_id: Any) -> Realm:
 
 
 def acting_as(request: HttpRequest) -> Caller:
-    """Returns the caller to pass to the realm functions, which check the caller's permissions. A
-    superuser acts as the operator, and other staff act as themselves."""
+    """Returns the caller to pass to functions such as `publish_realm`, which check the caller's
+    permissions. A superuser acts as the operator, and other staff act as themselves."""
     if request.user.is_superuser:
         return Caller(OPERATOR, operator=True)
     return Caller.of(request.user)
@@ -98,8 +99,8 @@ def report(request: HttpRequest, message: str, realm: Realm | None = None) -> No
     options.log_change(request, realm or Realm(pk=_NO_REALM, url="all realms"), message)
 
 
-#: Each entry of the admin's history has the key of an object. Entries about all realms have this
-#: key.
+#: Each entry of the admin's history needs the key of an object. Entries that aren't about a single
+#: realm have this key.
 _NO_REALM = "00000000-0000-0000-0000-000000000000"
 
 

@@ -1,4 +1,5 @@
-"""Defines the admin's pages of users and groups in the style of Unfold."""
+"""Defines the admin's pages of users and groups. The pages have the style of Unfold, the library
+that styles the whole admin."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     AnyUserAdmin: TypeAlias = UserAdmin[Any]
 
     class Skin:
-        """Replaces Unfold's untyped ModelAdmin for the type checker."""
+        """The type checker sees this class in place of Unfold's ModelAdmin, which has no types."""
 else:
     from unfold.admin import ModelAdmin as Skin
 

@@ -33,13 +33,15 @@ from realms.publishing.rights import deletable
 
 #: The maximum number of changed paths on a page.
 PATHS_SHOWN = 20
+#: The maximum number of earlier publications on the page `roll_back`.
 PUBLICATIONS_SHOWN = 10
 
 
 @page(MAY_PUBLISH, "GET", "POST")
 def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Publishes a source realm to a URL. For a published realm, this URL is the realm's own URL, so
-    the realm shows the current files of its source realm."""
+    """Publishes a source realm to the URL that the user chooses. If `realm_id` is a published
+    realm, publishes its source realm to the published realm's URL again. Then the published realm
+    shows the current files of its source realm."""
     realm = realm_of(realm_id)
     source = realm.source or realm
     if request.method == "GET":
@@ -76,7 +78,8 @@ def roll_back(request: HttpRequest, realm_id: UUID) -> HttpResponse:
             changed=_first(_differing(target, now) if now else None),
             earlier=earlier.select_related("source")[:PUBLICATIONS_SHOWN],
         )  # fmt: skip
-    # Roll back to the confirmed publication, even if the realm was published since.
+    # The form contains the publication that the user has confirmed. Roll back to this publication,
+    # even if the realm has been published since the user opened the form.
     confirmed = generation(request.POST.get("publication", ""))
     done = rollback_realm(realm.url, acting_as(request), confirmed)
     message = (
@@ -116,7 +119,7 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
         for name in ("from", "to")
     )
     if one is None or other is None:
-        raise Malformed(what=f"{realm.url} has no publication of one of the two generations")
+        raise Malformed(what=f"one of the two given generations is no publication of {realm.url}")
     paths = _differing(one, other)
     return render(
         request, "differences", "Differences", realm=realm, one=one, other=other, paths=paths
@@ -127,7 +130,7 @@ def generation(text: str) -> int:
     """Parses a text as the number of a generation. Raises Malformed if the text is not a number."""
     found = whole_number(text)
     if found is None:
-        raise Malformed(what=f"publication is {text[:40]!r}; expected a generation")
+        raise Malformed(what=f"expected a generation, but got {text[:40]!r}")
     return found
 
 
@@ -149,7 +152,8 @@ def _differing(one: Publication, other: Publication) -> list[str] | None:
 
 
 def _first(paths: list[str] | None) -> dict[str, object]:
-    """Returns the first PATHS_SHOWN paths, and the total number of paths."""
+    """Returns the values for the template: whether the paths are known, the total number of paths,
+    the first PATHS_SHOWN paths, and the number of the remaining paths."""
     known = paths is not None
     return {
         "known": known,

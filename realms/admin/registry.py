@@ -1,8 +1,9 @@
 """Defines the admin's pages of realms, files, publications and permissions.
 
-Realms, files and publications are read-only, because only the realm functions keep the caches
-coherent. The pages of `realms.admin.publishing` call the realm functions. Staff can edit a realm's
-quotas, its permissions, and whether the realm may be published.
+Files, publications and most fields of a realm are read-only, because an edit of a row alone would
+give the realm no new generation and would render no pages. Staff publish, roll back and delete
+realms on the pages of `realms.admin.publishing`. The fields of a realm that staff can edit are its
+quotas, and whether it may be published. Staff can also edit permissions.
 """
 
 from typing import Any
@@ -37,7 +38,8 @@ admin.site.index_template = "admin/realms/coherence.html"
 
 
 def _pages() -> list[URLPattern]:
-    """Returns the admin's own pages, except for those of a single realm."""
+    """Returns the URL patterns of the pages that this project adds to the admin. The pages about a
+    single realm are in `RealmAdmin.get_urls`."""
     return [
         route("coherence/", coherence.live, "realms_coherence"),
         route("clear/", clearing.clear, "realms_realm_clear"),
@@ -51,7 +53,7 @@ def _pages() -> list[URLPattern]:
     ]
 
 
-# Unfold's admin site has no other way to add pages.
+# Unfold, the admin's theme, adds the URL patterns that `extra_urls` returns.
 admin.site.extra_urls = _pages  # type: ignore[attr-defined]
 
 
@@ -73,12 +75,12 @@ class RealmAdmin(ReadOnlyAdmin):
         return [name for name in self.get_fields(request, obj) if name not in self.editable]
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Saves only the editable fields, because the generation may have changed since the form
-        was loaded."""
+        """Saves only the editable fields. If all fields were saved, a concurrent change of another
+        field, such as a new generation, could be overwritten."""
         obj.save(update_fields=self.editable)
         bump_at_commit([realm_key(obj.url)])
 
-    #: The buttons of a realm, above its fields.
+    #: This template shows the realm's buttons above its fields.
     change_form_before_template = "admin/realms/realm_actions.html"
 
     def change_view(
@@ -104,8 +106,9 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """The admin of permissions. A database trigger notifies the other replicas of changes.
-    `readers_change` updates this replica's own board at commit."""
+    """The admin's pages of permissions. When a change commits, a database trigger notifies all
+    replicas. `readers_change` makes cached answers of this replica outdated without waiting for the
+    notification."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")
@@ -116,7 +119,8 @@ class RealmPermissionAdmin(AnyModelAdmin):
     ordering = ("realm__url", "audience", "account__username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # If a row moved to another realm, the trigger would notify of the new realm only.
+        # A row can't move to another realm, because `save_model` locks only one realm and announces
+        # only its change.
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
@@ -205,15 +209,18 @@ class CoherenceReportAdmin(ReadOnlyAdmin):
 
     @admin.display(description="within 1 s")
     def within_1(self, report: CoherenceReport) -> str:
-        """Returns the share of changes that every replica served within one second."""
+        """Returns the share of changes that every replica served within one second of their
+        commit."""
         return share_text(report.within_1s, report.changes)
 
     @admin.display(description="within 10 s")
     def within_10(self, report: CoherenceReport) -> str:
-        """Returns the share of changes that every replica served within ten seconds."""
+        """Returns the share of changes that every replica served within ten seconds of their
+        commit."""
         return share_text(report.within_10s, report.changes)
 
     @admin.display(description="within 60 s")
     def within_60(self, report: CoherenceReport) -> str:
-        """Returns the share of changes that every replica served within one minute."""
+        """Returns the share of changes that every replica served within one minute of their
+        commit."""
         return share_text(report.within_60s, report.changes)

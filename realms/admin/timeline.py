@@ -1,5 +1,6 @@
 """Serves the page *Publish timeline*. For each publication, the page shows how many replicas have
-applied the publication, and how many of its pages are rendered."""
+applied the publication, and how many of its pages are rendered. A replica has applied a publication
+when it no longer serves older files from its caches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ PUBLICATIONS_SHOWN = 40
 
 @dataclass(frozen=True)
 class Entry:
-    """A publication, the number of reporting replicas that have applied it, and the job that
-    renders its pages."""
+    """A publication with its progress. `replicas` is the number of replicas that have reported
+    lately, and `seen` is the number of these replicas that have applied the publication. `job` is
+    the job that renders the publication's pages."""
 
     publication: Publication
     seen: int
@@ -27,8 +29,8 @@ class Entry:
 
     @property
     def locks(self) -> str:
-        """How long the publish held its locks before its commit began, and how long it had waited
-        for these locks."""
+        """Says for how long the publish held its locks until its commit began, and for how long it
+        had waited for the locks."""
         waited, held = self.publication.lock_waited, self.publication.lock_held
         if waited is None or held is None:
             return "not recorded"
@@ -50,7 +52,8 @@ class Entry:
 
 @page("realms.view_publication", "GET")
 def timeline(request: HttpRequest) -> HttpResponse:
-    """Shows the newest publications of all realms, or of the realms whose URL contains `q`."""
+    """Shows the newest publications of all realms. With the query parameter `q`, shows only the
+    publications of realms with this text in their URL."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     publications = Publication.objects.select_related("realm", "source").order_by("-at")
     if text:

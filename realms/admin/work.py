@@ -1,4 +1,5 @@
-"""Serves the page *Work*: the workers, the queue, the jobs, and the errors of cards by kind."""
+"""Serves the page *Work*. The page shows the Celery workers, the queue, the unfinished jobs, and
+the errors of cards by kind. A job renders the pages of one realm."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,14 +19,15 @@ from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions, Worker
 Status = ReindexJob.Status
 JOBS_SHOWN = 50
 KINDS_SHOWN = 30
-#: The page lists the errors of jobs that ended within this time.
+#: The page lists the errors of jobs that ended at most this long ago.
 RECENT = timedelta(days=1)
 
 
 @dataclass
 class Kind:
-    """One kind of rendering error, with its text, the author's file and line, and the realms that
-    have the error."""
+    """All rendering errors with the same text and the same place in an author's module. `count` is
+    the number of cards with such an error, and `realms` has this number for each realm's URL. `job`
+    is one of the jobs that had the error."""
 
     title: str
     message: str
@@ -37,7 +39,8 @@ class Kind:
 
     @property
     def where(self) -> str:
-        """The realms with this error, each with its number of cards."""
+        """The URLs of the realms with this error. Each URL is followed by the number of the realm's
+        cards that have the error."""
         return ", ".join(f"{url} ({count})" for url, count in self.realms.most_common())
 
 
@@ -92,8 +95,8 @@ def _workers(now: datetime) -> list[WorkerRow]:
 
 
 def _kinds() -> list[Kind]:
-    """Returns the kinds of errors in each realm's newest job with errors, the most frequent kind
-    first."""
+    """Returns the kinds of recent rendering errors, the most frequent kind first. Of each realm,
+    counts only the errors of the newest job that had errors."""
     newest = (
         ReindexJob.objects.filter(finished_at__gt=timezone.now() - RECENT, errors__gt=0)
         .order_by("realm_url", "-pk")
@@ -113,7 +116,8 @@ def _kinds() -> list[Kind]:
 
 @page(MAY_PUBLISH, "POST")
 def retry(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Retries a failed job now. Otherwise, the sweeper would retry the job within a minute."""
+    """Retries a failed job now. Without this request, the sweeper retries the job about a minute
+    after its failure. The sweeper (`reindex.jobs.sweeper`) runs in the Celery workers."""
     if sweeper.retry(job_id):
         report(request, f"Job {job_id} is queued again.")
     else:
@@ -125,8 +129,7 @@ def retry(request: HttpRequest, job_id: int) -> HttpResponse:
 
 @page(MAY_PUBLISH, "POST")
 def cancel(request: HttpRequest, job_id: int) -> HttpResponse:
-    """Cancels all unfinished jobs of the realm that the job belongs to. The realm keeps its current
-    pages."""
+    """Cancels all unfinished jobs of the job's realm. The realm keeps its current pages."""
     job = ReindexJob.objects.filter(pk=job_id).first()
     if job is None or not queue.cancel(job.realm_url):
         messages.error(request, f"Not done: job {job_id} has ended.")

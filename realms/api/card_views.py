@@ -23,13 +23,14 @@ from reindex.reading.media_types import API, CARD, JSON
 from reindex.reading.references import file_url
 
 READING = ("GET", "HEAD")
-#: The content types that a body may have; empty means that the request has no content type.
+#: The content types that a body may have. The empty string stands for a request without a content
+#: type.
 BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
-    """Reads or writes the card at an unescaped URL. In a POST request, the URL is the folder of the
-    new card."""
+    """Reads or writes the card at an unescaped URL. In a POST request, `url` is the URL of a
+    folder, and the new card is created below this folder."""
     method = requested_method(request)
     realm = Realm.objects.containing(url).first()
     if realm is None:
@@ -104,9 +105,9 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 
 
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
-    """Returns a function that checks the request's conditions before a write. The function raises
-    PreconditionFailed unless the conditions match the card's current document or the card's current
-    file."""
+    """Returns a function that checks the request's conditions, such as If-Match, before a write. An
+    ETag in a condition may be that of the card's current document or of the card's current file.
+    The function raises PreconditionFailed if a condition fails."""
     conditions = Conditions.of(request.META)
 
     def check(file: str, card: documents.Card | None) -> None:
@@ -132,13 +133,15 @@ def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if content_type not in BODY_TYPES:
         raise errors.UnsupportedType(found=content_type[:80], expected=CARD)
-    # Escapes can make the body twice as long as the stored document.
+    # A body may escape characters that are stored unescaped. So a body may be twice as long as a
+    # stored card.
     return bodies.parse(model, read_body(request, 2 * settings.CARD_SIZE_LIMIT_BYTES, "The card"))
 
 
 def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpResponse:
     (data,) = resources(realm, [found])
-    # The JSON is ASCII, so that a lone surrogate stays an escape: UTF-8 can't encode it.
+    # `json.dumps` escapes all characters outside ASCII. So half of a surrogate pair, which UTF-8
+    # can't encode, is escaped too.
     body = json.dumps({"data": data}).encode()
     response = HttpResponse(body, status=status, content_type=CARD)
     response["ETag"] = f'"{hashlib.sha256(body).hexdigest()}:card"'
@@ -151,7 +154,8 @@ def _document(realm: Realm, found: documents.Card, status: int = 200) -> HttpRes
 
 
 def resources(realm: Realm, found: list[documents.Card]) -> list[dict[str, Any]]:
-    """Returns cards of a realm as JSON:API resources, each with the realm's info in its `meta`."""
+    """Returns cards of a realm as JSON:API resources. Each resource has a description of the realm
+    in its `meta`."""
     info = realm_info(realm).document["data"]["attributes"] if found else {}
     return [
         {**card.resource, "meta": {**card.resource["meta"], "realmInfo": info}} for card in found

@@ -1,11 +1,12 @@
 """Contains the view at `<realm>/_definition?module=&name=`, which returns the definitions of a
-module.
+module. A definition describes a card type that the module exports, with the type's fields.
 
-If the definitions are stored in the table, the request is answered at once. Otherwise one process
-of the fleet builds the definitions while the request waits. The build reads the realm's files over
-HTTP from the fleet's web workers. If all threads of the web workers waited for builds, no build
-could read files and end. Requests for definitions therefore have threads of their own, and only a
-few requests may wait. Further requests get 503 with Retry-After.
+If the definitions are stored in the database, the request is answered at once. Otherwise one
+process of the fleet builds the definitions while the request waits. A build reads files over HTTP
+from the fleet's web processes. If all threads of the web processes waited for builds, no build
+could read files, and so no build would end. Requests for definitions therefore have threads of
+their own, and only a few requests may wait for a build. Any further request that needs a build gets
+503 with Retry-After.
 """
 
 import logging
@@ -36,9 +37,9 @@ from reindex.reading.replicas import PinEnded, ReplicaUnavailable, WrongGenerati
 
 logger = logging.getLogger(__name__)
 
-#: How many requests of one process may wait for builds at a time. The lane for definition requests
-#: has MAX_WAITING + 1 threads. So while MAX_WAITING threads wait for builds, one thread is free to
-#: refuse further requests.
+#: How many requests of one process may wait for builds at a time. Requests for definitions have
+#: MAX_WAITING + 1 threads (`Lane.DEFINITION` in `realms/web/lanes.py`). So while MAX_WAITING
+#: threads wait for builds, one thread is free to refuse further requests.
 MAX_WAITING = 2
 _places = BoundedSemaphore(MAX_WAITING)
 
@@ -46,8 +47,8 @@ NANOSECONDS = 1_000_000_000
 
 
 class Turns:
-    """Spreads the retries of refused requests over time. If all clients retried at once, answering
-    the retries would leave no time for the build that the clients wait for."""
+    """Spreads the retries of refused requests over time. If all clients retried at once, this
+    process would be too busy with the retries to finish the build that the clients wait for."""
 
     PER_SECOND = 10
     LAST_SECONDS = 30
@@ -125,15 +126,15 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
 
 def _module_url(request: HttpRequest, realm: Realm) -> str:
     """Returns the absolute URL of the module in the parameter `module`. The parameter may have any
-    form that the realm's own cards may use to refer to a module."""
+    form in which a card at the realm's root may refer to a module."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
-    # Any name that isn't a URL, an explicit path or a package is a path in the realm.
+    # A text in any other form, such as `post.tsx`, is a path in the realm.
     is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
     url = resolve_module(module if is_explicit else f"./{module}", realm.url)
     if url is None:
         raise errors.BadParameter(
             parameter="module",
-            why=f"{module[:80]!r} is not a module; expected a URL, a path from the realm, or "
+            why=f"{module[:80]!r} is not a module; expected a URL, a path in the realm, or "
             "@realm/base",
         )
     return url
@@ -162,13 +163,13 @@ def _entry(url: str, caller: Caller | None) -> DefinitionCacheEntry | None:
             # The error's text identifies a replica, so the text goes to the log only.
             logger.warning("%s can't be read: %s", module, error)
             raise errors.Busy(what=f"{module} can't be read at present") from error
-    # Check the caller's access again, because the build may have taken a while.
+    # Check the caller's access again, because the caller may have lost it during the build.
     return entry if entry is not None and auth.readable(entry.realms, caller) else None
 
 
 def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
-    """Looks up a module's definitions in the table. Tries the public row first, then the row that
-    was built for the caller. Returns None if neither row can be used."""
+    """Looks up a module's definitions in the database, without building them. Tries the public row
+    first, then the row that was built for the caller. Returns None if neither row can be used."""
     scopes = [(Definition.Scope.PUBLIC.value, "")]
     if caller is not None:
         scopes.append((Definition.Scope.REALM_AUTH.value, auth.reader_key(caller)))
@@ -177,8 +178,8 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
-        # If the public build failed, a build for the caller may succeed, because a build for the
-        # caller may read private modules.
+        # If the public build failed, a build for the caller may still succeed, because it may read
+        # private modules. So look for the caller's row next.
         if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None
@@ -201,8 +202,8 @@ def _waiting(module: str) -> Iterator[None]:
 
 @lru_cache(maxsize=1000)
 def _lookup(caller: Caller | None) -> DefinitionLookup:
-    """Returns this process's lookup for a caller. All requests of a caller use the same lookup, so
-    concurrent requests that need the same definitions share one build."""
+    """Returns this process's DefinitionLookup for a caller. All requests of a caller use the same
+    object, so concurrent requests that need the same definitions share one build."""
     if caller is None:
         return DefinitionLookup(ModuleBuilder())
     reader = auth.reader_key(caller)

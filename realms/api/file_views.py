@@ -49,11 +49,10 @@ def delete(request: HttpRequest, url: str) -> HttpResponse:
 
 
 def _check_conditions(request: HttpRequest, realm: Realm, path: str) -> None:
-    """Raises PreconditionFailed unless the request's conditions (If-Match and the like) match the
-    file. The caller holds the realm's write lock."""
+    """Raises PreconditionFailed if a condition of the request, such as If-Match, fails for the
+    current file. The caller holds the realm's write lock."""
     conditions = Conditions.of(request.META)
     if conditions is NO_CONDITIONS:
-        # A request without conditions matches any state of the file.
         return
     etags, modified_at = files.validators(realm, path)
     conditions.check_write(realm.url + path, etags, modified_at)
@@ -76,8 +75,8 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
 
 
 def _with_extension(realm_url: str, path: str) -> str:
-    """Returns the path of the file that `path` names. `path` may lack the file's extension, by the
-    same rules as for reads."""
+    """Returns `path` with the file's extension. `path` may lack an extension of SOURCE_ENDINGS, as
+    the URL of a read may. Returns `path` itself if no such file exists."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
     found = resolve(realm_url + path, SOURCE_ENDINGS)

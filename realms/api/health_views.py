@@ -14,8 +14,8 @@ from realms.housekeeping.readiness import not_ready
 
 @csrf_exempt
 def liveness(request: HttpRequest) -> HttpResponse:
-    """Responds to every GET or HEAD request with 200. Doesn't check the database, because the
-    supervisor restarts a process that fails this check, and a restart doesn't repair the
+    """Responds with 200 to every GET or HEAD request, even if the database is down. If a process
+    doesn't respond with 200, the supervisor restarts the process. A restart wouldn't repair the
     database."""
     _check_method(request)
     return _uncached(HttpResponse(b"alive\n", content_type="text/plain; charset=utf-8"))
@@ -23,8 +23,8 @@ def liveness(request: HttpRequest) -> HttpResponse:
 
 @csrf_exempt
 def readiness(request: HttpRequest) -> HttpResponse:
-    """Responds with 200 if this replica can serve requests, else with 503 and a list of the missing
-    conditions."""
+    """Responds with 200 if this replica can serve requests. Otherwise responds with 503 and lists
+    the reasons why it can't."""
     _check_method(request)
     missing = not_ready()
     response = JsonResponse(

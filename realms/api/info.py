@@ -15,8 +15,8 @@ UNNAMED = "Unnamed Workspace"
 
 
 def realm_info(realm: Realm) -> Listed:
-    """Returns the description of a realm, the answer of `_info`. Raises NotFound if the realm was
-    deleted."""
+    """Returns the description of a realm, which is the answer of the endpoint `_info`. Raises
+    NotFound if the realm was deleted."""
     found = resolve(realm.url + REALM_CONFIG)
     if found is None or found.realm_id != realm.pk:
         raise NotFound(url=realm.url)
@@ -37,8 +37,8 @@ def realm_info(realm: Realm) -> Listed:
 
 
 def visibility(realm: Realm) -> str:
-    """Returns who may read the realm: `public` (everyone), `shared` (some other users) or
-    `private`."""
+    """Returns who may read the realm: `public` (everyone), `shared` (several users) or `private`
+    (at most one user)."""
     rows = RealmPermission.objects.filter(realm=realm, read=True)
     audiences = list(rows.values_list("audience", flat=True))
     if EVERYONE in audiences:
@@ -47,13 +47,15 @@ def visibility(realm: Realm) -> str:
 
 
 def milliseconds(moment: Any) -> str | None:
-    """Returns a time in milliseconds since 1970, as a string, because clients expect this form."""
+    """Returns a time as the number of milliseconds since 1970, in a string. Clients expect this
+    form."""
     return str(int(moment.timestamp() * 1000)) if moment else None
 
 
 def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
-    """Returns the time of a published realm's last publication. For a source realm, returns the
-    times for all realms published from it, by URL."""
+    """Returns the time of a published realm's last publication. For any other realm, returns the
+    times of the last publications of all realms that are published from it. The keys are the URLs
+    of these realms. Returns None if there are none."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return milliseconds(realm.last_published_at)
     copies = Realm.objects.filter(source=realm).order_by("url")
@@ -61,8 +63,8 @@ def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
 
 
 def _config(data: bytes) -> dict[str, Any]:
-    """Returns the attributes of `realm.json`, merged with its `cardInfo`, where clients write the
-    name and the pictures."""
+    """Returns the attributes of the card in `realm.json`, including those inside its attribute
+    `cardInfo`. Clients write the realm's name and pictures to `cardInfo`."""
     try:
         document = parse(data, REALM_CONFIG).value
     except BrokenDocument:

@@ -47,7 +47,7 @@ def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Issues a realm token for a username and password, or for a server token."""
+    """Issues a realm token to a caller who sends a server token, or a username and a password."""
     if request.headers.get("Authorization"):
         caller, lifetime = auth.server_caller(request), auth.DAY_SECONDS
     else:
@@ -60,7 +60,7 @@ def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_atomic(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Writes several files in one generation, or writes none."""
+    """Writes several files at one generation. If one of them can't be written, writes none."""
     if realm.kind != Realm.Kind.SOURCE:
         raise errors.MethodNotAllowed(
             (), method=f"POST to _atomic in a {realm.kind} realm", expected="a source realm"
@@ -84,7 +84,7 @@ def _listed(listed: listing.Listed) -> HttpResponse:
 
 
 def directory(request: HttpRequest, realm: Realm, path: str) -> HttpResponseBase:
-    """Returns the files and folders in a folder."""
+    """Returns the files and folders directly in a folder."""
     return _packed(request, listing.directory(realm, path))
 
 

@@ -1,5 +1,7 @@
-"""Contains the views about the rendering of a realm's pages: readiness, progress, reindex,
-cancel."""
+"""Contains the views about the rendering of a realm's pages: readiness, progress, reindex, cancel.
+
+A reindex job renders the pages of a realm at one generation, and stores them in the realm's index.
+"""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -22,8 +24,9 @@ from reindex.reading.media_types import API
 
 def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
     """Responds with 200 if the realm is ready, else with 503 and the name of the missing part. A
-    realm is ready if no job is making its index. With awaitPrerenderHtml, a published realm is
-    ready only if its pages also show its current generation."""
+    realm is ready if its index shows the current generation, or if no job is making its index. With
+    `awaitPrerenderHtml=true`, a published realm is ready only if its index shows the current
+    generation."""
     awaited = request.GET.get("awaitPrerenderHtml") == "true"
     state = shown.readiness(realm.url, realm.generation)
     if not state.ready and _holds_back(realm, state, awaited):
@@ -37,15 +40,15 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Returns whether a realm with outdated pages counts as not ready. A realm counts as not ready
-    while one of its jobs is queued or rendering. If the request waits for pages (`awaited`), a
-    published realm counts as not ready until its pages are current."""
+    """Returns whether a realm with outdated pages counts as not ready. It counts as not ready while
+    one of its jobs is queued or rendering. If the request waits for pages (`awaited`), a published
+    realm counts as not ready even without such a job, for example if the job failed."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
 def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    """Returns a 503 answer that says which part of a realm is missing (`startup`, `index` or
-    `prerender-html`)."""
+    """Returns a 503 answer. Its header X-Boxel-Not-Ready says what is missing: `startup` (the
+    database can't be reached), `index`, or `prerender-html` (the rendered pages)."""
     response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
     response["X-Boxel-Not-Ready"] = missing
     return response
@@ -56,7 +59,8 @@ def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
 
 @endpoint("GET")
 def publish_progress(request: HttpRequest) -> HttpResponse:
-    """Returns the progress of a published realm's newest rendering, for the realm's owner."""
+    """Returns the progress of a published realm's newest reindex job. Only an owner of the realm's
+    source realm may see the progress."""
     caller = auth.server_caller(request)
     given = request.GET.get("published_realm_url")
     if not given:
@@ -91,7 +95,7 @@ def post_full_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_cancel(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Cancels the realm's queued or running rendering."""
+    """Cancels the realm's unfinished jobs, including a failed job that would be retried."""
     _read(request)
     queue.cancel(realm.url)
     return _done()
@@ -112,7 +116,7 @@ def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
     """Queues a job that renders the changed cards of a realm at its current generation. With
     `full`, the job renders all cards.
 
-    Raises NotFound, and Unprocessable for a realm without pages.
+    Raises NotFound. Raises Unprocessable for a bootstrap realm, which has no pages.
     """
     with realm_write_lock(realm_url):
         realm = Realm.objects.filter(url=realm_url).first()

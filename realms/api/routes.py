@@ -108,8 +108,8 @@ def _routed(request: HttpRequest, url: str) -> HttpResponseBase:
 
 @csrf_exempt
 def pinned(request: HttpRequest, path: str) -> HttpResponse:
-    """Serves files of a realm at exactly the generation that the request's pin token names.
-    Rendering workers read the files of realms here."""
+    """Serves files of a realm at exactly one generation, to workers that render pages. The request
+    has a pin, a signed token that contains the realm and the generation."""
     if request.method not in READING and (request.method, path) != ("POST", ""):
         raise errors.MethodNotAllowed(READING, method=request.method)
     path = composed(without_nul(path))
@@ -135,8 +135,8 @@ def _place(pin: pins.Pin, path: str) -> tuple[str, int, str]:
 
 
 def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> HttpResponseBase:
-    """Returns the answer to a read of a URL. If no file has this URL, a client that accepts pages
-    gets the page."""
+    """Returns the answer to a GET or HEAD request. If no file has this URL, a client that accepts
+    HTML gets the page at the URL."""
     variant = Variant.MODULE if site.is_generated(url) else VARIANTS.get(accept)
     if variant is None:
         return _described(request, url, accept)
@@ -174,7 +174,8 @@ def _read(request: HttpRequest, url: str, accept: str, *, takes_pages: bool) -> 
 
 
 class _Loaded(NamedTuple):
-    """An answer that the caller may read, and whether it was in the cache: `hit` or `miss`."""
+    """An answer that the caller may read. `cache` is `hit` if the answer was in the cache, else
+    `miss`."""
 
     answer: Answer
     variant: Variant
@@ -184,9 +185,9 @@ class _Loaded(NamedTuple):
 def _loaded(
     request: HttpRequest, url: str, variant: Variant, at_least: int
 ) -> _Loaded | HttpResponse:
-    """Returns the answer for a URL, or the response for a caller who may not know whether the file
-    exists. Raises Unauthorized, Forbidden."""
-    # With noCache, the answer is always loaded from the database.
+    """Returns the answer for a URL if the caller may read the URL's realm. Otherwise returns or
+    raises the refusal (`_refusal`)."""
+    # With the query parameter `noCache`, the answer is always loaded from the database.
     alone = "noCache" in request.GET
     answer = None if alone else answers.cached(variant, url, at_least)
     cache = "miss" if answer is None else "hit"
@@ -197,11 +198,13 @@ def _loaded(
             return admitted
         answer = _transpiled(lambda: answers.load(variant, url, alone=alone))
     if answer.high < at_least:
-        # Another request's load may have read the database before that generation was committed.
+        # The answer may come from another request's load, which may have read the database before
+        # generation `at_least` was committed. So load the answer again.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url not in (None, admitted):
-        # `_admit` has not checked the caller's access to this realm yet. The answer was cached, or
-        # since the first check the realm became private or the URL came into another realm.
+        # `_admit` has not checked the caller's access to this realm. If the answer was cached,
+        # `_admit` was not called. If it was called, the realm became private after the check, or
+        # the URL now belongs to another realm.
         refused = _refusal(request, _realm(answer.realm_url or ""), url)
         if refused is not None:
             return refused
@@ -209,10 +212,10 @@ def _loaded(
 
 
 def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
-    """Checks that the caller may read the realm around a URL. The check comes before an answer
-    reveals whether the file exists. On a cache miss, the check also comes before the load.
+    """Checks that the caller may read the realm around `url`. Call this function before the answer
+    is loaded, and before any response reveals whether the file exists.
 
-    Returns the URL of the realm around `url`, or None if everyone may read the realm or no realm
+    Returns the URL of the realm. Returns None if everyone may read the realm, or if no realm
     contains `url`. If the caller may not read the realm, returns or raises the refusal
     (`_refusal`).
     """
@@ -224,8 +227,9 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
 
 
 def _refusal(request: HttpRequest, realm: Realm, url: str) -> HttpResponse | None:
-    """Returns None if the caller may read the realm. Otherwise raises Unauthorized or Forbidden.
-    But if `url` with a final slash is a realm's URL, returns a redirect to that realm instead."""
+    """Returns None if the caller may read `realm`. Otherwise returns a redirect if `url` with a
+    final slash is the URL of another realm. In all other cases, raises Unauthorized or
+    Forbidden."""
     try:
         auth.authorize(request, realm, "read")
     except (errors.Unauthorized, errors.Forbidden):
@@ -243,9 +247,10 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 
 def _require_generation(answer: HttpResponseBase, at_least: int) -> None:
-    """Checks that an answer is as new as the request's X-Realm-Min-Generation requires. Works for
-    every view, because the answer says its generation in a header. Raises Busy if the realm is not
-    rendered at the required generation, and Conflict if the generation has not been committed."""
+    """Checks that an answer is as new as the request's X-Realm-Min-Generation requires. The answer
+    states its generation in a header, so the check works for every view. Raises Busy if only the
+    answer is too old. Raises Conflict if the realm itself hasn't reached the required
+    generation."""
     given = answer.headers.get(headers.GENERATION)
     if given is None or int(given) >= at_least or answer.status_code == 503:
         return
@@ -274,8 +279,8 @@ def _not_yet(answer: Answer, variant: Variant, at_least: int) -> HttpResponse:
 
 
 def _no_realm(request: HttpRequest, url: str, variant: Variant | None = None) -> HttpResponse:
-    """Returns the response for a URL outside any realm. If `url` with a final slash is a realm's
-    URL, the response is a redirect to that realm, else a 404."""
+    """Returns a redirect if `url` with a final slash is the URL of a realm. Otherwise returns the
+    404 for a URL outside any realm."""
     if Realm.objects.filter(url=f"{url}/").exists():
         response = HttpResponse(status=302)
         response["Location"] = f"{url}/{_query(request)}"
@@ -310,7 +315,8 @@ def _described(request: HttpRequest, url: str, accept: str) -> HttpResponseBase:
 
 
 def _endpoint(request: HttpRequest, realm: Realm, name: str, method: str) -> HttpResponseBase:
-    """Returns the answer of a realm's endpoint `_name`, after checking the caller's permission."""
+    """Returns the answer of a realm's endpoint, such as `_info`, after checking the caller's
+    permission."""
     views = ENDPOINTS[name]
     method = "GET" if method == "HEAD" else method
     if method not in views:

@@ -22,7 +22,7 @@ from reindex.jobs import wanted
 from reindex.reading.media_types import CARD
 from reindex.reading.references import file_url
 
-#: The largest body of a search request, larger than any valid query. Unit: bytes.
+#: The maximum size of a search request's body. Every valid query is smaller. Unit: bytes.
 MAX_QUERY_BYTES = 128 * 1024
 
 
@@ -41,11 +41,12 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
     finally:
-        # A failed search rolls back its transaction, so queue the definitions after the
-        # transaction.
+        # Queue the missing definitions only here, after the search's transaction. A search that
+        # fails for lack of a definition rolls its transaction back.
         wanted.want_definitions(definitions.lacking, realm.owner_key)
-    # A search in a draft uses the outdated index until a worker has made a new one. Only writers
-    # may ask for a new index, because that takes the realm's write lock and a worker.
+    # After a change of a source realm, searches use the outdated index until a worker has made a
+    # new index. Only callers who may write to the realm may queue this work, because queueing takes
+    # the realm's write lock, and the work occupies a worker.
     if auth.may(request, realm, "write"):
         drafts.ask_for_index(realm.url)
         if found is None:
@@ -59,8 +60,9 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 class _Definitions:
-    """Finds the definitions of card types, in public modules only. A search needs the definition of
-    a card type if the realm has no cards of that type."""
+    """Finds the definitions of card types, in public modules only. A definition lists the fields of
+    a card type. A search needs the definition of a card type if the realm has no cards of that
+    type."""
 
     def __init__(self, realm: Realm) -> None:
         #: The modules that the search needs but that have no definitions yet.
@@ -73,7 +75,7 @@ class _Definitions:
         if found is None or found.file is None:
             return None
         if not found.public:
-            # Without a reader, definitions are built from public modules only.
+            # The look-up below finds only definitions that were built from public modules.
             return None
         url = file_url(found.realm_url, found.file.path)
         entries = DefinitionLookup().get_cached_definitions_batch(DefinitionCacheEntryQuery((url,)))

@@ -16,15 +16,16 @@ from realms.http.requests import read_body
 from realms.publishing import publish
 from reindex.reading.media_types import API
 
-#: The largest body of a request to a server endpoint. Unit: bytes.
+#: The maximum size of the body of a request to a server endpoint. Unit: bytes.
 MAX_BODY_BYTES = 64 * 1024
 
 View = Callable[[HttpRequest], HttpResponse]
 
 
 def endpoint(method: str) -> Callable[[View], View]:
-    """Returns a decorator that turns a view into a server endpoint with one HTTP method. The
-    endpoint needs no CSRF token, because callers send their token in the Authorization header."""
+    """Returns a decorator that turns a view into a server endpoint with one HTTP method. Django's
+    CSRF check is off, because callers authenticate with an Authorization header or a password, not
+    with a cookie."""
 
     def decorate(view: View) -> View:
         @csrf_exempt
@@ -61,7 +62,7 @@ def unknown(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def server_session(request: HttpRequest) -> HttpResponse:
-    """Issues a server token for a username and password."""
+    """Issues a server token to a caller who sends a username and a password."""
     body = parse(bodies.Session, request)
     account = signed_in(request, body)
     return session(auth.server_token(account.get_username(), body.seconds, account.pk))
@@ -75,7 +76,7 @@ def realm_auth(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
-    """Creates a source realm in its owner's space."""
+    """Creates a source realm at `<origin>/<user>/<endpoint>/` for the caller."""
     caller = auth.server_caller(request)
     attributes = parse(bodies.CreateRealm, request).data.attributes
     given = attributes.model_dump(exclude_none=True)
@@ -133,8 +134,8 @@ def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
     """Returns the account that has the username and password in the request's body. Raises
     Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator signs tokens with the seed, and has no password. So an account with the
-    # operator's name gets no token.
+    # The operator may do everything in every realm. The operator has no account and no password,
+    # but signs tokens with REALM_SECRET_SEED. So an account with the operator's name gets no token.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user
@@ -149,7 +150,8 @@ def session(token: str) -> HttpResponse:
 
 
 def parse(model: type[bodies.M], request: HttpRequest) -> bodies.M:
-    """Parses a request's small JSON body into a model. Raises Malformed, TooLarge."""
+    """Parses a request's JSON body of at most MAX_BODY_BYTES into a model. Raises Malformed,
+    TooLarge."""
     return bodies.parse(model, read_body(request, MAX_BODY_BYTES, "Request body"))
 
 

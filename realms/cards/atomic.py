@@ -1,8 +1,7 @@
-"""Applies atomic requests. An atomic request writes several files at one generation, or writes
-none.
+"""Carries out requests to `_atomic`, which write several files at one generation, or write none.
 
-All operations of a request are checked before a file is written. An error reports every problem
-that a check has found.
+All operations of a request are checked before the first file is written. If several operations fail
+a check, one error reports them all.
 """
 
 import json
@@ -22,8 +21,8 @@ from realms.models import Realm
 from reindex.reading.card_paths import is_card_file
 from reindex.reading.references import file_url
 
-#: The fields that the server adds to a card's `meta`. If a client sends these fields back, the
-#: server doesn't store the fields in the card's file.
+#: The fields that the server adds to a card's `meta` in its answers. If a client sends a card with
+#: these fields, the server doesn't store the fields.
 _ADDED_BY_SERVER = ("lastModified", "resourceCreatedAt", "realmInfo", "realmURL")
 
 
@@ -83,7 +82,8 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
 
 
 def _name(operation: Operation) -> str:
-    """Returns the path in the `href` of an operation, before Unicode composition."""
+    """Returns the path in an operation's `href` as the client spelt it, before Unicode composition.
+    Two operations on the same file must spell the path in the same way."""
     segments = unquote(operation.href).split("/")
     return "/".join(segments[-1 - operation.path.count("/") :])
 
@@ -104,8 +104,9 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
-    """Carries out all operations. Returns the realm's generation and a result for each operation,
-    in the same order. If two operations write the same file, the last operation wins.
+    """Carries out all operations. Returns the realm's generation after the write, and a result for
+    each operation, in the order of `operations`. If two operations write the same file, the later
+    operation determines its content.
 
     If some operations are impossible, raises `Several` and carries out no operation.
     """
@@ -123,7 +124,7 @@ def _check(realm: Realm, operations: Sequence[Operation]) -> None:
     realm's lock."""
     named = realm.versions.open().filter(path__in=[each.path for each in operations])
     existing = set(named.values_list("path", flat=True))
-    # A file below an inner realm's URL belongs to that realm.
+    # The URLs of realms inside this realm. A file below such a URL belongs to the inner realm.
     inner = tuple(
         Realm.objects.filter(url__startswith=realm.url)
         .exclude(pk=realm.pk)

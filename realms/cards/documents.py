@@ -1,9 +1,9 @@
 """Reads, creates, changes and deletes cards as JSON:API documents.
 
-Visitors of a published realm see the generation of the realm's index, so a published realm's cards
-are read at this generation. A source realm's cards are read at the realm's current generation,
-because an author must see a change at once, and must be able to repair a card that can't be
-rendered.
+The index of a realm contains its rendered pages. A published realm's cards are read at the
+generation of its index, so that the cards and the pages show the same files. A source realm's cards
+are read at the realm's current generation, because the author must see a change at once. The author
+must also be able to repair a card that can't be rendered.
 """
 
 import json
@@ -73,8 +73,9 @@ class Card:
 
 
 #: A function that checks whether a write may proceed. The write calls this function under the
-#: realm's lock. The arguments are the path of the file, and its card (None if there is no card).
-#: The function raises an error to refuse the write.
+#: realm's lock. The arguments are the path of the file, and the card that the file holds before the
+#: write (None if there is none, or if the file is broken). To refuse the write, the function raises
+#: an error.
 Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
@@ -82,12 +83,13 @@ Condition: TypeAlias = Callable[[str, Card | None], None]
 
 
 def _storable(value: Any) -> Any:
-    """Returns `value` after checking that the index can store all its parts. Raises ValueError."""
+    """Checks the nesting, the texts and the integers of a JSON value, and returns the value. Raises
+    ValueError with the reason if the value can't be stored."""
     pending: list[tuple[Any, int]] = [(value, 0)]
     while pending:
         each, depth = pending.pop()
         if depth > MAX_DEPTH:
-            raise ValueError(f"nests deeper than {MAX_DEPTH}")
+            raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
         if isinstance(each, dict):
             pending += [(part, depth + 1) for pair in each.items() for part in pair]
         elif isinstance(each, list):
@@ -164,9 +166,9 @@ def read(realm: Realm, path: str, at_least: int = 0) -> Card:
     """Returns the card at `path`, a path without `.json`. For a folder, returns the folder's
     `index` card.
 
-    Raises Busy if the cards are older than generation `at_least`. Raises NotFound and NotACard.
-    Raises BrokenCard if the card's file is broken or if, in a published realm, its rendering
-    failed.
+    Raises NotFound and NotACard. Raises Busy if the generation to read is older than `at_least`.
+    Raises BrokenCard if the card's file is broken. In a published realm, also raises BrokenCard if
+    the rendering of the card failed.
     """
     generation = realm.generation
     failed: Mapping[str, Any] | None = None
@@ -211,7 +213,7 @@ def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
 
 
 def has_file(realm: Realm, path: str) -> bool:
-    """Returns whether the realm now has a file at `path`."""
+    """Returns whether the realm has a file at `path` at its current generation."""
     return versions_at(realm, realm.generation).filter(path=path).exists()
 
 
@@ -264,10 +266,10 @@ def create(realm: Realm, folder: str, body: CreateCard, condition: Condition) ->
 
 
 def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Card:
-    """Merges the fields in `body` into a card. Keeps concurrent changes to other fields.
+    """Merges the fields in `body` into a card. Concurrent changes of other fields are kept.
 
-    Raises Malformed if `body` would change the card's type. Also raises NotFound, NotACard,
-    BrokenCard, TooLarge.
+    Raises NotFound, NotACard, BrokenCard, TooLarge. Raises Malformed if a reference in `body` is
+    invalid, or if `body` would change the card's type.
     """
     sent, file = body.data, check_path(file_of(path), realm.url)
     base = file_url(realm.url, path)
@@ -288,7 +290,8 @@ def patch(realm: Realm, path: str, body: PatchCard, condition: Condition) -> Car
 
 
 def delete(realm: Realm, path: str, condition: Condition) -> int:
-    """Deletes a card and returns the realm's generation. Raises NotFound, NotACard."""
+    """Deletes a card, even a broken one, and returns the realm's new generation. Raises NotFound,
+    NotACard."""
     file = check_path(file_of(path), realm.url)
     with locked_realm(realm) as current:
         card = None
@@ -315,7 +318,8 @@ def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
 
 
 def _merged(stored: Any, sent: Any) -> Any:
-    """Merges a sent object into a stored object. Replaces values of any other kind."""
+    """Returns the stored object with the sent object merged into it, also in nested objects. If one
+    of the two values is not an object, returns the sent value."""
     if not isinstance(stored, dict) or not isinstance(sent, dict):
         return sent
     return {**stored, **{key: _merged(stored.get(key), value) for key, value in sent.items()}}
@@ -345,8 +349,9 @@ def _relationships(sent: dict[str, Any], base: str, realm_url: str, path: str) -
 
 
 def _rebased(reference: str, base: str, realm_url: str, path: str) -> str:
-    """Rewrites a reference that is relative to `base` for use in the file at `path`. A reference to
-    a file of the realm becomes a relative path, which also works in a published copy."""
+    """Converts a reference, which is relative to the URL `base`, to the form that the file at
+    `path` stores. A reference to a URL in the realm becomes relative to the file, so that it also
+    works in a published copy of the realm."""
     if reference.startswith("@"):
         return reference
     try:

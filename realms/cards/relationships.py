@@ -1,7 +1,7 @@
-"""Merges changes into a card's relationships.
+"""Merges changes into a card's relationships. A relationship is a field that links to other cards.
 
-A field with several links is written in one of two forms: a list (`"friends": [...]`), or one entry
-for each link (`"friends.0"`, `"friends.1"`).
+A field with several links has one of two forms: a list (`"friends": [...]`), or one entry for each
+link (`"friends.0"`, `"friends.1"`).
 """
 
 import re
@@ -17,12 +17,14 @@ _MAX_NUMBER = 999_999
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the stored relationships after applying the fields and single links in `sent`.
 
-    The key `"friends"` replaces the whole field, which may be stored as a list or as one entry for
-    each link. With the value null, the key removes the field. The key `"friends.1"` replaces one
-    link, or appends a link if 1 is the next number. With the value null, the key removes the link,
-    and later links move up. All other links stay. The numbers in `sent` refer to the links before
-    the change. Raises Malformed for a number that doesn't exist, and for a field that is sent both
-    as a whole and as single links.
+    The key `"friends"` replaces the whole field, in whichever form the field is stored. If the
+    key's value is null, it removes the field. The key `"friends.1"` replaces the link with the
+    number 1, or appends a link if the last link has the number 0. If the key's value is null, it
+    removes the link, and later links move up. All other links stay. The numbers in `sent` refer to
+    the links before the change.
+
+    Raises Malformed for a number that is neither a link's number nor the one after the last link's.
+    Also raises Malformed for a field that is sent both as a whole and as single links.
     """
     whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
     single: dict[str, dict[int, Any]] = {}
@@ -47,20 +49,22 @@ def _with_links(stored: dict[str, Any], field: str, changes: dict[int, Any]) -> 
         next_number = max(links, default=-1) + 1
         if number not in links and (number != next_number or changes[number] is None):
             raise Malformed(
-                what=f"data.relationships.{field}.{number}: {field} has no such link; the next is "
-                f"{field}.{next_number}"
+                what=f"data.relationships.{field}.{number}: {field} has no such link; a new link "
+                f"would be {field}.{next_number}"
             )
         links[number] = changes[number]
     kept = [links[number] for number in sorted(links) if links[number] is not None]
     rest = {key: link for key, link in stored.items() if _parts(key)[0] != field}
     if as_list or not kept:
-        # Store the empty list too, because an empty field differs from a field that was never set.
+        # If no link is left, store an empty list, because an empty field differs from a field that
+        # was never set.
         return {**rest, field: kept}
     return {**rest, **{f"{field}.{number}": link for number, link in enumerate(kept)}}
 
 
 def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
-    """Returns the links of a field by their numbers."""
+    """Returns a field's links by their numbers. Raises Malformed if the field is stored as one link
+    without a number."""
     entry = stored.get(field)
     if isinstance(entry, list):
         return dict(enumerate(entry))
@@ -71,7 +75,7 @@ def _links(stored: dict[str, Any], field: str) -> dict[int, Any]:
 
 
 def _parts(key: str) -> tuple[str, int]:
-    """Returns the field and the link's number in a relationship's key. The number is -1 for the
-    whole field."""
+    """Splits a key such as `friends.1` into the field and the link's number. If the key has no
+    number, returns the number -1."""
     match = _NUMBERED.fullmatch(key)
     return (match[1], int(match[2])) if match else (key, -1)

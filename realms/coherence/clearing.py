@@ -1,8 +1,10 @@
 """Clears the caches of all replicas. Tracks which replicas have reported that their caches are
 cleared.
 
-Uses the same notifications as a publish. A clear drops only data that can be loaded again. Realms
-stay available with the same bytes, but the first read of each file after a clear is slower.
+A replica is a web service and its sidecar, the process that tells the web service about changes. A
+clear sends the replicas the same notifications as a publish. A clear drops only data that can be
+loaded or built again. Visitors get the same content as before the clear, but the first read of each
+file after the clear is slower.
 """
 
 from collections.abc import Iterable
@@ -25,8 +27,8 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Target:
-    """What to clear: one realm, one module's definitions, or all definitions. A target without
-    values clears everything. Raises Malformed if more than one field is set."""
+    """What to clear: one realm, one module's definitions, or all definitions. If no field is set,
+    the target is everything. Raises Malformed if more than one field is set."""
 
     realm_url: str = ""
     module_url: str = ""
@@ -46,9 +48,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Impact:
-    """How many realms, files and definitions are cleared, and on which replicas. Replicas load each
-    file again when the file is next requested. Rows of the `definitions` table are deleted and
-    built again on demand."""
+    """How many realms, files and definitions a clear affects, and on which replicas. After the
+    clear, a replica loads a file again when the file is next requested. The clear deletes rows of
+    the `definitions` table. A deleted row is built again when a request next needs it."""
 
     realms: int
     files: int
@@ -60,14 +62,14 @@ class Impact:
         names = ", ".join(self.replicas) or "none has reported"
         return (
             f"{files} and {self.definitions:,} definitions; replicas: {names}. Visitors get the "
-            "same bytes, but the first read of each file is slower."
+            "same content as before, but the first read of each file is slower."
         )
 
 
 @dataclass(frozen=True)
 class ReplicaAnswer:
     """Whether a replica has applied a clear. `applied` is None while the replica's report may still
-    arrive."""
+    arrive, and False if the replica has stopped reporting."""
 
     replica: str
     applied: bool | None
@@ -75,8 +77,9 @@ class ReplicaAnswer:
 
 
 def impact(target: Target) -> Impact:
-    """Counts the realms, files and definitions that `clear(target)` would clear. Raises NotFound if
-    the realm doesn't exist or the module has no definitions."""
+    """Counts the realms, files and definitions that `clear(target)` would clear. Doesn't count the
+    definitions of modules that depend on the target, although `clear` drops these definitions, too.
+    Raises NotFound if the target's realm doesn't exist or its module has no definitions."""
     rows = Definition.objects.all()
     realms = Realm.objects.all()
     if target.module_url:
@@ -96,12 +99,14 @@ def impact(target: Target) -> Impact:
 
 
 def clear(target: Target, caller: Caller, user: str = "") -> datetime:
-    """Clears the caches of all replicas. Returns the database's time after the clear. As soon as a
-    replica's watermark reaches the returned time, the replica has cleared its caches. `user` is
-    recorded as the cause; the default is the caller's name.
+    """Tells all replicas to clear the target from their caches. Returns the database's time after
+    the clear. A replica's watermark is the time before which the replica has applied all changes.
+    As soon as the watermark reaches the returned time, the replica has cleared its caches. The name
+    `user` is recorded as the cause of the clear. The default is the caller's name.
 
-    Raises NotFound. Raises Forbidden unless the caller is the operator or the realm's owner; only
-    the operator may clear all realms or any definitions.
+    Raises NotFound if the target's realm doesn't exist. Raises Forbidden unless the caller is the
+    operator, or owns the realm that is the target. Only the operator may clear a module's
+    definitions, all definitions, or everything.
     """
     by = f"clear by {user or caller.username}"
     with transaction.atomic():

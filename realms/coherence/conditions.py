@@ -2,7 +2,13 @@
 operator.
 
 Each condition says what is wrong, what visitors notice, and what to do. Pure functions compute
-conditions from the reports in the database. The admin and the commands show the same sentences.
+conditions from the reports in the database. The admin, `manage.py generations` and
+`manage.py doctor` show the same sentences.
+
+A replica is a web service and its sidecar, the process `manage.py listen_file_changes`, which
+writes the replica's reports. A replica's watermark is the time before which the replica has applied
+every change. The staleness bound (REALM_STALENESS_BOUND) says for how long after a change a replica
+may still serve the old bytes.
 """
 
 from dataclasses import dataclass
@@ -21,7 +27,7 @@ SLACK = timedelta(seconds=2 * REPORT_SECONDS)
 
 
 class Severity(IntEnum):
-    """How bad a condition is. Every list shows the worst condition first."""
+    """How bad a condition is. A larger number is worse."""
 
     FINE = 0
     WARNING = 1
@@ -30,7 +36,9 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition and the words that describe it. `name` is one or two words for a badge."""
+    """A condition and the words that describe it. `name` is short enough for a badge. `means` says
+    what is wrong, `visitors` says what visitors notice, and `todo` says what the operator should
+    do."""
 
     severity: Severity
     name: str
@@ -54,7 +62,8 @@ _SLOWER = (
 
 
 def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
-    """Returns a replica's condition according to its last report. `bound`: the staleness bound."""
+    """Returns a replica's condition according to the replica's last report. `bound` is the
+    staleness bound."""
     name, silent = replica.name, now - replica.reported_at
     if silent >= REPORT_FRESH:
         return Condition(
@@ -93,9 +102,10 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
             Severity.WARNING,
             "missed changes",
             f"{name} found {replica.missed} changes that no notification had announced.",
-            "Visitors may have seen old files until the sidecar compared the generations.",
-            "Check whether rows were changed without the triggers (session_replication_role, a "
-            f"restored table). A restart of listen_file_changes on {name} resets the count.",
+            "Visitors may have seen old files until the sidecar found the changes.",
+            "Check whether rows were changed without firing the triggers (by "
+            "session_replication_role, or by a restore of a table). A restart of "
+            f"listen_file_changes on {name} resets the count.",
         )
     return Condition(Severity.FINE, "live", f"{name} is live: it has applied every change.")
 
@@ -121,8 +131,9 @@ def _not_live(replica: Replica) -> Condition:
 
 
 def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Condition:
-    """Returns the condition of one realm on one replica. The replica has not reported the last
-    `behind` generations; the first of them was committed `since` ago."""
+    """Returns the condition of one realm on one replica. The replica has not yet reported that it
+    has applied the realm's last `behind` generations. The first of these generations was committed
+    `since` ago."""
     if behind == 0:
         return Condition(Severity.FINE, "current", f"{replica} has applied the last change.")
     generations = "1 generation" if behind == 1 else f"{behind} generations"
@@ -139,15 +150,16 @@ def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Co
     )
 
 
-#: If no worker leases a job for longer than this time, workers are missing or overloaded.
+#: If a job has waited for a worker for longer than this, workers are missing or overloaded.
 WAITS_FOR_WORKER = timedelta(seconds=30)
 
 
 def of_pages(
     realm: Realm, head: IndexHead | None, job: ReindexJob | None, now: datetime
 ) -> Condition:
-    """Returns the condition of a realm's rendered pages. `job` is the realm's newest job if this
-    job is live or failed, else None."""
+    """Returns the condition of a realm's rendered pages. `head` says which generation of the pages
+    visitors see, and is None if the realm has no pages yet. `job` is the realm's newest job if that
+    job is queued, rendering or failed, else None."""
     shown = head.generation if head else 0
     if job is not None and job.status == ReindexJob.Status.FAILED:
         return Condition(
@@ -157,13 +169,13 @@ def of_pages(
             f"Visitors see the pages of generation {shown}."
             if shown
             else "The realm has no pages yet.",
-            "Fix the cause of the error, then retry the job. The sweeper also retries the "
-            "job one minute after each failure.",
+            "Fix the cause of the error, then retry the job. The workers also retry the job by "
+            "themselves, one minute after each failure.",
         )
     if realm.kind != Realm.Kind.PUBLISHED or shown >= realm.generation:
         return Condition(Severity.FINE, "shown", f"Visitors see no outdated pages of {realm.url}.")
     old = f"the pages of generation {shown}" if shown else "a notice that the site isn't ready yet"
-    visitors = f"Visitors see {old}; files and modules are new."
+    visitors = f"Visitors see {old}. The realm's files and modules are current."
     if job is None:
         return Condition(
             Severity.PROBLEM,
@@ -179,7 +191,7 @@ def of_pages(
             "waits for a worker",
             f"The job of {realm.url} has waited for {duration(waits)} for a worker.",
             visitors,
-            "Start Celery workers, or add more. All waiting jobs are on the page Work.",
+            "Start Celery workers, or add more. The admin's page Work lists all waiting jobs.",
         )
     return Condition(
         Severity.FINE, job.status, f"The pages of {realm.url} are being rendered.", visitors
@@ -196,7 +208,8 @@ def duration(span: timedelta) -> str:
 
 
 def summary(conditions: list[Condition], replicas: int, at: datetime) -> str:
-    """Returns the first line of an overview, which says whether anything is wrong."""
+    """Returns the text above the table of realms and replicas. The text says whether anything is
+    wrong, and describes the worst condition."""
     wrong = [each for each in conditions if not each.fine]
     if not replicas:
         return "No replica has reported for a day. Start a web service and listen_file_changes."

@@ -1,5 +1,10 @@
 """Lists the generation counters of realms and of definitions, with the time and the cause of each
-counter's last increase."""
+counter's last increase.
+
+The counter of a realm is its generation, which rises with each change of the realm. Definitions
+say what a module exports. When stored definitions are dropped, their counters rise, so that no
+build that began earlier can store its result.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,17 +19,16 @@ from definitions.models import CacheGeneration, Definition
 from realms.models import Realm
 
 COUNTERS_PER_PAGE = 50
-#: The `Counter.kind` of the counter of a realm's files. Counters of definitions have the kind
+#: The `kind` of the `Counter` that is a realm's generation. A counter of definitions has the kind
 #: `definitions, global`, `definitions, realm` or `definitions, module`.
 OF_REALM = "realm"
 
 
 @dataclass(frozen=True)
 class Counter:
-    """One generation counter. `kind` is `realm` for a realm's own counter. For a counter of
-    definitions, `kind` also has the scope, for example `definitions, module`. `key` is the URL of
-    the realm or module; it is empty for the counter of all definitions. `clearable` says whether
-    the realm or module still exists."""
+    """One generation counter. `kind` is as described at OF_REALM. `key` is the URL of the realm or
+    module, and is empty for the counter of all definitions. `clearable` says whether a clear can
+    still affect anything that has this key."""
 
     kind: str
     key: str
@@ -35,7 +39,8 @@ class Counter:
 
     @property
     def query(self) -> str:
-        """The query string that makes the page *Clear caches* select this realm or module."""
+        """The query string with which the admin's page *Clear caches* selects this realm, this
+        module or all definitions."""
         if not self.key:
             return "definitions=on"
         of_module = self.kind.endswith(CacheGeneration.Scope.MODULE)
@@ -44,8 +49,9 @@ class Counter:
 
 def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
     """Returns one page of the counters that have `text` in their URL or cause. The most recently
-    raised counters come first. Without `realms`, returns only the counters of definitions, and
-    leaves out causes, because a cause can contain the names of a realm's files."""
+    raised counters come first. If `realms` is false, returns only the counters of definitions, and
+    neither searches nor returns causes, because a cause can contain the names of a realm's
+    files."""
     found = _definitions(text, causes=realms)
     if realms:
         found = _realms(text).union(found, all=True)
@@ -61,8 +67,10 @@ def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Pag
 
 
 def _clearable(keys: list[str]) -> set[str]:
-    """Returns the keys of realms and modules that still exist. A counter outlives its realm or
-    module."""
+    """Returns the URLs in `keys` of realms that exist and of modules that have stored definitions.
+    Other keys in `keys` belong to counters of definitions, which are kept when the realm or the
+    module's definitions are gone. The empty key, which means all definitions, is always
+    returned."""
     realms = Realm.objects.filter(url__in=keys).values_list("url", flat=True)
     modules = Definition.objects.filter(module_url__in=keys).values_list("module_url", flat=True)
     return {"", *realms, *modules}
@@ -78,7 +86,8 @@ def _definitions(text: str, *, causes: bool) -> "QuerySet[Any, Any]":
     rows = CacheGeneration.objects.filter(
         of_text | Q(bumped_by__icontains=text) if causes else of_text
     )
-    # A build creates counters with generation 0, which nothing has raised yet.
+    # A build of definitions creates counters with generation 0. Until such a counter is first
+    # raised, `bumped_at` is the time of its creation, which is not shown.
     raised_at = Case(When(generation__gt=0, then="bumped_at"))
     by = F("bumped_by") if causes else Value("")
     return _columns(rows, Concat(Value("definitions, "), F("scope")), "key", raised_at, by)

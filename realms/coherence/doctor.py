@@ -1,8 +1,12 @@
 """Implements the checks of `manage.py doctor`. Each failure says what the operator should do.
 
 The checks examine the host on which the command runs. Run the command on each host, because a
-database, a storage or a replica may be reachable from one host and not from another. No check
-leaves a lasting change.
+database, a storage or a replica may be reachable from one host and not from another. The checks
+create the board file if there is none, and may start the embedded Postgres. They leave no other
+lasting change.
+
+A replica is a web service and its sidecar, the process `manage.py listen_file_changes`. The sidecar
+tells the web service about changes through the board, a file that both map into memory.
 """
 
 import json
@@ -45,8 +49,9 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
-#: The maximum difference between this host's clock and the database's clock. A small difference is
-#: harmless, because the server makes its decisions by the database's clock.
+#: The maximum difference between this host's clock and the clock of the database or of a replica. A
+#: small difference is harmless, because no cached answer depends on these clocks. They decide when
+#: tokens and leases expire, but tokens and leases last much longer than this difference.
 MOST_CLOCK_SECONDS = 2.0
 LEAST_FREE_BYTES = 1024**3
 
@@ -85,7 +90,7 @@ def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     """Yields the findings of a check. An unexpected error of the check becomes a finding."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001  a check that fails must not hide the others
+    except Exception as error:  # noqa: BLE001  the other checks must still run
         says = f"could not be checked: {type(error).__name__}: {error}".splitlines()[0]
         yield _problem(about, says, "Read the message, which most likely states the cause.")
 
@@ -131,8 +136,8 @@ def _board() -> Iterator[Finding]:
         yield _warning(
             "board",
             f"{board.path} is not live: the web service of this host bypasses its caches",
-            "Start listen_file_changes with the same REALM_BOARD. A host without a web service "
-            "needs no board.",
+            "Start listen_file_changes with the REALM_BOARD of the web service. A host without a "
+            "web service needs no board.",
         )
 
 
@@ -164,7 +169,7 @@ def _disk() -> Iterator[Finding]:
 
 def _broker() -> Iterator[Finding]:
     url = settings.CELERY_BROKER_URL
-    # The URL may hold a password.
+    # Show only a part of the URL, because the URL may contain a password.
     where = urlsplit(url).hostname or urlsplit(url).scheme
     try:
         with current_app.connection_for_write() as broker:
@@ -174,7 +179,8 @@ def _broker() -> Iterator[Finding]:
             "broker",
             f"{where} does not answer: {error}",
             "Start the broker, or correct CELERY_BROKER_URL. Without the broker, this host can't "
-            "send messages for its jobs, so each job waits until a worker's sweeper sends one.",
+            "send messages about its jobs, so each job waits until a worker next looks for waiting "
+            "jobs.",
         )
     else:
         yield _fine("broker", f"{where} answers")
@@ -184,8 +190,9 @@ def _broker() -> Iterator[Finding]:
 
 
 def _database() -> Generator[Finding, None, bool]:
-    """Checks the database's version, role and clock. Returns whether the database answers."""
-    kind = "" if settings.DATABASE_URL else ", the embedded one"
+    """Checks that the database answers and is no standby server, and checks its clock. Returns
+    whether the database answers."""
+    kind = "" if settings.DATABASE_URL else " (the embedded one)"
     try:
         before = time.time()
         with connection.cursor() as cursor:
@@ -198,7 +205,7 @@ def _database() -> Generator[Finding, None, bool]:
         yield _problem(
             "database",
             f"no answer: {str(error).splitlines()[0]}",
-            "Start Postgres, or correct DATABASE_URL. Without a database, every request gets 503.",
+            "Start Postgres, or correct DATABASE_URL. Without a database, requests get a 503.",
         )
         return False
     assert row is not None
@@ -216,7 +223,9 @@ def _clock(whose: str, off: float) -> Iterator[Finding]:
     said = f"the clock of {whose} differs from this host's by {off:.1f} s"
     if off > MOST_CLOCK_SECONDS:
         yield _warning(
-            "clocks", said, "Run an NTP client on both, because tokens and reports contain times."
+            "clocks",
+            said,
+            "Run an NTP client on both hosts, because tokens and reports contain times.",
         )
     else:
         yield _fine("clocks", said)
@@ -232,8 +241,8 @@ def _migrations() -> Iterator[Finding]:
 
 
 def _listening() -> Iterator[Finding]:
-    """Checks that the listener's connection receives a notification that Django's connection
-    sends."""
+    """Checks LISTEN_DATABASE_URL. A connection like the one on which a sidecar listens must receive
+    a notification that Django's connection sends."""
     channel = f"realm_doctor_{secrets.token_hex(8)}"
     try:
         with listen_connection() as listening:
@@ -274,7 +283,7 @@ def _storage() -> Iterator[Finding]:
         yield _fine("storage", "this host can write and read content")
 
 
-# --- The fleet ---------------------------------------------------------------------------------
+# --- Replicas, workers and jobs ----------------------------------------------------------------
 
 
 def _replicas() -> Iterator[Finding]:
@@ -314,7 +323,7 @@ def _reachable(replica: Replica) -> Iterator[Finding]:
         yield _fine("replicas", f"this host can reach {replica.name}, which is ready")
     date = answer.headers.get("Date")
     if date:
-        # The Date header has whole seconds, so the difference may be one second too large.
+        # The Date header has whole seconds, so the difference may be up to one second too large.
         off = abs((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
         yield from _clock(replica.name, max(off - 1, 0))
 
@@ -330,7 +339,7 @@ def _workers() -> Iterator[Finding]:
             "workers",
             "no worker is running",
             "Start a worker: celery -A settings.celery:app worker. Until a worker runs, visitors "
-            "see the old pages.",
+            "of a changed realm see the pages from before the change.",
         )
 
 
@@ -349,4 +358,4 @@ def _work() -> Iterator[Finding]:
             "Start Celery workers, or add more.",
         )
     elif not failed:
-        yield _fine("work", "no job waits for a worker, and none has failed")
+        yield _fine("work", "no job has waited long for a worker, and no job has failed")

@@ -1,5 +1,8 @@
-"""Computes the table that the coherence page and `manage.py generations` show. The table has a row
-for each realm and a column for each replica, with the worst realms first.
+"""Computes the table that the admin's page *Coherence* and `manage.py generations` show. The table
+has a row for each realm and a column for each replica. The worst realms come first.
+
+Each change of a realm commits a new generation of the realm. Each replica reports up to which
+generation it has applied the changes. A cell of the table compares these two generations.
 
 Only people read this table; no answer to a visitor depends on it. The number of queries doesn't
 depend on the number of realms or replicas.
@@ -28,14 +31,16 @@ REALMS_PER_PAGE = 25
 #: A page number that is larger than the number of any page. For a page that doesn't exist, the
 #: query returns the last page.
 _LAST = 10**9
-#: The table, the metrics and the verifier omit a replica that hasn't reported for longer than this.
+#: The table, the metrics, `manage.py doctor` and `manage.py verify_coherence` omit a replica that
+#: hasn't reported for longer than this.
 REMEMBERED = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table, with a replica's last report and its condition. `watermark_age` and
-    `report_age` are in seconds."""
+    """A column of the table, with a replica's last report and the replica's condition. A replica
+    has applied every change from before its watermark. `watermark_age` is the time since the
+    watermark, and `report_age` is the time since the last report, both in seconds."""
 
     replica: Replica
     condition: Condition
@@ -49,13 +54,15 @@ class Column:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The sums of the figures of the replica's web workers; empty if the replica's release has
-        no figures."""
+        """The figures in the replica's last report: the summed counters of its web workers, the
+        lags of its pings, its build and its host. The dictionary is empty if the replica runs an
+        earlier release, which reports no figures."""
         return dict(self.replica.figures or {})
 
     @property
     def lag(self) -> str:
-        """The time that recent notifications took from the sender to this replica's sidecar."""
+        """The time that recent pings took from this replica's sidecar through the database and back
+        to the sidecar. A notification of a change takes about as long as a ping."""
         shares = (("p50", "lag_p50_seconds"), ("p99", "lag_p99_seconds"))
         known = [
             f"{self.figures[key] * 1000:.0f} ms ({name})"
@@ -67,8 +74,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table, for one realm on one replica. `applied` is the generation that the
-    replica has reported, or None."""
+    """A cell of the table, for one realm on one replica. `applied` is the last generation that the
+    replica has reported as applied, or None if it has reported none. `committed` is the realm's
+    generation in the database."""
 
     column: Column
     applied: int | None
@@ -83,7 +91,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One realm with its index, its job, its published copies, and its cell for each replica."""
+    """One realm with its cell for each replica. `head` says which generation of the realm's pages
+    visitors see, and `pages` is the condition of these pages. `job` is the realm's newest job if
+    that job is queued, rendering or failed. `copies` has the URLs at which the realm is
+    published."""
 
     realm: Realm
     head: IndexHead | None
@@ -95,7 +106,7 @@ class Row:
     @property
     def problems(self) -> list[Condition]:
         """The problems of the realm's pages, and the problems of the realm on replicas. Replicas
-        that have not reported lately are left out."""
+        that have not reported lately are left out, because their columns show that problem."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 
@@ -103,7 +114,7 @@ class Row:
 @dataclass(frozen=True)
 class Matrix:
     """One page of the table of realms and replicas. `forgotten` is the number of replicas without a
-    column."""
+    column, because they have not reported within REMEMBERED."""
 
     page: "Page[int]"
     columns: list[Column]
@@ -127,9 +138,11 @@ class Matrix:
 
 
 def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -> Matrix:
-    """Returns one page of the table, with only the realms whose URL contains `text`.
+    """Returns one page of the table, with only the realms that have `text` in their URL. With
+    `only_problems`, leaves out realms without a problem.
 
-    Reads the registry before the reports, so that a report can only be newer than the registry.
+    Reads the realms' committed generations before the replicas' reports. In the opposite order, a
+    replica that is current would seem to be behind if a change were committed between the reads.
     """
     now = timezone.now()
     page, ids = _worst_first(text, page_number, only_problems, now)
@@ -147,7 +160,7 @@ def _worst_first(
 ) -> "tuple[Page[int], list[UUID]]":
     """Returns one page of the realms, sorted with the worst first, and the ids of the realms on
     this page. As in Django's `get_page`, a number out of range means the last page, and a text that
-    is not a number means the first."""
+    is not a number means the first page."""
     try:
         number = int(page_number or 1)
     except ValueError:
@@ -169,7 +182,8 @@ def _worst_first(
 
 
 def bound() -> timedelta:
-    """Returns the staleness bound."""
+    """Returns the staleness bound: how long after a change a replica may still serve the old
+    bytes."""
     return timedelta(seconds=settings.REALM_STALENESS_BOUND)
 
 
@@ -197,8 +211,9 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # A deletion inserts no file version, so `since` lacks the time of a deletion. Use the time
-        # of the replica's last report about the realm instead.
+        # `since` has no time for a change that only deletes files, because a deletion inserts no
+        # file version. For such a change, use the time of the replica's last report about the
+        # realm.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
@@ -222,9 +237,10 @@ def _changed_at(
     columns: Iterable[Column],
     applied: Mapping[tuple[str, str], ReplicaGeneration],
 ) -> dict[tuple[UUID, int], datetime]:
-    """Returns the times of the first changes that replicas have not reported. Each key is a realm's
-    id and the last generation that a replica has reported for this realm. The value is the time of
-    the change that made the following generation."""
+    """Returns, for each replica that reports and is behind with a realm, the time of the first
+    change that the replica has not reported as applied. A key is the realm's id and the last
+    generation that the replica has reported as applied. The value is the time of the change that
+    made the next generation."""
     committed = {realm.pk: realm.generation for realm in realms}
     urls = {realm.pk: realm.url for realm in realms}
     missing: set[tuple[UUID, int]] = set()
@@ -249,7 +265,7 @@ def _changed_at(
 
 
 def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
-    """Returns the newest job of each realm if this job is live or failed."""
+    """Returns the newest job of each realm, if that job is queued, rendering or failed."""
     newest = (
         ReindexJob.objects.filter(realm_url__in=urls)
         .order_by("realm_url", "-pk")
@@ -260,7 +276,8 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:
-    """Returns the URLs of the realms published from each source realm, by the source realm's id."""
+    """Returns the URLs of the realms that are published from each source realm, by the source
+    realm's id."""
     copies: dict[object, list[str]] = {}
     published = Realm.objects.filter(source__in=[realm.pk for realm in realms]).order_by("url")
     for source, url in published.values_list("source_id", "url"):

@@ -1,9 +1,11 @@
-"""Serves `GET /_metrics`: metrics of all replicas in Prometheus' text format, read from the
-database.
+"""Serves `GET /_metrics`: the metrics of all replicas, realms, jobs and workers in Prometheus' text
+format, read from the database.
 
-Each replica's sidecar writes the figures of its web workers to the replica's row. Every web worker
-of every replica therefore returns the same metrics. Only the metric of the shared-memory board
-describes the answering replica. Metrics never contain a realm's URL, because the URLs of private
+A replica is a web service with several web workers, and a sidecar. The sidecar writes the figures
+of the replica's web workers to the replica's row in the database. Every web worker of every replica
+therefore returns the same metrics, except for one. The metric `realm_board_vouched_seconds`
+describes only the answering replica, because its board, a file that tells the web workers about
+changes, is not in the database. Metrics never contain a realm's URL, because the URLs of private
 realms are private.
 """
 
@@ -32,8 +34,8 @@ from realms.models import CoherenceReport, Realm
 
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Returns the metrics. Requires the metrics token or the operator's token. Doesn't check the
-    host or the client's address, because a proxy changes both."""
+    """Returns the metrics. Requires REALM_METRICS_TOKEN or the operator's token. The Host header
+    and the client's address give no access, because a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
     token = request.headers.get("Authorization", "")
@@ -62,10 +64,11 @@ def _is_metrics_token(header: str) -> bool:
 
 
 class _Fleet(Collector):
-    """Collects all metrics of all replicas for one request."""
+    """Collects all metrics for one request."""
 
     def describe(self) -> list[Metric]:
-        """Returns an empty list. Without this method, the registry would call `collect` twice."""
+        """Returns an empty list. The registry uses this list only to find a metric that two
+        collectors have, and `metrics` registers only one collector."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -85,7 +88,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _board() -> Iterator[Metric]:
     left = max((local_board().live_until - now_ns()) / SECOND, 0)
-    text = "How long the answering replica's caches stay valid; 0: the replica bypasses them"
+    text = "How long the answering replica's board stays live; at 0, its caches are bypassed"
     yield _gauge("board_vouched_seconds", text, left)
 
 
@@ -98,8 +101,8 @@ def _realms() -> Iterator[Metric]:
 
 
 def _report() -> Iterator[Metric]:
-    """Yields the results of the last run of verify_coherence. Yields nothing before the first
-    run."""
+    """Yields the results of the last run of `manage.py verify_coherence`, which compares the
+    replicas' answers with the database. Yields nothing before the first run."""
     last = CoherenceReport.objects.defer("details").first()
     if last is None:
         return

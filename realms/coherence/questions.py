@@ -1,5 +1,9 @@
 """Represents the requests that the verifier sends to replicas, and the changes that the verifier
-follows."""
+follows.
+
+The verifier is `manage.py verify_coherence`. It compares the answers of replicas with the database,
+and measures how soon all replicas serve a change. All times are in monotonic seconds.
+"""
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,8 +17,9 @@ from reindex.reading.card_paths import FRONT_PAGE, card_of, is_card_file
 
 @dataclass
 class Asking:
-    """A request that the verifier sends to one replica repeatedly until there is a result. `due`
-    and `silent_since` are monotonic seconds."""
+    """A request that the verifier sends to one replica repeatedly until there is a result. `due` is
+    the earliest time for the next request. `silent_since` is when the replica stopped answering, or
+    None if it has not stopped."""
 
     client: ReplicaClient
     question: Question
@@ -32,8 +37,12 @@ class Asking:
 @dataclass
 class Check(Asking):
     """A comparison of a replica's answer with the database. The verifier reads the database after
-    the answer has arrived. A replica transpiles and stores a module before it answers, so the
-    verifier's read is fast."""
+    the answer has arrived. For a module, this read is fast, because the replica has stored the
+    transpiled module in the database before it answered.
+
+    If an answer is wrong, the verifier asks again. `suspect` is the web worker that gave the wrong
+    answer, `first` is the right answer at the time `suspected_at`, and the grace period begins at
+    `suspected_at`."""
 
     suspect: str = ""
     first: State | None = None
@@ -42,14 +51,15 @@ class Check(Asking):
 
 @dataclass
 class WatchedChange:
-    """A realm's new generation that replicas should serve. The generation was committed after
-    `since`; the poll at `noticed_at` found it."""
+    """A change that replicas should serve: a realm's new generation, or a realm's deletion. The
+    verifier polls the realms' generations. The poll at `noticed_at` found the change, which the
+    poll at `since` had not found."""
 
     since: float
     noticed_at: float
     #: The new generation; None if the realm was deleted.
     generation: int | None
-    #: The generation before the change.
+    #: The generation before the change; 0 if there was no realm at the URL.
     before: int
     #: The number of replicas that the verifier no longer asks about the change, because they have
     #: served the change or have taken too long.
@@ -67,7 +77,9 @@ class Arrival(Asking):
 
 
 def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
-    """Returns the requests for a file's source and module, and for the page of a published card."""
+    """Returns the requests for a file as source and as module. If the file is a card of a published
+    realm, also returns the request for the card's page. With `private`, the requests have the
+    operator's token."""
     questions = [
         Question(realm.url, path, Variant.SOURCE, private),
         Question(realm.url, path, Variant.MODULE, private),
@@ -79,14 +91,16 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
 
 
 def with_token(question: Question, state: State) -> Question:
-    """Returns a copy of the question that sends the operator's token if the realm is private."""
+    """Returns a copy of the question. If the realm is private according to `state`, the copy's
+    request has the operator's token."""
     private = state.realm_url is not None and not state.public
     return Question(question.realm_url, question.path, question.variant, private)
 
 
 def changed_path(realm: Realm, generation: int) -> str | None:
-    """Returns the path of one file that a generation added, changed or deleted. Replicas may serve
-    all other files under older generations."""
+    """Returns the path of one file that a generation added, changed or deleted, or None if there is
+    none. The verifier must ask for such a file, because a replica that is current may still name an
+    older generation in its answer for an unchanged file."""
     versions = FileVersion.objects.filter(realm=realm)
     changed = versions.filter(from_generation=generation).first()
     changed = changed or versions.filter(until_generation=generation).first()

@@ -1,9 +1,9 @@
 """Sends requests to one replica as a visitor would. Each request goes to the replica's own address
 and has the public URL's Host header.
 
-The client reads each answer completely and keeps only the parts that the verifier compares. The
-client raises `NoAnswer` for a failed connection, a time-out, a server error, or an answer of
-another replica.
+The client reads each answer completely and keeps only the parts that the verifier
+(`manage.py verify_coherence`) compares. The client raises `NoAnswer` for a failed connection, a
+time-out, a server error, or an answer of another replica.
 """
 
 import time
@@ -24,8 +24,8 @@ CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
 #: The maximum number of concurrent requests to one replica.
 AT_ONCE = 4
-#: The lifetime of the token that each run of the verifier signs. A run can't renew its token, so
-#: the run must be shorter than this lifetime. Unit: seconds.
+#: The lifetime of the token that each client signs. A client never renews its token, so a run of
+#: the verifier must be shorter than this lifetime. Unit: seconds.
 TOKEN_SECONDS = 24 * 3600
 
 _ACCEPT = {Variant.SOURCE: SOURCE, Variant.MODULE: ANY, Variant.HTML: HTML}
@@ -77,9 +77,9 @@ class ReplicaClient:
 
 
 class Connection:
-    """A connection that stays open between requests, so that one web worker answers all of them.
-    Each web worker has its own caches, so a right answer of one worker says nothing about another
-    worker."""
+    """A connection that stays open between requests, so that the same web worker answers all of
+    them. Each web worker has its own caches, so a right answer of one web worker doesn't show that
+    another web worker answers rightly."""
 
     def __init__(self, client: ReplicaClient) -> None:
         self._client = client
@@ -133,7 +133,7 @@ class Connection:
 
 def plainly(error: Exception) -> str:
     """Returns the error's message without the names of urllib3's objects."""
-    # NewConnectionError is a subclass of ConnectTimeoutError.
+    # This class comes first, because NewConnectionError is a subclass of ConnectTimeoutError.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return str(error).partition(": ")[2] or "no connection"
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):

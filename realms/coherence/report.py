@@ -1,5 +1,10 @@
 """Reports the result of a verification as an exit status, as JSON, as a database row and as text
-for a terminal."""
+for a terminal.
+
+A verification (`manage.py verify_coherence`) compares the answers of all replicas with the
+database. A wrong answer is a violation only if the answer is still wrong after the grace period
+(`--grace`).
+"""
 
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -14,7 +19,7 @@ from rich.text import Text
 from realms.coherence.rules import SHARES, nines, share_text
 from realms.models import CoherenceReport
 
-#: How long rows of reports are kept.
+#: How long the database keeps reports.
 KEPT = timedelta(days=90)
 #: How many violations the terminal's text shows. The JSON report and the report's database row
 #: contain all violations.
@@ -25,7 +30,8 @@ COHERENT, VIOLATED, UNREACHABLE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Violation:
-    """A replica gave a wrong answer for longer than the grace period."""
+    """An answer that was still wrong after the grace period, or a change that a replica did not
+    serve within the grace period."""
 
     replica: str
     worker: str
@@ -43,8 +49,8 @@ class Outcome:
 
     grace: float
     replicas: list[str]
-    #: The replicas whose sidecar last reported the state `stopped`. The report counts a silent
-    #: replica as shut down if `stopped` contains the replica, else as unreachable.
+    #: The replicas that were shut down: the last report of their sidecar is over 30 s old and has
+    #: the state `stopped`.
     stopped: set[str] = field(default_factory=set)
     started_at: datetime = field(default_factory=timezone.now)
     seconds: float = 0.0
@@ -53,20 +59,21 @@ class Outcome:
     within: dict[int, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
     slowest: float | None = None
     violations: list[Violation] = field(default_factory=list)
-    #: The replicas that did not answer during a whole grace period, with the reason for each.
+    #: The replicas that did not answer during a whole grace period, each with the reason.
     silent: dict[str, str] = field(default_factory=dict)
-    #: The URLs that the verifier could not compare, with the reason for each.
+    #: The URLs at which no answers could be compared, each with the reason.
     unchecked: dict[str, str] = field(default_factory=dict)
 
     def violation(self, found: Violation) -> None:
-        """Adds a violation unless there is already one for this replica, path and variant."""
+        """Adds a violation, unless this replica already has one for the same realm, path and
+        variant."""
         where = (found.replica, found.realm, found.path, found.variant)
         if where not in {(v.replica, v.realm, v.path, v.variant) for v in self.violations}:
             self.violations.append(found)
 
     @property
     def unreachable(self) -> dict[str, str]:
-        """The silent replicas that were not shut down, with the reason for each."""
+        """The silent replicas that were not shut down, each with the reason for its silence."""
         return {name: why for name, why in self.silent.items() if name not in self.stopped}
 
     @property
@@ -108,8 +115,8 @@ class Outcome:
         }
 
     def save(self) -> CoherenceReport:
-        """Saves the report as a row, which the admin and the metrics show. Deletes rows older than
-        KEPT."""
+        """Saves the report as a database row, which the admin and the metrics show. Also deletes
+        the reports that are older than KEPT."""
         CoherenceReport.objects.filter(started_at__lt=timezone.now() - KEPT).delete()
         return CoherenceReport.objects.create(
             started_at=self.started_at,
@@ -134,14 +141,14 @@ class Outcome:
         facts.add_row("changes followed", str(self.changes))
         for limit in SHARES if self.changes else ():
             text = share_text(self.within[limit], self.changes)
-            facts.add_row(f"seen by all within {limit} s", text)
+            facts.add_row(f"seen by all replicas within {limit} s", text)
         if self.slowest is not None:
-            facts.add_row("the slowest took", f"{self.slowest:.2f} s")
+            facts.add_row("the slowest change took", f"{self.slowest:.2f} s")
         parts: list[RenderableType] = [facts]
         if self.violations:
             parts.append(self._violations())
         if len(self.violations) > SHOWN:
-            parts.append(Text(f"… and {len(self.violations) - SHOWN} more; see --json"))
+            parts.append(Text(f"… and {len(self.violations) - SHOWN} more; --json prints all"))
         for name, why in self.unreachable.items():
             parts.append(Text(f"replica {name} is unreachable: {why}"))
         for name in self.retired:
@@ -159,7 +166,8 @@ class Outcome:
                 each.worker or each.replica, each.realm, each.path, each.variant,
                 _generation(each.expected_generation), _generation(each.found_generation), each.why,
             )  # fmt: skip
-            # A path may have square brackets. In plain strings, rich would parse them as markup.
+            # A path may contain square brackets. In a plain string, rich would parse the brackets
+            # as markup.
             table.add_row(*map(Text, cells))
         return table
 

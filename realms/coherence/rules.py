@@ -1,11 +1,12 @@
-"""Defines the rules of coherence as pure functions. `difference` decides whether an answer is
-right, and `judge` decides whether a wrong answer is a violation. `nines` counts the nines of a
-percentage. For example, 99.9 % has three nines.
+"""Decides, in pure functions, whether the answers of replicas agree with the database.
+
+`difference` decides whether an answer is right, and `judge` decides whether a wrong answer is a
+violation. `nines` counts the nines of a percentage. For example, 99.9 % has three nines.
 
 A `State` is the right answer at a URL, made from the database. An `Observation` is a replica's
 answer. An observation is right if it has the bytes of the state, and a generation at which the URL
-had these bytes. So an older generation of the realm is also right, unless a later generation
-changed the URL.
+had these bytes. So an older generation of the realm is also right if the newer generations changed
+only other URLs.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from hashlib import sha256
 
 from realms.serving.compact import Answer
 
-#: The time limits of the report, in seconds after a change's commit. For each limit, the report
-#: counts the changes that every replica served within the limit.
+#: The time limits of the report. For each limit, the report says how many changes every replica
+#: served within the limit. Unit: seconds.
 SHARES = (1, 10, 60)
 _WORDS = ("no nines", "one nine", "two nines", "three nines", "four nines", "five nines")
 
@@ -36,11 +37,11 @@ class State:
 
     @classmethod
     def of(cls, answer: Answer) -> "State":
-        """Returns the state that an answer describes. The answer must be one that was made without
-        caches."""
+        """Returns the state that an answer describes. The answer must have been made from the
+        database, without caches."""
         content = answer.content
-        # A 404 is right at every generation up to `high`, because the database doesn't say since
-        # which generation the path has had no file.
+        # The database doesn't say since which generation the path has had no file. So a 404 counts
+        # as right at every generation up to `high`.
         missing = content.status == 404 and content.generation is None
         return cls(
             realm_url=answer.realm_url,
@@ -55,9 +56,9 @@ class State:
 
 @dataclass(frozen=True)
 class Observation:
-    """A replica's answer. `sent_at` is the time of the request, and `at` the time of the answer's
-    last byte, both in monotonic seconds. `worker` identifies the replica and the process that
-    answered."""
+    """A replica's answer. `sent_at` is the time when the request was sent. `at` is the time when
+    the last byte of the answer arrived. Both times are in seconds of the monotonic clock. `worker`
+    identifies the replica and the process that answered."""
 
     sent_at: float
     at: float
@@ -107,9 +108,10 @@ def judge(
     that was read after the answer arrived. The caller has checked that `found` differs from
     `current`. `first` is the state at `suspected_at`, the start of the grace period.
 
-    A wrong answer is a violation only if it was requested after the grace period and also differs
-    from `first`. If the state has changed since `suspected_at`, an answer that matches `first` or
-    is newer than `first` restarts the grace period.
+    An answer that was requested during the grace period is never a violation. A wrong answer that
+    was requested later is a violation, with one exception. If the state has changed since
+    `suspected_at`, an answer that matches `first` or is newer than `first` restarts the grace
+    period, because the replica has caught up with `first` and gets time to catch up with `current`.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
@@ -122,8 +124,8 @@ def judge(
 
 
 def _same(one: State, other: State) -> bool:
-    """Returns whether two states are equal except for `high`. If two states are equal, no change
-    between the two states touched the bytes."""
+    """Returns whether two states are equal, apart from `high`. Changes of other files in the realm
+    raise `high`, but don't change the right answer."""
     return (one.realm_url, one.status, one.digest, one.location, one.public, one.low) == (
         other.realm_url, other.status, other.digest, other.location, other.public, other.low,
     )  # fmt: skip
@@ -134,7 +136,7 @@ def _same(one: State, other: State) -> bool:
 
 def nines(seen: int, total: int) -> int:
     """Returns how many nines the share `seen / total` has. A share has k nines if at most one
-    change in 10^k was missed. A sample needs at least 10^k changes to show k nines."""
+    change in 10^k was missed. At least 10^k changes are needed to show k nines."""
     missed, count = max(total - seen, 1), 0
     while missed * 10 ** (count + 1) <= total:
         count += 1

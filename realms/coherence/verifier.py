@@ -1,13 +1,14 @@
-"""Sends requests to every running replica, and compares the answers with the database.
+"""Sends requests to every replica, and compares the answers with the database.
 
-One loop in one thread does both of the following tasks. Only the requests run in other threads.
+One loop in one thread does two tasks. Other threads send the requests.
 
-- *Checks.* The loop asks every replica for a sample of current and deleted files, in every variant.
-  After a wrong answer the loop asks the same web worker again until the grace period is over.
-- *Changes.* The loop polls the registry's generations and follows each new generation until every
-  replica serves it. The loop doesn't use notifications, because it must also find a change whose
-  notification was lost. A change's latency is counted from the last poll before the change, so the
-  latency is too long by at most one poll.
+- *Checks.* The loop asks every replica for a sample of current and deleted files, as source, module
+  and page. After a wrong answer the loop asks the same web worker again until the grace period is
+  over.
+- *Changes.* The loop polls the generations of realms, and follows each new generation until every
+  replica serves it. The loop doesn't use notifications, because it must find a change even if the
+  notification is lost. A change's latency is counted from the last poll before the change. So the
+  latency is too long by at most the time between two polls.
 """
 
 import random
@@ -42,15 +43,15 @@ from realms.serving.contents import Variant
 from realms.serving.transpiling import TranspilerFailed
 
 POLL_SECONDS = 0.1
-#: The least time between the starts of two samples.
+#: The minimum time between the starts of two samples. Unit: seconds.
 SAMPLE_SECONDS = 5.0
 #: How long the loop waits before it repeats a question that got no answer. Unit: seconds.
 AGAIN_SECONDS = 0.1
 #: How many times the loop repeats a question within the grace period after a wrong answer.
 TIMES_AGAIN = 5
-#: How many checks of each replica may wait for their first answer at the same time.
+#: How many checks, per replica on average, may wait for their first answer at the same time.
 CHECKS_PER_REPLICA = 4
-#: How many deleted realms a sample includes.
+#: The maximum number of deleted realms in a sample.
 TOMBSTONES = 3
 
 Progress: TypeAlias = Callable[[float, str], None]
@@ -61,8 +62,8 @@ class NothingToVerify(Exception):
 
 
 class Verification:
-    """One run of the verifier. `grace` is the grace period in seconds. `samples` is the number of
-    files in a sample."""
+    """One run of the verifier. A wrong answer is a violation only if it is still wrong after
+    `grace` seconds, the grace period. `samples` is the number of files in a sample."""
 
     def __init__(
         self,
@@ -99,16 +100,16 @@ class Verification:
         self._generations: dict[str, int] = {}
         self._polled_at = 0.0
         self._poll_seconds = POLL_SECONDS
-        #: Replicas that give no answers. A sample sends only one request to each of these replicas.
+        #: The replicas that give no answers. Each sample sends one request to each of them.
         self._down: set[str] = set()
-        #: The replicas in `_down` that the current sample has not sent a request to yet.
+        #: The replicas that were in `_down` when the sample began, and have got no request since.
         self._retried: set[str] = set()
         self._drawn_at = 0.0
         self._canaries: dict[str, str] = {}
 
     def run(self, seconds: float) -> Outcome:
-        """Checks samples and follows changes for `seconds`, then waits for open questions. With
-        0 seconds, it checks one sample and follows no changes."""
+        """Checks samples and follows changes for `seconds`. Then waits for the results of requests
+        that were already sent. If `seconds` is 0, checks one sample and follows no changes."""
         self._fleet = {name: ReplicaClient(name, at) for name, at in self._addresses.items()}
         began = time.monotonic()
         try:
@@ -152,33 +153,32 @@ class Verification:
 
     def _text(self, watching: bool) -> str:
         outcome = self.outcome
-        doing = "watching" if watching else "waiting for open questions"
+        doing = "watching" if watching else "waiting for the last answers"
         if not self._generations:
             doing = "checking"
         return (
             f"{doing}: {outcome.samples} answers, {len(self._changes)} changes, "
-            f"{len(outcome.violations)} violations, {len(outcome.silent)} silent"
+            f"{len(outcome.violations)} violations, {len(outcome.silent)} silent replicas"
         )
 
     # --- Questions ---
 
     def _realms(self) -> list[Realm]:
-        """Returns the realms to check. Reports realms of another origin as not checked, because
-        these replicas don't serve them."""
+        """Returns the realms to check. Leaves out realms with another scheme or port than the
+        server's public origin, and reports them as not checked, because no replica serves them."""
         realms = Realm.objects.all()
         selected = list(realms.filter(url__in=self._only) if self._only else realms)
         for realm in selected:
             if not is_within_reach(realm.url):
                 self.outcome.unchecked[realm.url] = (
-                    "these replicas don't serve the realm, because its scheme or port differs from "
+                    "no replica serves the realm, because its scheme or port differs from that of "
                     f"{settings.REALM_PUBLIC_ORIGIN}"
                 )
         return [realm for realm in selected if is_within_reach(realm.url)]
 
     def _draw(self) -> None:
-        """Queues a sample of requests for current and deleted files of random realms, and for
-        deleted realms. A replica that doesn't answer gets only one request of the sample until it
-        answers."""
+        """Queues a sample: requests for current and deleted files of random realms, and for deleted
+        realms. A replica in `_down` gets only one of these requests, until it answers again."""
         self._drawn_at = time.monotonic()
         self._retried = set(self._down)
         realms = self._realms()
@@ -188,7 +188,8 @@ class Verification:
         public = set(readable.values_list("realm", flat=True))
         questions: list[Question] = []
         for place, realm in enumerate(realms):
-            # Each realm gets an equal share of the sample; the first realms also get the remainder.
+            # Each realm gets an equal share of the sample. If the division leaves a remainder, each
+            # of the first realms gets one file more.
             share = self._samples // len(realms) + (place < self._samples % len(realms))
             content = FileVersion.objects.filter(realm=realm.source_id or realm.pk)
             paths = list(content.order_by("?").values_list("path", flat=True)[:share])
@@ -227,7 +228,7 @@ class Verification:
     # --- Changes ---
 
     def _watch(self) -> None:
-        """Polls the realms' generations and follows each one that changed since the last poll."""
+        """Polls the generations of realms, and follows each change since the previous poll."""
         now = time.monotonic()
         if now - self._polled_at < self._poll_seconds:
             return
@@ -235,8 +236,8 @@ class Verification:
         rows = wanted.values_list("url", "generation")
         current = {url: generation for url, generation in rows if is_within_reach(url)}
         noticed_at = time.monotonic()
-        # Polls of a large registry are slow. Poll less often, so that polls take at most a fifth of
-        # the time.
+        # A poll of many realms is slow. The time between polls grows with a poll's duration, so
+        # polls take at most a fifth of the run's time.
         self._poll_seconds = max(POLL_SECONDS, 5 * (noticed_at - now))
         if self._polled_at:
             for url in current.keys() | self._generations.keys():
@@ -295,9 +296,9 @@ class Verification:
         return self._arrival_over(asking, found)
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
-        """Returns True if the loop should not repeat a question that the replica didn't answer. The
-        loop repeats the question until the grace period is over. If the replica is already in
-        `_down`, the loop doesn't repeat the question."""
+        """Returns whether the loop gives up a question that a replica didn't answer. The loop
+        repeats the question until the grace period is over. If the replica is already in `_down`,
+        the loop gives up at once."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -331,11 +332,11 @@ class Verification:
         return False
 
     def _other_worker_over(self, check: Check) -> bool:
-        """Returns whether a check is done after an answer from a web worker that isn't the suspect.
-        The suspect is the worker that gave the wrong answer. If the connection to the suspect was
-        lost, a new connection may lead to another worker. The check tries new connections until the
-        suspect answers. The check gives up `2 * grace + 1` seconds after the wrong answer, because
-        the suspect has probably ended."""
+        """Handles an answer from a web worker that isn't the suspect, and returns whether the check
+        is done. The suspect is the worker that gave the wrong answer. If the connection to the
+        suspect is lost, the next connection may lead to another worker. So the check opens new
+        connections until the suspect answers. The check is done `2 * grace + 1` seconds after
+        `suspected_at`, because the suspect has probably ended."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10
@@ -348,7 +349,7 @@ class Verification:
         return True
 
     def _arrival_over(self, arrival: Arrival, found: Observation) -> bool:
-        """Returns whether the replica serves the change, or has taken too long."""
+        """Returns whether to stop asking: the replica serves the change, or has taken too long."""
         change = arrival.change
         served = found.generation if found.realm_url == arrival.question.realm_url else None
         if change.generation is None:
@@ -367,7 +368,7 @@ class Verification:
         if found.sent_at - change.noticed_at > self._grace and not arrival.late:
             arrival.late = True
             self._record_violation(
-                arrival, found, change.generation, "the replica does not serve this generation"
+                arrival, found, change.generation, "the expected generation is not served"
             )
         age = found.at - change.since
         arrival.due = time.monotonic() + min(max(age / 10, POLL_SECONDS / 10), POLL_SECONDS * 3)

@@ -1,4 +1,8 @@
-"""Computes the metrics of reindex jobs, of the queue and of the workers."""
+"""Computes the metrics of reindex jobs, of the queue and of the workers.
+
+A reindex job renders the pages of a realm. The queue holds pieces of work, which Celery workers
+lease: plans (a plan chooses the cards that a job renders), batches of cards, and definitions.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,7 +16,7 @@ from reindex.jobs import turns
 from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
-#: The quantiles of the durations of jobs.
+#: The quantiles of the run times and of the waiting times of jobs.
 _QUANTILES = ("0.5", "0.99")
 
 
@@ -22,7 +26,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def jobs(now: datetime) -> Iterator[Metric]:
     """Yields the number of reindex jobs by state, the age of the oldest unfinished job, and the
-    durations of the last hour's jobs."""
+    metrics of the jobs that were done within the last hour."""
     family = GaugeMetricFamily("realm_reindex_jobs", "Reindex jobs by state", labels=["state"])
     counted = dict(ReindexJob.objects.order_by().values_list("status").annotate(Count("pk")))
     for state in ReindexJob.Status.values:
@@ -54,7 +58,8 @@ def _last_hour(now: datetime) -> Iterator[Metric]:
 
 
 def queue(now: datetime) -> Iterator[Metric]:
-    """Yields the number of pieces of work that wait for a worker, and the oldest piece's age."""
+    """Yields how many pieces of work wait for a worker, and how long the oldest piece has been
+    due."""
     waiting = turns.waiting(now)
     text = "Pieces of work that are due and that no worker has leased"
     family = GaugeMetricFamily("realm_queue_pieces", text, labels=["kind"])
@@ -72,7 +77,7 @@ def workers(now: datetime) -> Iterator[Metric]:
     told = heard.aggregate(workers=Count("pk"), processes=Sum("processes"))
     text = "Workers that have reported within half a minute"
     yield _gauge("workers", text, told["workers"])
-    text = "Processes of these workers; each works on one piece at a time"
+    text = "Processes of the workers that have reported; each process works on one piece at a time"
     yield _gauge("worker_processes", text, told["processes"] or 0)
 
 

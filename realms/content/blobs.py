@@ -1,5 +1,6 @@
-"""Stores and reads blobs, the contents of files. A blob's row holds small content; a file in the
-blob storage holds large content."""
+"""Stores and reads blobs. A blob is the content of one or more files; its key is the SHA-256 of the
+content. Small content is in the blob's database row. Large content is in a file in the blob storage
+(REALM_BLOB_STORAGE)."""
 
 import hashlib
 import logging
@@ -20,7 +21,7 @@ from realms.errors import Busy, RealmError
 
 logger = logging.getLogger(__name__)
 
-#: The largest content that a blob's row holds; the blob storage holds larger content. Unit: bytes.
+#: The largest content that is stored in a blob's row. Unit: bytes.
 ROW_BLOB_BYTES = 64 * 1024
 
 
@@ -47,15 +48,15 @@ def store_blob(data: bytes) -> str:
 
 def store_blobs(contents: Iterable[bytes]) -> list[str]:
     """Stores the contents of files and returns their SHA-256s. Large content is written to the blob
-    storage before the blob's row commits.
+    storage before the blob's row is committed. Raises Busy if the storage fails.
 
     If a blob's row exists, the row gets a new `stored_at` and is locked until the caller's
-    transaction ends. The garbage collector takes the same lock, so it can't remove a blob before a
-    file refers to the blob. If the collector has just removed a blob, the blob is stored again.
-    Raises Busy if the storage fails.
+    transaction ends. The garbage collector skips locked rows and rows with a recent `stored_at`. So
+    it doesn't remove the blob before a file version refers to the blob. If the collector is just
+    removing the blob, this function waits, and then stores the blob again.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
-    # Sorted, so that two writers lock rows in the same order and can't deadlock.
+    # The blobs are sorted, so that two writers lock rows in the same order and can't deadlock.
     blobs = dict(sorted(hashed))
     sizes = [len(data) for data in blobs.values()]
     in_rows = [data if len(data) <= ROW_BLOB_BYTES else b"" for data in blobs.values()]
@@ -68,7 +69,7 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
         ],
         "joined": b"".join(in_rows),
     }
-    # No savepoint is needed, because the caller rolls back its whole transaction if this fails.
+    # No savepoint is needed, because the caller rolls back its whole transaction after an error.
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(sql.STORE_BLOBS, rows)
         for sha256, data in blobs.items():
@@ -86,21 +87,21 @@ def _store_object(name: str, data: bytes) -> None:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turns errors of the blob storage into Busy. FileNotFoundError is not turned into Busy,
-    because a retry doesn't help if the file is missing."""
+    """Raises Busy, which asks the client to retry, if the blob storage fails inside the block. A
+    FileNotFoundError stays as it is, because a retry doesn't help if the file is missing."""
     try:
         yield
     except (FileNotFoundError, RealmError, DatabaseError):
         raise
     except Exception as error:
-        # Storage backends have no common error class.
+        # Storage backends have no common error class, so any other error may come from the storage.
         logger.warning("the storage of large content failed: %s: %s", type(error).__name__, error)
         raise Busy(what="the storage of large content can't be reached") from error
 
 
 def read_blob(sha256: str, data: bytes | memoryview | None = None) -> bytes:
-    """Returns a blob's content: `data` if the blob's row holds the content, else the blob's file in
-    the storage. Raises Busy if the storage fails."""
+    """Returns a blob's content. `data` is the content in the blob's row. If `data` is None, reads
+    the blob's file in the blob storage, and raises Busy if the storage fails."""
     if data is None:
         with storage_errors(), storages["blobs"].open(blob_name(sha256)) as file:
             return bytes(file.read())

@@ -1,8 +1,9 @@
-"""Handles inner realms. The URL of an inner realm lies within the URL of another realm. A file's
-URL belongs to the innermost realm around it, even if an outer realm has a file at this URL.
+"""Handles inner realms. The URL of an inner realm lies below the URL of another realm, the outer
+realm. A file's URL belongs to the innermost realm around it, even if an outer realm has a file at
+this URL.
 
 Creating or removing an inner realm changes which files the outer realm serves. The outer realm's
-generation therefore rises too.
+generation therefore rises.
 """
 
 from django.db import connection
@@ -17,19 +18,19 @@ from realms.models import Publication, Realm, RealmBorder
 
 def outer_urls(url: str) -> list[str]:
     """Returns a list with at most one URL: the URL of the innermost realm around `url`. A
-    transaction that creates or removes a realm at `url` locks that outer realm as well."""
+    transaction that creates or removes a realm at `url` must also lock this outer realm."""
     with connection.cursor() as cursor:
         cursor.execute(sql.OUTER_REALM, {"url": url, "candidates": list(realm_candidates(url))})
         return [outer for (outer,) in cursor.fetchall()]
 
 
 def move_border(url: str, by: str) -> None:
-    """Raises the generation of the realm around `url`, because a realm at `url` is created or
-    removed. Creating the inner realm hides the outer realm's files below `url`. Removing the inner
-    realm shows these files again. Runs in the caller's transaction. `by` is a human-readable
+    """Raises the generation of the innermost realm around `url`. The caller creates or removes an
+    inner realm at `url`, in the same transaction. Creating the inner realm hides the outer realm's
+    files below `url`. Removing the inner realm shows these files again. `by` is a human-readable
     description of why the inner realm is created or removed."""
-    # The caller holds this lock already, unless the outer realm was created after the caller had
-    # computed its locks.
+    # The caller already holds the outer realm's lock, unless the outer realm was created after the
+    # caller had computed which locks it needs.
     lock_realms(outer_urls(url))
     outer = Realm.objects.filter(url__in=outer_urls(url)).first()
     if outer is None:
@@ -41,7 +42,8 @@ def move_border(url: str, by: str) -> None:
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}
     )
     if shown is not None:
-        # Each generation of a published realm needs its own publication.
+        # Each generation of a published realm needs its own publication. The content that the
+        # publication shows stays the same.
         Publication.objects.create(
             realm=outer,
             generation=generation,

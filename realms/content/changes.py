@@ -1,9 +1,12 @@
 """Describes the changes that a transaction makes to realms, and derives their consequences.
 
 Code that changes a realm passes a `Change` to `raise_change` and doesn't know who receives the
-`Change`. Pure functions compute from a `Change` which caches, definitions and jobs are affected.
+`Change`. Pure functions compute from a `Change` which caches, definitions and jobs are affected. A
+definition says what a module exports. A job renders a realm's pages.
+
 `publishing/effects.py` updates the affected caches, definitions and jobs at the end of the
-transaction, once for all changes. So rows are always locked in the same order.
+transaction, once for all changes. So every transaction locks definitions before jobs, which
+prevents deadlocks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +35,9 @@ class Change:
     `shows_before` is the URL of its source realm before the change, and `shows_after` is the URL of
     its source realm after the change. `readable_before` and `readable_after` say whether everyone
     may read the realm before and after the change. A change of permissions sets both values, and
-    the first publication of a realm sets only `readable_after`. The values are None for all other
-    changes. `rights` says whether the realm's permissions have changed. `by` is a human-readable
-    description of what caused the change.
+    the first publication of a realm sets only `readable_after`. A value that isn't set is None.
+    `rights` says whether the realm's permissions have changed. `by` is a human-readable description
+    of what caused the change.
     """
 
     realm_url: str
@@ -65,7 +68,8 @@ class Change:
 
     @property
     def pages_change(self) -> bool:
-        """Whether the realm's own pages may have changed."""
+        """Whether the pages of the realm itself may have changed, because its files may have
+        changed."""
         return self.paths is None or bool(self.paths)
 
 
@@ -73,8 +77,10 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """Returns board keys. At commit, the slots of these keys get new random numbers in the local
-    board. Database triggers and `notifications_of` announce the change to all replicas."""
+    """Returns the board keys that a change affects. A replica's board is a file with numbers, the
+    slots of the keys. A new number in a slot makes stale all cached answers that depend on the
+    slot's key. At commit, the slots of the returned keys get new numbers on this replica's board.
+    Database triggers and `notifications_of` announce the change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -83,42 +89,44 @@ def keys_moved_here(change: Change) -> set[str]:
 
 def notifications_of(change: Change) -> list[Notification]:
     """Returns the notifications about a change, except the notifications that database triggers
-    send. If all files of the realm may have changed, one notification says so. For each source
-    realm whose published URL changes, one more notification says so, because links to the source
-    realm change too."""
+    send. If all files of the realm may have changed, one notification says so. In addition, each
+    source realm in `moved` gets a notification, because links to this source realm may now lead to
+    another URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
 
 def moved(change: Change) -> set[str]:
-    """Returns the URLs of the source realms whose published URL changes."""
+    """Returns the URLs of the source realms that the changed realm starts or stops showing. The
+    published URLs of these source realms may change."""
     if change.shows_before == change.shows_after:
         return set()
     return {url for url in (change.shows_before, change.shows_after) if url is not None}
 
 
 def drops_all_definitions(change: Change) -> bool:
-    """Returns whether the change invalidates all definitions built from the realm, not only the
-    definitions built from `paths`."""
+    """Returns whether the change invalidates all definitions that were built from the realm. Other
+    changes invalidate only the definitions that were built from `paths`."""
     return change.rights or change.paths is None
 
 
 def is_draft(change: Change) -> bool:
-    """Returns whether the realm's pages are drafts, as in every source realm. Drafts are rendered
-    with a delay, so that one rendering includes several changes."""
+    """Returns whether the changed realm's pages are drafts. The pages of every source realm are
+    drafts. A draft is rendered with a delay, so that one rendering includes several changes."""
     return change.kind == Realm.Kind.SOURCE
 
 
 def needs_job(change: Change, index_sources: bool) -> bool:
-    """Returns whether the changed realm must be rendered again. Source realms are only rendered if
-    `index_sources` is set."""
+    """Returns whether the changed realm must be rendered again. Source realms are rendered only if
+    `index_sources` is true."""
     has_pages = change.kind == Realm.Kind.PUBLISHED or (is_draft(change) and index_sources)
     return has_pages and change.exists_after and change.pages_change
 
 
 def changed_for_readers(change: Change) -> set[str]:
-    """Returns the URLs of realms whose content or published URL changes. Other realms that read or
-    link to these realms must be rendered again."""
+    """Returns the URLs of realms that look different to other realms after the change: the changed
+    realm if its pages may have changed or if it is no longer open to everyone, and the source
+    realms in `moved`. Other realms that read or link to these realms must be rendered again."""
     closed = change.readable_after is False and change.readable_before is True
     own = {change.realm_url} if change.pages_change or closed else set()
     return own | moved(change)
@@ -139,9 +147,9 @@ def connect(receiver: Receiver) -> None:
 
 
 def raise_change(*changes: Change) -> None:
-    """Collects changes until the end of the current `dispatch_at_end` block. Outside such a block,
-    passes the changes to the receivers at once. The caller holds the locks of the changed
-    realms."""
+    """Collects changes, which the receivers get at the end of the current `dispatch_at_end` block.
+    Outside such a block, passes the changes to the receivers at once. The caller holds the locks of
+    the changed realms."""
     with dispatch_at_end():
         _collected().extend(changes)
 
@@ -154,8 +162,9 @@ def _collected() -> list[Change]:
 
 @contextmanager
 def dispatch_at_end() -> Iterator[None]:
-    """At the end of the outermost block, passes all changes that were raised during the block to
-    the receivers. The caller's transaction must end after the outermost block."""
+    """Passes all changes that are raised inside the `with` block to the receivers at the end of the
+    block. If such blocks are nested, the receivers get the changes at the end of the outermost
+    block. The caller's transaction must end after the outermost block."""
     if _raised.get() is not None:
         yield
         return

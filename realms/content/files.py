@@ -1,7 +1,8 @@
-"""Writes and deletes the files of a realm. A write ends the current version of a file and adds a
-new version.
+"""Writes and deletes the files of a realm.
 
-No version is overwritten, so a reader always sees a complete file at one generation.
+Each write and each deletion gives the realm its next generation, which is a number. A write closes
+the current version of a file and adds a new version. No version is overwritten, so a reader always
+sees a complete file at one generation.
 """
 
 import hashlib
@@ -86,9 +87,9 @@ def advance(
     published_at: datetime | None = None,
 ) -> int:
     """Gives the realm its next generation and returns this generation. `by` is a human-readable
-    description of what raised the generation. `files` and `size` (in bytes) are added to the
-    realm's totals. For a publish, `source` is the published source realm, and `published_at` is the
-    time of the publish. The caller holds the realm's lock."""
+    description of what raised the generation. `files` is added to the realm's number of files, and
+    `size` is added to its number of bytes. For a publish, `source` is the published source realm,
+    and `published_at` is the time of the publish. The caller holds the realm's lock."""
     parameters: dict[str, UUID | str | int | datetime | None] = {
         "realm": realm.pk,
         "by": cut(by),
@@ -108,7 +109,7 @@ def advance(
 
 def check_quota(realm: Realm, files: int, size: int) -> None:
     """Raises OverQuota if `files` more files or `size` more bytes would exceed the realm's quota.
-    Doesn't check a total that stays the same or shrinks."""
+    A number that is zero or negative is not checked, so a realm over its quota can shrink."""
     quotas = (
         (files, realm.file_count, realm.max_files, settings.REALM_MAX_FILES, "files"),
         (size, realm.byte_count, realm.max_bytes, settings.REALM_MAX_BYTES, "bytes"),
@@ -121,7 +122,7 @@ def check_quota(realm: Realm, files: int, size: int) -> None:
 
 def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
     """Writes files to a realm, all at one new generation. A file with unchanged content keeps its
-    version.
+    version. If the content of every file is unchanged, the realm keeps its generation.
 
     The caller holds the realm's lock in a transaction. Database triggers announce the changed
     paths. Raises OverQuota, and Conflict for a path that belongs to an inner realm. After an error,
@@ -136,8 +137,8 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """Writes files like `write_files`, for contents that are stored already. Stores only
-    `contents`."""
+    """Writes files like `write_files`, but gets each file's hash and size. This function stores
+    `contents`; the contents of all other files must be stored already."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()
@@ -171,7 +172,8 @@ def write_stored(
 
 
 def some(paths: Iterable[str]) -> str:
-    """Returns a short text for several files, such as `index.json and 3 more`."""
+    """Returns a short text that names one file and counts the others, such as `index.json and 3
+    more`."""
     first, *others = sorted(paths)
     return f"{first} and {len(others):,} more" if others else first
 
@@ -180,7 +182,7 @@ def delete_files(realm: Realm, paths: Iterable[str]) -> int:
     """Deletes files from a realm, all at one new generation, and returns this generation. The
     caller holds the realm's lock.
 
-    Deletes nothing and raises NotFound if one of the paths doesn't exist.
+    If one of the paths doesn't exist, raises NotFound and deletes nothing.
     """
     wanted = list(dict.fromkeys(paths))
     versions = list(realm.versions.open().filter(path__in=wanted))

@@ -1,5 +1,5 @@
 """Reads the files of a realm at a generation, and finds the files that differ between two
-generations."""
+generations. A realm's generation is a number that rises with each change of the realm's content."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ from realms.content.blobs import read_blob
 from realms.content.resolve import realms_within
 from realms.models import Blob, FileVersion, Realm, RealmBorder
 
-#: The largest size of the contents in one response. Unit: bytes.
+#: The maximum total size of the files in one response. Unit: bytes.
 MANY_BYTES = 16 * 1024 * 1024
-#: How many blob rows are fetched at a time. A row holds at most 64 KiB of content.
+#: How many rows of blobs one query of `read_many` fetches. A row holds at most 64 KiB of content.
 MANY_AT_A_TIME = 100
 
 
@@ -23,7 +23,8 @@ MANY_AT_A_TIME = 100
 
 def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
     """Returns the file versions that a realm has at a generation. For a published realm, returns
-    the source realm's versions as of the generation that was published."""
+    the versions of the source realm that the realm's publication at this generation shows. If this
+    publication doesn't exist, returns no versions."""
     if realm.kind == Realm.Kind.PUBLISHED:
         publication = realm.publications.at(generation).first()
         if publication is None:
@@ -36,7 +37,8 @@ def versions_at(realm: Realm, generation: int) -> QuerySet[FileVersion]:
 
 
 def changed_between(source: Realm, older: int, newer: int) -> list[str]:
-    """Returns the paths of files that differ between two generations of a source realm."""
+    """Returns the paths of the files of a source realm that were written or deleted between two
+    generations. A file is in the result even if it has the same content at both generations."""
     low, high = sorted((older, newer))
     touched = source.versions.touched(low, high).order_by("path")
     return list(touched.values_list("path", flat=True).distinct())
@@ -44,8 +46,8 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
     """Returns the paths of the files that differ between the generations `since` and `at` of a
-    realm. The value for each path is the file's SHA-256 at `at`, or None if the file doesn't exist
-    then. Returns None if versions or publications that the comparison needs are missing."""
+    realm. The value for each path is the file's SHA-256 at the generation `at`, or None if the
+    realm has no such file at `at`. Returns None if the two generations can't be compared."""
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
         shown = {each.generation: each for each in realm.publications.at(since, at)}
@@ -54,18 +56,21 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
             return None
         content_id, low, high = after.source_id, before.source_generation, after.source_generation
     elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
-        # At the generation `since`, another realm was at this URL.
+        # At the generation `since`, the realm had no files yet, or another realm was at this URL.
         return None
     with connection.cursor() as cursor:
         cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
         files: dict[str, str | None] = dict(cursor.fetchall())
     files |= _behind_borders(realm, since, at)
-    # Check this last, because history that is complete now was also complete during the comparison.
+    # The garbage collector may have deleted versions during the comparison. Check this last: if no
+    # version is missing now, none was missing during the comparison.
     return files if _is_whole(realm, since, at) else None
 
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
-    """Returns the files that a realm hides or shows because an inner realm was created or removed.
+    """Returns the files that a realm hides or shows because an inner realm was created or removed
+    between the two generations. The value for each path is as in `difference`.
+
     The result also has an entry for the topmost folder around the inner realm, with the folder's
     final slash. Every card that looked for a file below this folder depends on the folder, even if
     the card found no file (`DependencyTracker` in `reindex/reading/dependency_keys.py`)."""
@@ -80,8 +85,9 @@ def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
 
 
 def _is_whole(realm: Realm, *generations: int) -> bool:
-    """Returns whether every file version of a realm at these generations still exists. The garbage
-    collector keeps the versions that a publication shows."""
+    """Returns whether every file version of a realm at these generations still exists. For a
+    published realm, checks only whether the publications exist, because the garbage collector keeps
+    the versions that a publication shows."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return realm.publications.at(*generations).count() == len(set(generations))
     return Realm.objects.filter(pk=realm.pk, history_from__lte=min(generations)).exists()
@@ -91,7 +97,8 @@ def read_many(
     realm: Realm, generation: int, paths: list[str]
 ) -> Iterator[tuple[str, bytes | None]]:
     """Yields each path with its file's content at a generation, or with None for a missing file.
-    Stops before the contents exceed MANY_BYTES; the caller must request the remaining paths."""
+    Stops before the total size exceeds MANY_BYTES, but always yields the first file. The caller
+    must request the remaining paths again."""
     there = versions_at(realm, generation).filter(path__in=paths)
     files = {
         path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")

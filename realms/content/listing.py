@@ -1,9 +1,9 @@
 """Lists a realm's files as JSON: the times of all files, or the entries of a folder.
 
-One SQL statement builds a listing from one snapshot of the database. If the realm is deleted
-meanwhile, the answer is therefore NotFound and never an empty listing. A client that mirrors the
-realm would delete its own files after an empty listing. The listing of a generation never changes,
-so it is cached, in compressed form.
+One SQL statement builds a listing from one snapshot of the database. If the realm is deleted during
+the request, the answer is therefore NotFound or the complete listing, but never an empty listing.
+An empty listing would make a client that mirrors the realm delete its own files. The listing of a
+generation never changes, so each process caches listings, in compressed form.
 """
 
 import json
@@ -55,16 +55,17 @@ def _listings() -> StampedCache[Packed]:
 
 
 def mtimes(realm: Realm) -> Listing:
-    """Returns the URLs of all files with the times of their last changes, at the generation in
-    `realm`. Raises NotFound for a deleted realm."""
+    """Returns the URLs of all files with the times of their last changes, at the generation
+    `realm.generation`. Raises NotFound for a deleted realm."""
     start = f'{{"data": {{"type": "mtimes", "id": {_text(realm.url)}, "attributes": {{"mtimes": {{'
     return _listing(realm, sql.LIST_TIMES, "", start, "}}}}")
 
 
 def directory(realm: Realm, path: str) -> Listing:
-    """Returns the files and folders directly below a folder. `path` is empty or ends in `/`.
+    """Returns the files and folders directly below the folder `path`. `path` ends in `/`, or is
+    empty for the realm's root.
 
-    Raises NotFound for a deleted realm and for an empty folder.
+    Raises NotFound for a deleted realm, and for a folder without files other than the root.
     """
     url = _text(file_url(realm.url, path))
     start = f'{{"data": {{"type": "directory", "id": {url}, "relationships": {{'
@@ -72,14 +73,15 @@ def directory(realm: Realm, path: str) -> Listing:
 
 
 def seconds(moment: datetime) -> float:
-    """Returns a time as clients get it, in seconds since 1970, to the microsecond."""
+    """Returns a time in the form in which clients get times: seconds since 1970, to the
+    microsecond."""
     return moment.timestamp()
 
 
 def _listing(realm: Realm, statement: LiteralString, folder: str, start: str, end: str) -> Listing:
     key = (realm.pk, realm.generation, statement, folder)
-    # A cached listing is never outdated, because its key contains the generation, and history is
-    # immutable.
+    # `peek` may return a listing that the cache counts as stale. The listing is right all the same,
+    # because the key contains the generation, and the files of a generation never change.
     packed = _listings().peek(key) or _listings().load(
         key,
         Slots([realm_key(realm.url)]),

@@ -1,6 +1,7 @@
-"""Takes write locks, which are advisory locks of Postgres. The name of a realm's lock is the URL of
-the realm. Spaces and the addresses of source realms have locks too (`space_lock` and
-`address_lock`)."""
+"""Takes write locks, which are advisory locks of Postgres. Each lock has a name. The name of a
+realm's lock is the URL of the realm. `space_lock` names the lock of a space, which is all URLs
+below one username or all URLs at one host. `address_lock` names the lock that protects the URL at
+which a source realm is published."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from realms.errors import Busy, NotFound
 from realms.figures.counting import counts
 from realms.models import Realm
 
-#: How long a transaction waits for each lock.
+#: How long a transaction waits for each of its locks.
 LOCK_WAIT_SECONDS = 30
 
 
@@ -24,18 +25,18 @@ LOCK_WAIT_SECONDS = 30
 def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
-    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. The
-    receivers of changes get all changes of the block at the end of the block (`dispatch_at_end`).
+    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
+    end of the block, the changes that were raised in the block are passed to their receivers
+    (`dispatch_at_end`). Raises Busy if the transaction has waited LOCK_WAIT_SECONDS for one lock.
 
     Locks are taken in sorted order, so that two callers don't deadlock. Only `move_border` may take
-    a further lock later, out of order. The further lock can cause a deadlock of two transactions.
-    Postgres ends a deadlock by stopping one of the transactions with an error, and the caller of
-    the stopped transaction can retry.
+    another lock later, out of order. This lock can cause a deadlock of two transactions. Postgres
+    then stops one of the two transactions with an error, and the caller can retry this transaction.
 
     Locks end with the transaction, so that a crash leaves no lock behind. A realm may change while
     the caller waits for the realm's lock, so the caller must read the realm again inside the block.
-    With `durable=False`, the block may lie in another transaction, and the locks end with the outer
-    transaction. Raises Busy if the transaction has waited LOCK_WAIT_SECONDS for one lock.
+    With `durable=False`, the block may lie in another transaction. In this case the locks end with
+    the outermost transaction.
     """
     asked, held = perf_counter(), 0.0
     try:
@@ -44,8 +45,8 @@ def realm_write_lock(
             held = perf_counter()
             yield
     finally:
-        # The locks of a nested block end with the outer transaction, so it isn't known here how
-        # long they are held.
+        # With `durable=False`, the locks may end later, with an outer transaction. It isn't known
+        # here how long they are held, so nothing is counted.
         if durable:
             ended = perf_counter()
             counts.lock_waits.note((held or ended) - asked)
@@ -54,10 +55,11 @@ def realm_write_lock(
 
 @contextmanager
 def locked_realm(realm: Realm) -> Iterator[Realm]:
-    """Holds the write lock of a realm, and yields the realm as read after the lock was taken.
+    """Opens a transaction that holds the write lock of a realm. Yields the realm, read again from
+    the database after the lock was taken.
 
-    Raises NotFound if the realm was deleted while the caller waited, even if another realm has been
-    created at its URL.
+    Raises NotFound if the realm was deleted while the caller waited for the lock, even if a new
+    realm has been created at the same URL.
     """
     with realm_write_lock(realm.url):
         current = Realm.objects.filter(pk=realm.pk).first()

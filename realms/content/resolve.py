@@ -1,8 +1,9 @@
 """Finds the realm and the file at a URL, and the realm's generation, in one SQL statement.
 
-One statement reads one snapshot of the database. So the generation and the content belong together,
-even if another transaction commits meanwhile. If several realms contain the URL, the one with the
-longest URL is chosen.
+A realm's generation is a number that each change of the realm raises. One statement reads one
+snapshot of the database. So the generation and the content belong together, even if another
+transaction commits meanwhile. If several realms contain the URL, the statement chooses the realm
+with the longest URL.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,8 +22,8 @@ _array_once = lru_cache(maxsize=64)(array)
 
 @dataclass(frozen=True)
 class ResolvedFile:
-    """A file of a realm at one generation. `data` is None for large content, and for content that
-    the caller already has."""
+    """A file of a realm at one generation. `data` is the file's content. `data` is None for large
+    content, which isn't in the database, and for content that the caller already has."""
 
     path: str
     sha256: str
@@ -36,10 +37,10 @@ class ResolvedFile:
 class Resolved:
     """The realm and the file at a URL. `file` is the same in all generations from `low` to `high`.
 
-    `whole` is False if the publication of the requested generation has been deleted, so that the
-    files at this generation are unknown. `whole` is always True for a realm that isn't published,
-    because the realm has no publications that could be deleted. The garbage collector keeps the
-    file versions that a pin needs.
+    `whole` is False if the realm is published and its publication at the requested generation has
+    been deleted. The files at this generation are then unknown. For any other realm, `whole` is
+    always True. Such a realm is read at an earlier generation only with a pin, which is a token for
+    one generation. The garbage collector keeps the file versions that a pin needs.
     """
 
     realm_id: UUID
@@ -54,8 +55,8 @@ class Resolved:
 
 
 def realms_within(realm_url: str, paths: Iterable[str]) -> dict[str, str]:
-    """Returns the entries of `paths` that belong to an inner realm, each with the URL of the inner
-    realm."""
+    """Finds those of a realm's `paths` that belong to a realm nested inside it. Returns a
+    dictionary that maps each of these paths to the URL of the innermost nested realm."""
     inner = set(
         Realm.objects.filter(url__startswith=realm_url)
         .exclude(url=realm_url)
@@ -81,8 +82,9 @@ def resolve(
     extensions to `url` in turn, and takes the first file that exists. Returns None if no realm
     contains `url`.
 
-    `known` is the SHA-256 of content that the caller already has. `at` is the generation to read
-    instead of the current one. A generation that isn't committed yet has no files.
+    `known` is the SHA-256 of content that the caller already has and that isn't fetched again. `at`
+    is the generation to read; None stands for the current generation. A generation that isn't
+    committed yet has no files.
     """
     parameters = {
         "candidates": array(realm_candidates(url)),

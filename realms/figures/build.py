@@ -1,4 +1,4 @@
-"""Identifies the build of the server that this process runs."""
+"""Identifies the build that this process runs, by the server's version and its rendering code."""
 
 import tomllib
 from functools import cache
@@ -12,8 +12,9 @@ from reindex.prerender.renderer import renderer
 
 @cache
 def build() -> str:
-    """Returns the version and the start of the renderer's hash, for example `0.1.0+1a2b3c4d`. The
-    hash distinguishes unreleased builds with the same version."""
+    """Returns the version, and the start of the hash of the code that renders cards, for example
+    `0.1.0+1a2b3c4d`. The hash distinguishes unreleased builds that have the same version but render
+    cards differently."""
     return f"{_version()}+{renderer()[:8]}"
 
 

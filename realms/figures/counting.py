@@ -1,5 +1,5 @@
-"""Counts this process's reads, requests, publishes and locks since its start. Each web worker
-process writes the counters to a file.
+"""Counts the reads, requests, publishes and locks of this process since the process started. Each
+web worker process writes its counters to a file (`files.py`).
 
 Counting must stay cheap compared with a cache hit, which takes some microseconds. Most counters
 therefore have no lock. An addition to an attribute is atomic even without a lock, because the
@@ -10,11 +10,11 @@ import threading
 from bisect import bisect_left
 from typing import TypeAlias
 
-#: Counters by name. The value of `request_buckets` is a dict of counters, whose keys are the upper
-#: bounds of the buckets.
+#: Counters or gauges by name. The value of `request_buckets` is a dictionary that maps the upper
+#: bound of each bucket to a counter.
 Figures: TypeAlias = dict[str, float | dict[str, float]]
 
-#: The upper bounds of the histogram of request times. Unit: seconds.
+#: The upper bounds of the buckets in the histogram of request times. Unit: seconds.
 BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 BUCKETS = (*map(str, BOUNDS), "+Inf")
 
@@ -40,7 +40,8 @@ class Counts:
     def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
-        #: Reads that queried the database because the board wasn't live.
+        #: Reads that queried the database because the board wasn't live. The board is a file that
+        #: says whether cached data is fresh. While it isn't live, no process uses cached data.
         self.bypasses = 0
         self.requests = 0
         #: The total time of the requests that the event loop passes to threads. Cache hits in the
@@ -48,22 +49,23 @@ class Counts:
         #: slower.
         self.request_seconds = 0.0
         self.buckets = [0] * len(BUCKETS)
-        #: Publishes and rollbacks, timed from the request to the commit.
+        #: Successful publishes and rollbacks. The time includes the wait for locks and the commit.
         self.publishes = Timing()
-        #: How long transactions waited for locks of realms, and how long they held the locks,
-        #: including the commit.
+        #: How long transactions waited for write locks (`content/locks.py`), and how long they held
+        #: these locks, until the end of the commit.
         self.lock_waits = Timing()
         self.locks_held = Timing()
 
     def slow_request(self, seconds: float) -> None:
         """Adds the duration of a request that a thread answered. Only the event loop calls this
-        method."""
+        method, so the additions need no lock."""
         self.request_seconds += seconds
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
-        """Counts a read as a hit, a miss or a bypass. `cache` is `hit` or `miss`. When `front.py`
-        replies from a cache alone, `front.py` doesn't call this method, but increments `hits`."""
+        """Counts a read as a hit, a miss or a bypass. `cache` is `hit` or `miss`, and `live` says
+        whether the board is live. When `front.py` replies from a cache alone, `front.py` doesn't
+        call this method, but increments `hits`."""
         if cache == "hit":
             self.hits += 1
         elif live:
@@ -94,8 +96,9 @@ counts = Counts()
 
 
 def added(one: Figures, other: Figures, sign: int = 1) -> Figures:
-    """Adds the figures of two processes, or subtracts them if `sign` is -1. A missing figure counts
-    as 0, because processes of different releases can have different figures."""
+    """Returns the sums of the figures with the same names. If `sign` is -1, subtracts the figures
+    of `other` from the figures of `one`. A missing figure counts as 0, because processes of
+    different releases can have different figures."""
     total: Figures = {}
     for name in {**one, **other}:
         left, right = one.get(name, 0), other.get(name, 0)

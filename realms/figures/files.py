@@ -1,13 +1,17 @@
-"""Writes the figures of each web worker process to a file, and sums the figures of all files for
-the sidecar.
+"""Writes the figures of each web worker process to a file, and sums the figures of all files.
 
-Each worker has one file in a folder beside the board file. The worker replaces its file by
-renaming, so that readers never see a partial file. The file's name has a random part, because two
-processes can have the same process ID: one after the other, or in two containers. A process counts
-as ended if it hasn't written for some time, by the board's clock.
+Figures are counters and gauges. The sidecar, a process beside the web workers of a replica, reads
+the files and reports the sums. The sidecar also keeps the board up to date. The board is a file
+that tells the workers which cached data is fresh.
 
-Serving doesn't depend on these files. A worker ignores a failed write, and the sidecar skips an
-unreadable file.
+Each worker has one file in a folder beside the board file. The worker writes a draft and renames it
+to the file's name, so that readers never see a partial file. The file's name has a random part,
+because two processes can have the same process ID, one after the other or in two containers. A
+process counts as ended if it hasn't written for some time, by the board's clock (`now_ns`). All
+processes of a machine share this clock.
+
+Serving doesn't depend on these files. If a worker can't write its file, it goes on serving. If a
+file is unreadable, the sidecar skips it.
 """
 
 import json
@@ -31,10 +35,10 @@ SECOND = 1_000_000_000
 LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
-#: The maximum number of processes whose counters `Totals` keeps separately. Beyond this number,
-#: `Totals` adds the counters of the processes that it read least recently to one sum. The counters
-#: of an ended process aren't added to this sum at once, because a process that counts as ended may
-#: be suspended, and may write its counters again later.
+#: `Totals` keeps the counters of at most this many processes separately, ended processes included.
+#: Beyond this number, `Totals` adds the counters of the processes that it read least recently to
+#: one sum. `Totals` doesn't add the counters of an ended process to this sum at once. The process
+#: may only have been suspended. If it wrote its counters again, they would be counted twice.
 ENDED = 200
 
 
@@ -80,16 +84,17 @@ class WorkerFile:
 class Totals:
     """The sums of the figures of all web workers that use a board, for the sidecar.
 
-    The sums of counters start at 0 at the first reading and never fall, because they include the
-    counts of ended processes.
+    The sums of counters start at 0 at the first call of `read`, because an earlier sidecar may have
+    reported the counts up to this time. The sums never fall, because they include the counts of
+    ended processes.
     """
 
     def __init__(self, board: Path) -> None:
         self._folder = folder_of(board)
-        #: Each process's counters at the first reading. The sums exclude these counts.
+        #: Each process's counters at the first call of `read`. The sums exclude these counts.
         self._before: dict[str, Figures] = {}
-        #: Each process's counters at the last reading. The process that was read last is at the
-        #: end.
+        #: The latest known counters of each process. The processes are in the order in which
+        #: `read` last found their files.
         self._last: dict[str, Figures] = {}
         #: The sums of the counters of processes that are no longer in `_last`.
         self._ended: Figures = {}
@@ -97,8 +102,8 @@ class Totals:
 
     def read(self) -> dict[str, Any]:
         """Returns the sums of all counters, the sums of the gauges of running workers, and the
-        number and the builds of running workers. A worker counts as running if it has written
-        lately."""
+        number and the builds of running workers. A worker counts as running if it has written its
+        file within LATELY_SECONDS."""
         gauges: Figures = {"entries": 0, "bytes": 0}
         workers, builds = 0, set()
         for process, told, age in self._told():
@@ -123,8 +128,9 @@ class Totals:
         return added(counters, self._before.get(process, {}), -1)
 
     def _told(self) -> Iterator[tuple[str, dict[str, Any], float]]:
-        """Yields each process's name, the content of its file, and the content's age in seconds.
-        Deletes the files of ended processes."""
+        """Yields each process's name, the content of its file, and the content's age in seconds. If
+        a file is older than FORGOTTEN_SECONDS, deletes the file and yields its content for the last
+        time."""
         for path in self._files("*.json"):
             try:
                 told = json.loads(path.read_bytes())
@@ -137,7 +143,8 @@ class Totals:
             except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
                 self._delete_if_old(path)
                 continue
-            # A negative age means that the file was written before the machine's last start.
+            # The clock starts at 0 with the machine. So a negative age means that the file was
+            # written before the machine's last start.
             if not 0 <= age <= FORGOTTEN_SECONDS and not _deleted(path):
                 continue
             yield path.stem, told, age
@@ -165,8 +172,8 @@ def _deleted(path: Path) -> bool:
 
 
 def _figures(told: Any) -> Figures:
-    """Validates the figures in the file of a worker, because the worker may run a different release
-    of the server."""
+    """Checks and returns the figures in a worker's file. They may have an unexpected form, because
+    the worker may run a different release of the server than this process."""
     figures: Figures = {}
     for name, value in told.items():
         if isinstance(value, dict):
@@ -177,12 +184,12 @@ def _figures(told: Any) -> Figures:
 
 
 def _number(value: Any) -> float:
-    # Postgres rejects infinity and NaN in JSON.
+    # The sums are stored as JSON in Postgres, which rejects infinity and NaN.
     if not isinstance(value, int | float) or not isfinite(value):
         raise ValueError("not a number")
     return value
 
 
 def _plain(text: Any) -> str:
-    # Postgres rejects some characters in JSON.
+    # The text is stored as JSON in Postgres, which rejects some characters.
     return text if isinstance(text, str) and text.isascii() and text.isprintable() else ""

@@ -1,10 +1,14 @@
 """Removes content that nothing uses any more: old publications, file versions and blobs.
 
+A publication says which generation of a source realm a published realm shows. A file version says
+which content a file has from one generation of its realm to another. A blob is the content itself.
+
 The collector keeps every current file version. When a write or a deletion ends a file version, the
-collector keeps the version for the retention time. The collector also keeps the versions that a
-kept publication or a pin shows. The collector keeps a blob while a version refers to the blob, and
-for a grace period after the blob was stored. While the collector chooses and removes rows, it holds
-the same locks as writers: the realm's lock for versions, and the row's lock for a blob.
+collector keeps the version for the retention time. The collector also keeps the versions that are
+needed by a kept publication or by a pin, which is a job's token for reading one generation. The
+collector keeps a blob while a version refers to the blob, and for a grace period after the blob was
+stored. While the collector chooses and removes rows, it holds the same locks as writers. It holds
+the realm's lock for publications and versions, and the lock of the database row for a blob.
 """
 
 import re
@@ -30,11 +34,13 @@ from realms.models import Blob, Realm
 from reindex.models import IndexHead, ReindexJob
 from reindex.reading.pins import PIN_SECONDS
 
-#: How many publications of each published realm the collector keeps for rollbacks.
+#: How many of the newest publications of each published realm the collector keeps for rollbacks,
+#: even after the retention time.
 KEPT_PUBLICATIONS = 10
-#: How long the collector by default keeps content without a file version.
+#: How long the collector by default keeps a stored blob to which no file version refers.
 GRACE_HOURS = 24
-#: How many blobs one transaction removes. Writers of the same content wait for the transaction.
+#: How many blobs one transaction removes at most. A writer that stores the content of one of these
+#: blobs again has to wait until the transaction ends.
 BATCH = 100
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -43,23 +49,23 @@ _DRAFT = re.compile(r"\.draft-.*")
 
 @dataclass
 class Collected:
-    """The numbers of rows and objects that a collection removed, or would remove if it is a dry
-    run."""
+    """The numbers of rows and stored objects that a collection removed. After a dry run, the
+    numbers that a collection would remove."""
 
     publications: int = 0
     versions: int = 0
     blobs: int = 0
     #: The total size of the removed blobs.
     bytes: int = 0
-    #: Objects in the storage that have no row, because their writers were killed.
+    #: Objects in the blob storage that have no row, because their writers were killed.
     strays: int = 0
-    #: Realms that the collector could not lock in time. The next run handles these realms.
+    #: The URLs of realms that the collector could not lock in time. The next run handles them.
     busy: list[str] = field(default_factory=list)
-    #: The number of rows of finished work, for each kind of work.
+    #: The number of removed rows of finished work (`pruning.py`), for each kind of work.
     rows: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
-        """Returns the result in one line."""
+        """Describes the numbers in one line."""
         return (
             f"{self.publications} publications, {self.versions} file versions, "
             f"{self.blobs} blobs with {self.bytes / 1e6:.1f} MB, {self.strays} stray objects, "
@@ -69,16 +75,17 @@ class Collected:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a collection. Publications, file versions and finished work may be removed if
-    they ended before `before`. Blobs and stray objects may be removed if they were stored before
-    `young`. `pins` lists the generations that jobs still read."""
+    """The limits of a collection. Rows of finished work may be removed if the work ended before the
+    time `before`. Publications and file versions may be removed if they were replaced or deleted
+    before this time. Blobs and stray objects may be removed if they were stored before the time
+    `young`. `pins` lists the generations that jobs may still read, each with its realm's key."""
 
     before: datetime
     young: datetime
     pins: list[tuple[UUID, int]]
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """Returns the parameters of the statements that choose the rows to remove."""
+        """Returns the parameters of the SQL statements that choose the rows to remove."""
         return {
             "before": self.before,
             "young": self.young,
@@ -92,8 +99,8 @@ class Limits:
 def collect_garbage(
     *, grace: timedelta, dry_run: bool = False, progress: Callable[[str], None] = lambda what: None
 ) -> Collected:
-    """Removes unreachable content. Content without a file version is kept for the time `grace`.
-    Calls `progress` with the name of each step.
+    """Removes content that nothing uses any more, and rows of finished work. A blob is kept for at
+    least the time `grace` after it was stored. Calls `progress` with the name of each step.
 
     A dry run takes no locks, and only counts the content that could be removed.
     """
@@ -121,8 +128,12 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """Returns the generations that jobs read or will read. An ended job's pins stay valid for
-    PIN_SECONDS. The next job reads the changes since the generations of the current index."""
+    """Returns the generations that jobs read or will read, each with its realm's key.
+
+    A job's pins stay valid for up to PIN_SECONDS after the job has ended. The generations of the
+    job that made the current pages count even after this time, because the next job reads the
+    changes since these generations.
+    """
     recent = now - timedelta(seconds=PIN_SECONDS)
     shown = IndexHead.objects.values("job")
     ended = ReindexJob.objects.filter(Q(finished_at__gt=recent) | Q(pk__in=shown))
@@ -161,8 +172,8 @@ def _drop_publications(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_versions(realm: Realm, limits: Limits) -> int:
-    """Deletes old file versions of a source realm. Sets the realm's `history_from` to the first
-    generation that still has all its file versions.
+    """Deletes old file versions of a realm with files of its own. Sets the realm's `history_from`
+    to the generation from which on no file version is missing.
 
     The caller holds the realm's lock, so no write, publish or rollback runs at the same time.
     """
@@ -180,25 +191,27 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
 
 
 def _drop_blobs(limits: Limits, done: Collected) -> int:
-    """Removes up to BATCH blobs that no file version refers to, and returns their number.
+    """Removes up to BATCH blobs that are past their grace period and to which no file version
+    refers. Returns their number. The caller calls this function again until it returns 0.
 
     Skips rows that a writer has locked. A writer that needs a deleted row waits for this
-    transaction and then stores the content again. The object in the storage must therefore be
-    deleted before the transaction ends.
+    transaction and then stores the content again. If the object in the storage were deleted only
+    after the transaction, the deletion could remove the object that the writer has stored.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql.DELETE_OLD_BLOBS, limits.parameters(gone=[], batch=BATCH))
             rows = cursor.fetchall()
-            # Check the foreign key before the objects are deleted, because that can't be undone.
+            # Check now whether a file version refers to one of the blobs. The deletion of an object
+            # can't be undone.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for sha256, _, in_storage in rows:
                 if in_storage:
                     with storage_errors():
                         storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
-        # Another transaction has just committed a version that refers to one of these blobs. A
-        # result above 0 makes the caller retry.
+        # Another transaction has just committed a file version that refers to one of these blobs,
+        # so nothing was removed. The result is above 0, so the caller tries again.
         return BATCH
     done.blobs += len(rows)
     done.bytes += sum(size for _, size, _ in rows)
@@ -207,7 +220,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
 
 @dataclass(frozen=True)
 class _Stray:
-    """An object in the storage that has no database row."""
+    """An object in the blob storage that has no database row."""
 
     name: str
     size: int
@@ -215,8 +228,9 @@ class _Stray:
 
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
-    """Yields the objects in the storage that have no row, because their writers were killed before
-    the commit."""
+    """Yields the objects in the blob storage that have no row, because their writers were killed
+    before the commit. Leaves out objects that were stored in the grace period, because their
+    writers may still commit."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:
@@ -250,8 +264,8 @@ def _stray(storage: Storage, name: str) -> _Stray | None:
 
 def _adopted(stray: _Stray) -> int:
     """Creates a row for a stray object, so that `_drop_blobs` removes the object under the row's
-    lock. Deletes a partly written draft at once, because no other writer uses its name. Always
-    returns 1, so that the caller can count the strays with `sum`."""
+    lock. A draft is a partly written object. Deletes a draft at once, because no other writer uses
+    its name. Always returns 1, so that the caller can count the strays with `sum`."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
         with storage_errors():

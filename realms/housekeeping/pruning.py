@@ -1,5 +1,6 @@
-"""Removes database rows of finished work, and cached rows of deleted content. Keeps the rows of
-pending work, of current pages, and of the publications that the collector keeps for rollbacks."""
+"""Removes database rows that are no longer needed, such as the rows of jobs that have ended and the
+JavaScript of deleted modules. `sql.FINISHED_ROWS` lists all kinds of these rows. Keeps the rows of
+failed and unfinished jobs, and the pages that visitors see."""
 
 from datetime import datetime
 from typing import Any
@@ -13,8 +14,9 @@ from reindex.prerender.hangs import REMEMBERED
 
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Removes the rows of work that ended before a time. A dry run only counts the rows. Returns
-    the number of rows for each kind that has any."""
+    """Removes the rows that are no longer needed. Rows of work are removed if the work ended before
+    the time `before`. A dry run only counts these rows. Returns the number of rows of each kind,
+    and leaves out kinds without rows."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

@@ -1,11 +1,14 @@
-"""Purges changed answers from shared caches before they expire.
+"""Purges changed answers from shared caches, such as a CDN, before the answers expire.
 
-A purger receives the same notifications as replicas. The purger sends each shared cache the
-surrogate keys of the realms that a change may affect, and retries until the cache confirms. Even
-without purges, answers expire after REALM_EDGE_SECONDS, so all guarantees hold without a purger.
+One process of the fleet, `manage.py listen_file_changes --purge-edge`, receives the same
+notifications of changes as the replicas. For each shared cache, the process has a `Purger`. The
+purger sends its cache the surrogate keys of the realms that a change may affect, and retries until
+the cache confirms the purge. A surrogate key is a label in the headers of all answers of a realm.
+Answers expire after REALM_EDGE_SECONDS even without a purge, so no guarantee depends on purges.
 
-The purger sends each purge at once, and again after the staleness bound, because in the meantime a
-cache may fetch the old bytes from a replica that hasn't received the notification yet.
+The purger sends each purge at once. After this first purge, the cache may still fetch old bytes
+from a replica that hasn't received the notification yet. REALM_STALENESS_BOUND limits how long a
+replica may serve old bytes, so the purger sends the purge again after this time.
 """
 
 import heapq
@@ -30,17 +33,19 @@ logger = logging.getLogger(__name__)
 
 #: How long a cache may take to confirm a purge. Unit: seconds.
 RECEIPT_SECONDS = 2.0
-#: The maximum time between the sending of an answer by a replica and its arrival at a cache. Unit:
-#: seconds.
+#: The maximum time from the sending of an answer by a replica to the arrival of the answer at a
+#: cache. Unit: seconds.
 WAY_SECONDS = 1.0
+#: The first and the longest pause after an unconfirmed purge.
 BACKOFF_SECONDS = (0.1, 5.0)
-#: The number of keys that fits into one header of every known server.
+#: The maximum number of keys in one purge. A header with this many keys isn't too long for any
+#: known server.
 KEYS_PER_REQUEST = 50
 _KEY = re.compile(r"[a-z0-9-]+")
 
-#: The type of a function that purges surrogate keys at a cache's address. The function raises
-#: PurgeFailed unless the cache confirms that it no longer serves the stored answers with these
-#: keys.
+#: The type of a function that purges the answers with the given surrogate keys from the cache at an
+#: address. The function raises PurgeFailed unless the cache confirms that it no longer serves these
+#: answers.
 Purge = Callable[[str, Collection[str]], None]
 
 
@@ -76,7 +81,7 @@ def purge_now(realm_url: str) -> dict[str, str]:
 
 
 def ban(address: str, keys: Collection[str]) -> None:
-    """Purges surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
+    """Purges the answers with surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
 
     A response confirms the purge only if the response repeats the purge request's number. A
     response without this number may be a cached response, or may come from another server.
@@ -96,14 +101,16 @@ def ban(address: str, keys: Collection[str]) -> None:
 
 def keys_of(url: str) -> dict[str, str]:
     """Returns a dictionary that maps surrogate keys to realm URLs. The dictionary has an entry for
-    every possible realm that contains `url`. If `url` is a realm's URL, that realm is included."""
+    every URL of a realm that could contain `url`. If `url` itself is the URL of a realm, the
+    dictionary has an entry for it too."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
 @dataclass
 class _Owed:
-    """A pending purge of a surrogate key. The next purge is at `due`. A purge at or after `last` is
-    the final one."""
+    """The pending purges of a surrogate key. The next purge is sent at the time `due`. When the
+    cache has confirmed a purge that was sent at the time `last` or later, no purge of the key is
+    pending any more."""
 
     realm: str
     due: float
@@ -127,8 +134,8 @@ class Purger:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread after its current request. Drops pending purges, because all answers
-        expire anyway."""
+        """Ends the thread after its current request. Drops pending purges, because even without
+        purges all answers expire."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -136,7 +143,8 @@ class Purger:
 
     def owe(self, keys: dict[str, str]) -> None:
         """Enqueues two purges of each key. The first purge is due at once, and the second purge is
-        due after the staleness bound. `keys` maps each key to its realm, for the log."""
+        due WAY_SECONDS after the staleness bound. `keys` maps each key to the name of its realm in
+        the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -160,7 +168,7 @@ class Purger:
             except PurgeFailed as error:
                 why = str(error)
             except Exception:
-                # The operator's function may raise any exception; the purge stays pending.
+                # The operator's function may raise any exception. The purge stays pending.
                 logger.exception("REALM_EDGE_PURGER fails")
                 why = "REALM_EDGE_PURGER fails"
             if why:
@@ -178,7 +186,8 @@ class Purger:
             self._done(due, began)
 
     def _wait_due(self) -> dict[str, _Owed]:
-        """Waits until keys are due, and returns them. Returns no keys when the purger stops."""
+        """Waits until purges are due, and returns them by key. Returns no purges when the purger
+        stops."""
         with self._changed:
             while not self._stopped:
                 now = time.monotonic()
@@ -202,9 +211,10 @@ class Purger:
 
 
 class ToPurge:
-    """A replacement for the board in the listener of a purger. When a notification arrives, a board
-    moves the slots of the notification's board keys. This class doesn't move slots, but purges the
-    realms of the board keys from the shared caches."""
+    """An object that takes the place of a replica's board in a listener. A listener receives
+    notifications of changes, and tells its board the board keys of each change. A board key names
+    what has changed, such as a file or a realm. A board would make cached answers stale. This class
+    purges the realms of the board keys from the shared caches instead."""
 
     file = None
 
@@ -222,8 +232,8 @@ class ToPurge:
             each.owe(owed)
 
     def bump_epoch(self) -> None:
-        """Enqueues a purge of all realms. A listener calls this method when it connects, because
-        the listener may have missed any number of changes."""
+        """Enqueues a purge of all realms. A listener calls this method when it connects, because it
+        may have missed any number of changes before."""
         for each in self._purgers:
             each.owe({EVERY_REALM: "every realm"})
 
@@ -239,9 +249,9 @@ class ToPurge:
 
 @contextmanager
 def purging() -> Iterator[ToPurge]:
-    """Runs purgers for all caches in REALM_EDGE_PURGE during the `with` block. Yields the object
-    that a listener passes notifications to. Raises ImproperlyConfigured if REALM_EDGE_PURGE is
-    empty."""
+    """Runs a purger for each cache in REALM_EDGE_PURGE during the `with` block. Yields the object
+    that a listener uses as its board. Raises ImproperlyConfigured if REALM_EDGE_PURGE is empty, or
+    if the function that REALM_EDGE_PURGER names can't be imported."""
     if not settings.REALM_EDGE_PURGE:
         raise ImproperlyConfigured("REALM_EDGE_PURGE is empty: list the caches, comma-separated")
     purge, bound = purge_function(), settings.REALM_STALENESS_BOUND

@@ -1,5 +1,5 @@
-"""Checks the database, the migrations and the card library, to tell whether this process can serve
-requests."""
+"""Checks whether this process can serve requests. The database must be reachable, its migrations
+must be applied, and the card library must be installed."""
 
 import logging
 
@@ -19,7 +19,7 @@ def not_ready() -> list[str]:
     try:
         waiting = _migrations.waiting()
         if waiting:
-            # Without the migrations, the tables of the next query may be missing.
+            # Stop here, because the migrations may create the tables that the next query reads.
             are = "migration is" if waiting == 1 else "migrations are"
             return [f"{waiting} {are} not applied: run manage.py migrate"]
         if not Realm.objects.filter(url=BASE_REALM).exists():
@@ -31,8 +31,8 @@ def not_ready() -> list[str]:
 
 
 class _Migrations:
-    """A check whether the migrations of this release are applied. Caches a positive result, because
-    applied migrations stay applied."""
+    """Checks whether the migrations of this release are applied. Once they are applied, the check
+    isn't repeated, because applied migrations stay applied."""
 
     def __init__(self) -> None:
         self._applied = False

@@ -7,21 +7,21 @@ from django.http.request import MediaType
 from notifications.short_cached import short_cached
 from reindex.reading.media_types import ANY, API, CARD, HTML, JAVASCRIPT, JSON, SOURCE
 
-#: How much of an Accept header is parsed. The rest is ignored. Unit: characters.
+#: How much of the start of an Accept header is parsed. The rest is ignored. Unit: characters.
 _MAX_ACCEPT = 500
 
 
 @short_cached(maxsize=1024)
 def accepted(accept: str) -> str:
-    """Returns the media type that an Accept header prefers, among the types of this protocol; `*/*`
-    if the header names none.
+    """Returns the media type that an Accept header prefers, among SOURCE, CARD, API, HTML and JSON.
+    Returns `*/*` if the header names none of them, or prefers `*/*`.
 
-    If the header prefers JavaScript to HTML, the result is never `text/html`. Among types of equal
-    quality, a named `application/vnd.` type is preferred to HTML, and HTML to JSON.
+    If the header prefers JavaScript to HTML, the result is never HTML. If the header gives several
+    types the same quality, SOURCE, CARD and API come before HTML, and HTML comes before JSON.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
-    # The order decides among types of equal quality.
+    # If several types have the same quality, the first of them wins.
     offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, ANY]
     wanted = {each: _quality(ranges, each) for each in offers if each in named}
     if "text/*" in named:
@@ -49,15 +49,16 @@ def elements(header: str, limit: int) -> list[MediaType]:
         header = header[:limit].rpartition(",")[0]
     found: list[MediaType] = []
     for each in header.split(","):
-        # A parameter may claim an encoding (RFC 2231) that doesn't exist.
+        # MediaType raises LookupError if a parameter names an encoding that doesn't exist
+        # (RFC 2231).
         with suppress(ValueError, LookupError):
             found += [MediaType(each)] if each.strip() else []
     return found
 
 
 def _quality(ranges: list[MediaType], media_type: str) -> float:
-    """Returns the quality of a media type, from 0 to 1. The most specific matching range in the
-    header determines the quality."""
+    """Returns the quality of a media type, from 0 to 1. The most specific range in the header that
+    matches the type determines the quality. If no range matches, the quality is 0."""
     main, _, sub = media_type.partition("/")
     matching = [
         (each.main_type == main, each.sub_type == sub, each.quality)

@@ -1,4 +1,8 @@
-"""Parses the JSON bodies of requests, and makes the error messages for invalid bodies."""
+"""Parses the JSON bodies of requests, and makes the error messages for invalid bodies.
+
+`_create-realm`, `_atomic` and similar names in this module are endpoints. An endpoint's name is the
+last segment of a request's path.
+"""
 
 import json
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,10 +22,13 @@ from reindex.reading.strict_json import finite_only
 
 M = TypeVar("M", bound=BaseModel)
 
-#: The maximum number of values in a parsed body. A parsed body can take much memory, because one or
-#: two bytes of JSON can become fifty bytes or more in Python.
+#: The maximum number of values in a body that is longer than _SMALL_BYTES. A body with many small
+#: values can take much memory, because a value of one or two bytes in JSON can become a Python
+#: object of fifty bytes or more.
 MAX_VALUES = 500_000
+#: The values of a body up to this size are not counted. Unit: bytes.
 _SMALL_BYTES = 1024 * 1024
+#: How many bytes of a body are scanned at a time.
 _PIECE_BYTES = 64 * 1024
 
 
@@ -33,8 +40,7 @@ class _Body(BaseModel):
 
 
 class RealmAttributes(_Body):
-    """The attributes of a new realm. `endpoint` is the realm's path segment below its owner's
-    name."""
+    """The attributes of a new realm. The realm's URL is `<origin>/<owner>/<endpoint>/`."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
@@ -48,20 +54,20 @@ class _CreateData(_Body):
 
 
 class CreateRealm(_Body):
-    """The body of `_create-realm`."""
+    """The body of a request to `_create-realm`."""
 
     data: _CreateData
 
 
 class PublishRealm(_Body):
-    """The body of `_publish-realm`."""
+    """The body of a request to `_publish-realm`."""
 
     sourceRealmURL: Text
     publishedRealmURL: Text
 
 
 class UnpublishRealm(_Body):
-    """The body of `_unpublish-realm`."""
+    """The body of a request to `_unpublish-realm`."""
 
     publishedRealmURL: Text
 
@@ -72,13 +78,13 @@ class _DeleteData(_Body):
 
 
 class DeleteRealm(_Body):
-    """The body of `_delete-realm`."""
+    """The body of a request to `_delete-realm`."""
 
     data: _DeleteData
 
 
 class Session(_Body):
-    """The body of `_server-session` and of a realm's `_session`."""
+    """The body of a request for a token, to `_server-session` or to a realm's `_session`."""
 
     username: Text
     password: Text
@@ -86,7 +92,7 @@ class Session(_Body):
 
     @property
     def seconds(self) -> int:
-        """The lifetime of the token in seconds."""
+        """The lifetime of the requested token in seconds."""
         return 24 * 3600 * (7 if self.lifetime == "extended" else 1)
 
 
@@ -100,7 +106,7 @@ class _PermissionsData(_Body):
 
 
 class PatchPermissions(_Body):
-    """The body of a realm's `_permissions`."""
+    """The body of a PATCH request to a realm's `_permissions`."""
 
     data: _PermissionsData
 
@@ -110,7 +116,7 @@ class _SourceAttributes(_Body):
 
 
 class SourceResource(_Body):
-    """A text file in an `_atomic` operation."""
+    """A text file that an `_atomic` request writes."""
 
     type: Literal["source"]
     attributes: _SourceAttributes
@@ -126,7 +132,7 @@ class _CardMeta(_Body):
 
 
 class CardResource(_Body):
-    """A card in an `_atomic` operation, as a JSON:API resource."""
+    """A card that an `_atomic` request writes, as a JSON:API resource."""
 
     type: Literal["card"]
     attributes: dict[str, Any] = Field(default_factory=dict)
@@ -135,7 +141,7 @@ class CardResource(_Body):
 
 
 class Operation(_Body):
-    """One operation of an `_atomic` body."""
+    """One operation of an `_atomic` request, which writes one file."""
 
     op: Literal["add", "update"]
     href: Annotated[Text, StringConstraints(min_length=1)]
@@ -143,14 +149,16 @@ class Operation(_Body):
 
 
 class Atomic(_Body):
-    """The body of `_atomic`. The operations in it are validated later."""
+    """The body of a request to `_atomic`. `realms/cards/atomic.py` validates each operation on its
+    own, so that one error can report all invalid operations."""
 
     operations: list[Any] = Field(alias="atomic:operations")
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """Parses a JSON body and validates it as an instance of `model`. Raises Malformed with a reason
-    for each invalid field."""
+    """Parses a JSON body and validates it as an instance of `model`. Raises Malformed if the body
+    is not a JSON object or has too many values. If fields are invalid, raises one Malformed with a
+    reason for each invalid field."""
     if len(body) > _SMALL_BYTES and _has_too_many_values(body):
         raise Malformed(what=f"Request body has more than {MAX_VALUES:,} values")
     try:
@@ -163,17 +171,18 @@ def parse(model: type[M], body: bytes) -> M:
 
 
 def _has_too_many_values(body: bytes) -> bool:
-    """Returns whether a body has more than MAX_VALUES commas and opening brackets outside of its
-    strings.
+    """Returns whether a JSON body has more than MAX_VALUES values. Counts the commas and opening
+    brackets outside of strings, because nearly every value follows one of them.
 
-    Scans the body in pieces, so that other threads can run in between. The scan takes linear time.
-    A backslash outside of a string makes the result wrong, but such a body is not JSON anyway.
+    Scans the body in pieces, so that other threads can run between two pieces. A backslash outside
+    of a string makes the count wrong, but a body with such a backslash is not JSON anyway.
     """
     values, in_string, rest = 0, False, b""
     for start in range(0, len(body), _PIECE_BYTES):
         piece = rest + body[start : start + _PIECE_BYTES]
         piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
-        # The character that a final backslash escapes is in the next piece.
+        # If the piece ends with a backslash, the character that the backslash escapes is in the
+        # next piece.
         rest = b"\\" if piece.endswith(b"\\") else b""
         parts = piece.removesuffix(rest).split(b'"')
         bare = b"".join(parts[1 if in_string else 0 :: 2])

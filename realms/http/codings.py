@@ -8,15 +8,16 @@ from realms.errors import Malformed, TooLarge, UnsupportedCoding
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "identity": "identity"}
 ACCEPTED = "gzip, deflate, identity"
-#: The maximum number of codings of a body. A client has no reason to apply more than one coding.
+#: The maximum number of codings of a body. Clients usually apply only one coding. The limit bounds
+#: the work, because each coding requires another pass over the body.
 _MAX_CODINGS = 2
 #: A body is decoded in pieces of this size. Unit: bytes.
 _PIECE_BYTES = 64 * 1024
 
 
 def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
-    """Decodes a body. Stops at `limit` decoded bytes, so a zip bomb can't fill the memory. Errors
-    quote `name`.
+    """Decodes a body. Stops as soon as the result exceeds `limit` bytes, because a small body could
+    decode to gigabytes. Error messages call the body `name`.
 
     Raises UnsupportedCoding if `content_encoding` names an unknown coding or too many codings.
     Raises TooLarge if the decoded body exceeds `limit`. Raises Malformed if the body isn't valid
@@ -42,7 +43,8 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
             if unpacker.eof:
                 if coding != "gzip":
                     raise Malformed(what=f"{name} has data after the end of its {coding} data")
-                # A gzip body may have several members.
+                # A gzip body may consist of several members, each a gzip stream of its own. Here
+                # the next member begins.
                 unpacker = zlib.decompressobj(wbits=framing)
             piece = data[start : start + _PIECE_BYTES]
             start += len(piece)
@@ -63,7 +65,8 @@ def _unpacked(data: bytes, coding: str, limit: int, name: str) -> bytes:
 
 
 def _deflate_framing(data: bytes) -> int:
-    """Returns the `wbits` value for a deflate body. The standard requires a zlib stream, but some
-    clients send raw deflate data."""
+    """Returns zlib's `wbits` value for a body with the coding deflate. RFC 9110 requires a zlib
+    stream, but some clients send raw deflate data. A zlib stream is recognized by its first two
+    bytes."""
     head = int.from_bytes(data[:2])
     return _ZLIB if len(data) > 1 and data[0] & 15 == 8 and head % 31 == 0 else _RAW

@@ -15,7 +15,7 @@ from realms.http.accept import elements
 
 class Coding(StrEnum):
     """A content coding, by its name in headers. If a client accepts several codings equally well,
-    the server uses the first of them in this order. Brotli is first, because it makes texts of
+    the server uses the one that this class lists first. Brotli is first, because it makes texts of
     usual size shorter than the other codings do."""
 
     BROTLI = "br"
@@ -28,8 +28,8 @@ _CODED_ETAG = re.compile(rf':(?:{"|".join(Coding)})"$')
 _MAX_HEADER = 256
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: The minimum size of a text that is compressed. With a shorter text, compression saves less than
-#: the additional header costs. Unit: bytes.
+#: The minimum size of a text that is compressed. Compression of a shorter text saves too few bytes
+#: to be worth its time and memory. Unit: bytes.
 LEAST_BYTES = 256
 #: Media types outside of `text/*` that compress as well as text.
 _TEXTS = {
@@ -53,7 +53,8 @@ _TEXTS = {
 
 @short_cached(maxsize=1024)
 def preferred(accept_encoding: str) -> Coding | None:
-    """Returns the coding that an Accept-Encoding header prefers; None for an uncompressed body."""
+    """Returns the coding that an Accept-Encoding header prefers. Returns None if the body should
+    stay uncompressed."""
     qualities = _qualities(accept_encoding)
     best = max(Coding, key=lambda each: _quality(qualities, each))
     quality = _quality(qualities, best)
@@ -86,7 +87,8 @@ def is_compressible(content_type: str, size: int) -> bool:
 
 
 def compressed(data: bytes, coding: Coding) -> bytes:
-    """Compresses data. Takes about a millisecond for 20 KB, and releases the interpreter's lock."""
+    """Compresses data, which takes about a millisecond for 20 KB. Meanwhile other threads can run,
+    because the compressors release Python's global lock (GIL)."""
     return _CODERS[coding](data)
 
 
@@ -111,11 +113,12 @@ _CODERS: dict[Coding, Callable[[bytes], bytes]] = {
 
 
 def coded_etag(etag: str, coding: Coding) -> str:
-    """Returns the ETag of a body in a coding. The result differs from the uncompressed content's
-    ETag, because the bytes differ."""
+    """Returns the ETag of a compressed body. `etag` is the ETag of the uncompressed content. The
+    two ETags differ, because each ETag identifies exact bytes."""
     return f'{etag[:-1]}:{coding}"'
 
 
 def uncoded_etag(etag: str) -> str:
-    """Returns the ETag of the uncompressed content, from the ETag of a body in any coding."""
+    """Returns the ETag of the uncompressed content. `etag` is the ETag of the content in any coding
+    or without a coding."""
     return _CODED_ETAG.sub('"', etag)

@@ -10,7 +10,7 @@ from django.utils.http import parse_etags, parse_http_date, parse_http_date_safe
 from realms.errors import Malformed, PreconditionFailed
 from realms.http.compression import uncoded_etag
 
-#: The headers, in the order of the fields of `Conditions`.
+#: The names of the conditional headers, in the order of the fields of `Conditions`.
 HEADERS = (
     "If-Match",
     "If-None-Match",
@@ -19,16 +19,17 @@ HEADERS = (
     "Range",
     "If-Range",
 )
-#: The maximum length of a header that the event loop compares. A header of this length has room for
-#: a few ETags. Unit: characters.
+#: The maximum length of a conditional header that the web server's event loop evaluates. Requests
+#: with longer headers go to Django, because a long evaluation in the event loop would delay all
+#: other requests. A header of this length has room for a few ETags. Unit: characters.
 MANY = 1024
 WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The conditional headers of a request, which decide whether the server performs the request,
-    and which range of the content the server sends."""
+    """The conditional headers of a request. They decide whether the server carries out the request,
+    and which range of the content it sends."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -51,8 +52,9 @@ class Conditions:
         return any(len(each) > MANY for each in values if each is not None)
 
     def of_read(self, etag: str | None, modified: str | None) -> Literal[200, 304, 412]:
-        """Returns the status of a read request for content with this ETag and Last-Modified.
-        Ignores invalid dates in the request, as the standard requires."""
+        """Returns 412 if a condition of a read request fails, 304 if the client's copy is current,
+        else 200. `etag` and `modified` are the content's ETag and Last-Modified. Ignores invalid
+        dates in the request, as RFC 9110 requires."""
         etags = [] if etag is None else [etag]
         if self.if_match is not None:
             if not _matches(self.if_match, etags, weakly=False):
@@ -60,13 +62,15 @@ class Conditions:
         elif _compared(modified, self.if_unmodified_since) == "newer":
             return 412
         if self.if_none_match is not None:
-            # A copy in another content coding has other bytes, so its ETag must not match.
+            # The client's copy may be in another content coding than the answer. Such a copy has
+            # other bytes than the answer, so its ETag must not match.
             return 304 if _matches(self.if_none_match, etags, weakly=True, coded=True) else 200
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 
     def check_write(self, url: str, etags: Collection[str], modified_at: datetime | None) -> None:
-        """Checks the conditions of a write to `url`. `etags` are the ETags of the current content;
-        they are empty if there is no content. The caller holds the realm's lock.
+        """Checks the conditions of a write to `url`. `etags` are the ETags of the current file, and
+        `modified_at` is the time of its last change. If no file exists, `etags` is empty and
+        `modified_at` is None. The caller holds the realm's lock.
 
         Raises PreconditionFailed if a condition fails. Raises Malformed for an invalid date,
         because a write must not skip a check that the client has requested.
@@ -76,21 +80,22 @@ class Conditions:
                 raise self.unmet(url)
         elif self.if_unmodified_since is not None:
             since = _date(self.if_unmodified_since)
-            # A deletion counts as a change. HTTP dates have no fractions of a second.
+            # A missing file may have been deleted after that date, so the condition fails. HTTP
+            # dates have no fractions of a second, so the fraction of `modified_at` is dropped.
             if modified_at is None or int(modified_at.timestamp()) > since:
                 raise self.unmet(url)
         if self.if_none_match is not None and _matches(self.if_none_match, etags, weakly=True):
             raise _failed(url, "If-None-Match", self.if_none_match)
 
     def unmet(self, url: str) -> PreconditionFailed:
-        """Returns the error for a failed If-Match at `url`, or for a failed If-Unmodified-Since if
-        there is no If-Match."""
+        """Returns the error for a failed If-Match. If the request has no If-Match, returns the
+        error for a failed If-Unmodified-Since."""
         if self.if_match is not None:
             return _failed(url, "If-Match", self.if_match)
         return _failed(url, "If-Unmodified-Since", self.if_unmodified_since or "")
 
 
-#: All requests without conditional headers share this object.
+#: All requests without conditional headers share this object, so callers may compare with `is`.
 NO_CONDITIONS = Conditions()
 
 
@@ -99,8 +104,11 @@ def _failed(url: str, header: str, value: str) -> PreconditionFailed:
 
 
 def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool = False) -> bool:
-    """Returns whether a header lists one of the ETags. Unless `coded` is set, the ETags of the same
-    content in different content codings match."""
+    """Returns whether a header lists one of the ETags. A header `*` matches any ETag.
+
+    A weak ETag (`W/"..."`) matches only if `weakly` is set. Unless `coded` is set, the ETags of the
+    same content in different content codings match each other.
+    """
     if header in etags and not header.startswith("W/"):
         # Most clients send a single ETag, which needs no parsing.
         return True
@@ -116,8 +124,9 @@ def _matches(header: str, etags: Collection[str], *, weakly: bool, coded: bool =
 
 
 def _compared(modified: str | None, since: str | None) -> Literal["newer", "not newer"] | None:
-    """Returns whether content is newer than a date in the request. Returns None if a date is
-    missing or the request's date is invalid."""
+    """Returns whether content is newer than a date in the request. `modified` is the content's
+    Last-Modified, and `since` is the request's date. Returns None if one of them is missing or
+    `since` is invalid."""
     if modified is None or since is None:
         return None
     if modified == since:

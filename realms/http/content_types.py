@@ -1,4 +1,7 @@
-"""Determines the media types of files from their names. The result is the same on every machine.
+"""Determines the media types of files from their names.
+
+This module has its own table of types, so every replica determines the same type. Python's
+`mimetypes` reads tables of the operating system, which differ between machines.
 
 A type describes the stored bytes, so `style.css.gz` has the type of gzip and not of CSS.
 """
@@ -7,8 +10,8 @@ from pathlib import PurePosixPath
 
 from reindex.reading.media_types import BYTES
 
-#: Media types by extension, from the IANA registry. For extensions that are not in the registry,
-#: the type in common use.
+#: Media types by extension. If the IANA registry has no type for an extension, the table has the
+#: type that is in common use.
 _TYPES = {
     # Code
     "ts": "text/typescript",
@@ -103,7 +106,7 @@ _TYPES = {
     "otf": "font/otf",
     "ttc": "font/collection",
     "eot": "application/vnd.ms-fontobject",
-    # Models
+    # 3D models
     "glb": "model/gltf-binary",
     "gltf": "model/gltf+json",
     "obj": "model/obj",
@@ -121,7 +124,7 @@ _TYPES = {
     "odt": "application/vnd.oasis.opendocument.text",
     "ods": "application/vnd.oasis.opendocument.spreadsheet",
     "odp": "application/vnd.oasis.opendocument.presentation",
-    # Packed
+    # Archives and compressed files
     "zip": "application/zip",
     "gz": "application/gzip",
     "tgz": "application/gzip",
@@ -131,23 +134,25 @@ _TYPES = {
     "tar": "application/x-tar",
     "7z": "application/x-7z-compressed",
 }
-#: Text types outside of `text/*`. Content of these types can't declare its own encoding.
+#: Types outside of `text/*` that need a charset, because a text of these types can't declare its
+#: own encoding. An XML text can, so its types are not listed.
 _TEXTS = {"application/x-subrip", "application/yaml", "application/toml"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def media_type(path: str) -> str:
-    """Returns the media type of a file from its name alone, without parameters."""
+    """Returns the media type of a file. Only the extension of its name matters. The result has no
+    parameters, such as `charset`."""
     return _TYPES.get(PurePosixPath(path).suffix[1:].lower(), BYTES)
 
 
 def described(path: str, data: bytes, *, as_stored: bool) -> tuple[tuple[str, str], ...]:
     """Returns the headers that describe a file's content.
 
-    Only text in UTF-8 gets a charset, because a charset would override the encoding that other text
-    may declare. A gzipped SVG picture (`.svgz`) gets the content type of gzip data if `as_stored`
-    is set. Otherwise the picture gets the content type of an SVG picture, and gzip as its content
-    coding.
+    Text in UTF-8 gets a charset. Other text gets none, because a charset would override the
+    encoding that the text itself may declare. If `as_stored` is set, a gzipped SVG picture
+    (`.svgz`) gets the content type of gzip data. Otherwise the picture gets the content
+    type of an SVG picture and the content coding gzip, so that browsers show the picture.
     """
     kind = media_type(path)
     if kind == "image/svg+xml" and data.startswith(_GZIP_MAGIC):

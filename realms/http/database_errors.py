@@ -1,6 +1,8 @@
-"""Classifies a database error as an unavailable database, a violated constraint, or a bug.
+"""Finds out whether a database error means an unavailable database or a conflict of concurrent
+changes. Also defines filters that keep the log of such errors short.
 
-The classification uses the class and the code of an error, but never the error's message.
+The functions look at an error's class and SQLSTATE code. They never look at the message, because
+its language and wording depend on the database server.
 """
 
 import logging
@@ -11,11 +13,12 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, InterfaceError, OperationalError
 
-#: Errors of an unusable database: failed connections, exhausted resources, a shutdown by the
-#: administrator, and a standby server that is read-only.
+#: The first characters of the SQLSTATE codes of an unusable database: failed connections, exhausted
+#: resources, a shutdown by the administrator, and a standby server, which is read-only.
 #: Source: the PostgreSQL manual, "PostgreSQL Error Codes".
 _AWAY: tuple[LiteralString, ...] = ("08", "53", "57P", "25006")
-#: Errors of concurrent changes: a row that exists already, a missing row, overlapping ranges.
+#: The SQLSTATE codes of errors that concurrent changes can cause: a row exists already, a row is
+#: missing, or two ranges overlap.
 _CONFLICT: tuple[LiteralString, ...] = ("23001", "23503", "23505", "23P01")
 _KINDS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -25,12 +28,13 @@ def is_away(error: BaseException | None) -> bool:
     if not isinstance(error, DatabaseError | psycopg.Error):
         return False
     code = _code(error)
-    # Errors of failed and lost connections have no code.
+    # A failed or lost connection causes an error without a code.
     return isinstance(error, _KINDS) if code is None else code.startswith(_AWAY)
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Returns whether an error means that two concurrent changes have violated a constraint."""
+    """Returns whether an error means that a change has violated a constraint because of a
+    concurrent change."""
     return isinstance(error, IntegrityError) and (_code(error) or "").startswith(_CONFLICT)
 
 
@@ -70,8 +74,8 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops each log record that reports a 5xx response without a traceback. Another log record
-    contains the error that caused the response."""
+    """Drops Django's log records that report a 5xx response and have no traceback. If a bug or the
+    database caused the response, `error_border.py` has logged that error itself."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether to print a record."""

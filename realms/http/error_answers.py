@@ -1,4 +1,4 @@
-"""Makes the responses to errors: JSON:API documents that never have a stack trace."""
+"""Makes the responses to errors. Such a response is a JSON document and never has a stack trace."""
 
 import json
 
@@ -8,13 +8,14 @@ from realms.errors import MethodNotAllowed, RealmError, Several, UnsupportedCodi
 from realms.http import headers
 from reindex.reading.media_types import API
 
-#: The maximum length of an error message. Longer messages quote what the client has sent. Unit:
-#: characters.
+#: The maximum length of an error message in a JSON:API document. Longer messages are cut. Only a
+#: message that quotes the client's request can get so long. Unit: characters.
 MAX_MESSAGE = 4000
 
 
 def error_response(error: RealmError) -> HttpResponse:
-    """Returns the error response of a realm's endpoint, with errors as JSON:API objects."""
+    """Returns the response to an error, a JSON:API document. For the error `Several`, the document
+    lists the error's `problems`."""
     problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),
@@ -36,8 +37,8 @@ def error_response(error: RealmError) -> HttpResponse:
 
 
 def server_error_response(error: RealmError) -> HttpResponse:
-    """Returns the error response of a server endpoint. The clients of these endpoints expect
-    messages as plain strings."""
+    """Returns the response to an error of one of the server's own endpoints, such as
+    `_create-realm`. The clients of these endpoints expect messages as plain strings."""
     response = error_response(error)
     response.content = json.dumps({"errors": [str(error)]}).encode()
     return response
@@ -47,7 +48,7 @@ def _described(error: RealmError) -> dict[str, object]:
     message = str(error)
     if len(message) > MAX_MESSAGE:
         message = f"{message[:MAX_MESSAGE]} …"
-    # Some clients of this protocol read `message`, others `detail`, as JSON:API names it.
+    # Some clients read `message`. Others read `detail`, the name that JSON:API defines.
     texts = {"status": error.status, "title": error.title, "message": message, "detail": message}
     return {**texts, **_members(error)}
 

@@ -1,5 +1,5 @@
-"""Turns exceptions into error responses. Only this module decides what clients see of an
-exception."""
+"""Turns the exceptions of Django's views and middleware into error responses, and decides what
+clients see of an unexpected exception."""
 
 import logging
 import sys
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 class ErrorMiddleware:
     """Turns an exception of a view into a response without a stack trace. Logs every unexpected
-    exception and sends it to `got_request_exception`."""
+    exception and sends Django's signal `got_request_exception`."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -34,8 +34,8 @@ class ErrorMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Returns the response to an exception of a view; None if Django should make its plain 500
-        response."""
+        """Returns the response to an exception of a view. Returns None for an unexpected exception
+        of the admin. Django then logs the exception and calls `uncaught`."""
         realm_error = _expected(request, error)
         if realm_error is None:
             if request.path.startswith("/_admin"):
@@ -48,8 +48,8 @@ class ErrorMiddleware:
 
 
 def uncaught(request: HttpRequest) -> HttpResponse:
-    """Returns the response to an exception that a middleware or the admin raised. Django has
-    already logged the exception."""
+    """Returns the response to an exception that a middleware or the admin raised. Django itself
+    logs the exception."""
     error = sys.exc_info()[1]
     if is_away(error):
         return error_response(_away())
@@ -72,7 +72,8 @@ def _expected(request: HttpRequest, error: Exception) -> RealmError | None:
         logger.warning("%s %s got 409: %s", request.method, request.path, error)
         return Conflict(what="a concurrent request has changed the same data; read it again")
     if isinstance(error, OperationalError):
-        # A deadlock or a timeout. The client can retry, and operators should see the traceback.
+        # The error is a deadlock or a timeout. The client can send the request again. The log gets
+        # the traceback, so that operators can find the cause.
         logger.exception("%s %s got 503", request.method, request.path)
         return Busy(what="the database did not complete the request")
     return None

@@ -1,6 +1,10 @@
 """Makes the headers that state an answer's realm and generation, and who may cache and read the
 answer.
 
+A realm's generation is a number that grows when the realm's files change. A replica is one of the
+web services that answer requests. A shared cache is a cache between clients and replicas, such as a
+CDN.
+
 This module has one function for each kind of answer. Header names are in lower case.
 """
 
@@ -14,13 +18,14 @@ from notifications.short_cached import short_cached
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-#: The headers that state an answer's realm and generation.
+#: The names of the headers that state an answer's realm and generation.
 REALM, GENERATION = "x-boxel-realm-url", "x-realm-generation"
-#: The usual values of Cache-Control.
+#: Values of Cache-Control. A browser that has stored an answer with REVALIDATED must ask the server
+#: before each use of the answer.
 NO_STORE = "no-store"
 NEVER_SHARED = "private, no-store"
 REVALIDATED = "max-age=0, must-revalidate"
-#: Cache-Control for the answers of a realm's endpoints. No cache may store these answers.
+#: Cache-Control for the answers of a realm's endpoints (`_name`). No cache may store these answers.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
 #: Forbids shared caches to serve expired answers. By default, some shared caches serve an expired
@@ -40,24 +45,31 @@ def of_server() -> Headers:
 
 
 def of_error() -> Headers:
-    """Returns headers for an error of any kind."""
+    """Returns headers for the response to an error."""
     return (("cache-control", NO_STORE), *CORS)
 
 
 def of_generation(generation: int) -> Headers:
-    """Returns headers for an answer that was made at a generation of a realm."""
+    """Returns the header that states at which generation of its realm an answer was made."""
     return (_pair(GENERATION, str(generation)),)
 
 
 def of_content(
     own: Headers, realm_url: str, generation: int, *, public: bool, shared: bool
 ) -> Headers:
-    """Returns the content's headers with a Cache-Control that says who may store the answer.
+    """Returns the content's own headers (`own`) with a Cache-Control that says who may store the
+    answer.
 
-    `shared` says whether every client that sends the headers in `Vary` gets the same answer. Shared
-    caches may store the answer only if `shared` is set and the realm is public. A shared cache must
-    stop serving the stored answer after REALM_EDGE_SECONDS, even if all replicas are down. Browsers
-    store images for 60 s (`raw` in `realms/serving/contents.py`).
+    Set `shared` if all requests with the same URL and the same values of the headers in `Vary` get
+    the same answer. If `shared` is set and the realm is public, shared caches may serve the stored
+    answer for REALM_EDGE_SECONDS. After this time they must not serve it, even if all replicas are
+    down. The surrogate keys of such an answer let a purge find the answer in a shared cache.
+
+    For all other answers, the Cache-Control in `own` is extended. Shared caches must not store an
+    answer of a private realm, and must revalidate an answer of a public realm for each request.
+
+    The max-age in `own` applies to browsers. It is 60 s for images and 0 for all other files (`raw`
+    in `realms/serving/contents.py`).
     """
     chosen = dict(own).get("cache-control", REVALIDATED)
     others = tuple(each for each in own if each[0] != "cache-control")
@@ -75,7 +87,8 @@ def of_content(
 
 
 def of_file(realm_url: str, generation: int, *, public: bool, compressible: bool) -> Headers:
-    """Returns headers for a variant of a file. `of_content` later adds Cache-Control."""
+    """Returns headers for a file's source, module or page. `of_content` makes the Cache-Control of
+    such an answer."""
     return (
         _realm(realm_url),
         *of_generation(generation),
@@ -104,26 +117,28 @@ def of_write(realm_url: str, generation: int) -> Headers:
 
 
 def of_endpoint(realm_url: str, length: int | None, *, public: bool) -> Headers:
-    """Returns the default headers for an answer of a realm's endpoint (`_name`). `length` is the
-    body's length in bytes, or None."""
+    """Returns the headers that an answer of a realm's endpoint (`_name`) gets unless its view has
+    set them. `length` is the body's length in bytes; None for a streamed body."""
     kept = ("cache-control", _NEVER_KEPT)
     size = () if length is None else (("content-length", str(length)),)
     return (_realm(realm_url), ("vary", "Accept"), kept, *CORS, *size, *_readable(public))
 
 
 def of_publication(realm_url: str, generation: int) -> Headers:
-    """Returns headers for the answer to a publish. Everyone may read the published realm."""
+    """Returns headers for the answer to a request that publishes a realm. Everyone may read a
+    published realm."""
     return (_realm(realm_url), *_readable(True), *of_generation(generation))
 
 
 def of_pin(generation: int) -> Headers:
-    """Returns headers for a read at a pinned generation. Only the pin's reader may see the
-    answer."""
+    """Returns headers for the answer to a request with a pin. A pin is a signed token that lets one
+    reader read a realm at one generation. Only this reader may see the answer."""
     return (*of_generation(generation), ("cache-control", NEVER_SHARED))
 
 
 def of_draft(realm_url: str, generation: int) -> Headers:
-    """Returns headers for the page of a draft. Only the realm's owner sees the page."""
+    """Returns headers for a draft page. A draft page is a page of a source realm, and only the
+    realm's owner sees it."""
     return (
         *of_generation(generation),
         _realm(realm_url),
@@ -139,14 +154,14 @@ def of_sitemap(realm_url: str, generation: int) -> Headers:
 
 
 def scoped(cache_control: str, *, public: bool) -> str:
-    """Returns a Cache-Control that lets shared caches store an answer only if everyone may read the
-    answer."""
+    """Returns `cache_control` with `public` in front if everyone may read the answer, else with
+    `private` in front. `private` forbids shared caches to store the answer."""
     return f"{'public' if public else 'private'}, {cache_control}"
 
 
 def _asked_each_time(cache_control: str) -> str:
-    """Returns a Cache-Control that lets browsers store an answer. Shared caches must revalidate the
-    answer for each request."""
+    """Returns `cache_control` with the addition that shared caches must revalidate the answer for
+    each request. The addition doesn't change how long browsers may use the answer."""
     kept = cache_control.startswith("public") and "max-age=0" not in cache_control
     return (
         f"{cache_control}, s-maxage=0" if kept and NO_STORE not in cache_control else cache_control
@@ -154,8 +169,8 @@ def _asked_each_time(cache_control: str) -> str:
 
 
 def withhold(response: HttpResponseBase) -> None:
-    """Makes shared caches revalidate an answer for each request. By default, shared caches could
-    serve the answer for REALM_EDGE_SECONDS."""
+    """Makes shared caches revalidate an answer for each request. Otherwise they could serve the
+    answer for REALM_EDGE_SECONDS without asking a replica."""
     if settings.REALM_EDGE_SECONDS and "Cache-Control" in response.headers:
         kept = response.headers["Cache-Control"]
         own = kept.removesuffix(f", {_shared_time()}")
@@ -163,7 +178,7 @@ def withhold(response: HttpResponseBase) -> None:
 
 
 def add(response: HttpResponseBase, headers: Headers) -> None:
-    """Sets headers of a response."""
+    """Sets headers of a response. Replaces those that the response has already."""
     for name, value in headers:
         response.headers[name] = value
 
@@ -176,7 +191,7 @@ def add_missing(response: HttpResponseBase, headers: Headers) -> None:
 
 def _file_varies(compressible: bool) -> str:
     named = ["Accept", *(["Accept-Encoding"] if compressible else [])]
-    # A request with a generation may need a newer answer than the stored one.
+    # A request with X-Realm-Min-Generation may need a newer answer than a shared cache has stored.
     return ", ".join([*named, *(["X-Realm-Min-Generation"] if settings.REALM_EDGE_SECONDS else [])])
 
 

@@ -1,5 +1,5 @@
 """Keeps large texts compressed in memory. `Packed` compresses a text piece by piece while the text
-is made, and decompresses it piece by piece for readers."""
+is made. It decompresses the text piece by piece while a client reads the text."""
 
 import hashlib
 import zlib
@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator
 
 #: zlib's `wbits` value for gzip.
 _GZIP = 31
-#: How much compressed data zlib gets at a time. For each piece of text that zlib returns, zlib
-#: copies the compressed data that is left over. Small amounts keep these copies short. Unit: bytes.
+#: How much compressed data zlib gets at a time. Each call of zlib returns one piece of text and a
+#: copy of the compressed data that the call has not used. Small amounts keep these copies short.
+#: Unit: bytes.
 _INPUT_BYTES = 4096
 
 
 class Packed:
-    """An immutable text that is stored compressed by gzip. `len()` is the length of the compressed
-    bytes. `size` is the length of the text in bytes."""
+    """An immutable text that is stored compressed by gzip. `data` has the compressed bytes, and
+    `len()` is their number. `size` and `sha256` are the length in bytes and the hash of the
+    uncompressed text."""
 
     __slots__ = ("data", "sha256", "size")
 
@@ -36,7 +38,7 @@ class Packed:
         return len(self.data)
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """Yields the text in pieces of at most `size` bytes."""
+        """Yields the uncompressed text in pieces of at most `size` bytes."""
         unpacker = zlib.decompressobj(wbits=_GZIP)
         for start in range(0, len(self.data), _INPUT_BYTES):
             left = self.data[start : start + _INPUT_BYTES]

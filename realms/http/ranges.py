@@ -1,4 +1,4 @@
-"""Parses byte ranges (RFC 9110, section 14). Only single ranges are supported."""
+"""Parses Range headers (RFC 9110, section 14). Only a single range of bytes is supported."""
 
 import re
 
@@ -6,16 +6,16 @@ _RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.I
 
 
 class Unsatisfiable(Exception):
-    """The requested range begins after the content's end."""
+    """The requested range has no byte of the content."""
 
 
 def wanted(header: str | None, size: int) -> range | None:
-    """Returns the positions of the bytes that a Range header selects from `size` bytes; None for
-    the whole content.
+    """Returns the positions of the bytes that a Range header selects from content of `size` bytes.
+    Returns None for the whole content. Raises Unsatisfiable if the range has no byte of the
+    content.
 
-    An invalid header also selects the whole content, and so does a header with several ranges,
-    because the standard allows servers to ignore such headers. Raises Unsatisfiable if the range
-    begins after the content's end.
+    A header that is invalid or lists several ranges selects the whole content. RFC 9110 allows
+    servers to ignore such headers.
     """
     match = _RANGE.fullmatch(header or "")
     if match is None or match[1] == match[2] == "":

@@ -1,4 +1,5 @@
-"""Represents complete responses in ASGI's form. The web server sends these responses unchanged."""
+"""Represents complete responses in the form of ASGI messages, which the web server sends
+unchanged."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -7,7 +8,7 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
-#: Headers that have a different value in nearly every answer.
+#: The headers of which nearly every answer has a value of its own.
 OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
@@ -19,7 +20,8 @@ class Reply:
     __slots__ = ("body", "start")
 
     def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: Body) -> None:
-        #: ASGI's first message.
+        #: The ASGI message with the status and the headers. The web server sends it before the
+        #: body.
         self.start: dict[str, Any] = {
             "type": "http.response.start",
             "status": status,
@@ -33,14 +35,17 @@ class Reply:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """The headers in WSGI's form, with names in lower case."""
+        """The headers in WSGI's form, which is text and not bytes. Their names are in lower
+        case."""
         encoded: list[tuple[bytes, bytes]] = self.start["headers"]
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in encoded]
 
 
 class Finished(Reply):
-    """A reply that a cache keeps for later requests. The reply answers every request that has the
-    same policy headers, the same content coding, and the same outcome of its conditions."""
+    """A reply that is kept with a cached answer. The reply answers every later request for this
+    answer that leads to the same `policy`, `coding` and `decided`. `policy` are the security policy
+    headers for the requested host, `coding` is the content coding, and `decided` is the status that
+    results from the request's conditions."""
 
     __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
@@ -48,14 +53,14 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: The Host header of the last request that got this reply. The front updates `host`. All
-        #: other attributes are immutable.
+        #: The Host header of the last request that got this reply. The front, the WSGI application
+        #: in `realms/front.py`, updates `host`. All other attributes are immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]
         #: The total length of the values of the headers. Unit: bytes.
         self.length = sum(len(value) for _, value in headers)
-        #: The value of the ETag header; None for a weak ETag.
+        #: The value of the ETag header; None if the reply has no ETag or a weak one.
         self.etag: bytes | None = next(
             (value for name, value in headers
              if name == b"etag" and not value.startswith(b"W/")), None,

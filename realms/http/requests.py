@@ -14,17 +14,19 @@ from realms.errors import (
 )
 from realms.http.codings import decoded
 
+#: The WSGI name of the header with the lowest generation of a realm that the client accepts.
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 
-#: The WSGI environment's key for the original PATH_INFO. The front stores the original value under
-#: this key, because Django replaces PATH_INFO.
+#: The WSGI environment's key for the original PATH_INFO. The front (`realms/front.py`), which gets
+#: each request before Django, stores the original value under this key. Django then replaces
+#: PATH_INFO.
 RAW_PATH = "realms.raw_path"
-#: The maximum length of the path in a request's URL, unescaped. The URL of a stored file is always
-#: shorter than this limit. Unit: bytes.
+#: The maximum length of the path in a request's URL, unescaped. The path of a stored file's URL is
+#: always shorter. Unit: bytes.
 MAX_ADDRESS_BYTES = 4096
 #: The maximum length of a Host header. The longest host name in DNS fits, with a port. Unit: bytes.
 MAX_HOST_BYTES = 260
-#: The maximum number of digits that Python parses. A Content-Length with more digits is refused.
+#: The maximum number of digits of a Content-Length. Python's `int` refuses texts with more digits.
 _MAX_LENGTH_DIGITS = 4300
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
@@ -85,12 +87,13 @@ def requested_url(request: HttpRequest) -> str:
 
 
 def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
-    """Reads and decodes a request's whole body of at most `limit` bytes. Errors quote `name`.
+    """Reads a request's whole body and decodes its content codings. Error messages call the body
+    `name`.
 
-    Raises TooLarge or UnsupportedCoding for a body that is not accepted. Raises Malformed for a
-    body that ends early, so that an incomplete upload is never stored. Raises LengthRequired for a
-    body of unknown length, because WSGI can't distinguish the end of the body from a lost
-    connection.
+    Raises TooLarge if the body exceeds `limit` bytes before or after decoding. Raises
+    UnsupportedCoding for an unknown content coding. Raises Malformed for a body that ends early, so
+    that an incomplete upload is never stored. Raises LengthRequired for a body of unknown length,
+    because WSGI can't distinguish the end of such a body from a lost connection.
     """
     announced = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers:
@@ -110,8 +113,8 @@ def read_body(request: HttpRequest, limit: int, name: str) -> bytes:
 
 
 def min_generation(value: str | None) -> int:
-    """Returns the generation in an X-Realm-Min-Generation header; 0 for None. Raises Malformed if
-    the header is not a number."""
+    """Returns the generation in an X-Realm-Min-Generation header. Returns 0 if the request has no
+    such header (None). Raises Malformed if the header is not a number."""
     if value is None:
         return 0
     generation = whole_number(value)

@@ -1,5 +1,5 @@
-"""Provides the shared parts of the management commands: the caller, error messages,
-confirmations."""
+"""Contains what several management commands share: the option for the user with whose rights the
+command acts, the options for confirmations, and the conversion of errors."""
 
 import sys
 from argparse import ArgumentParser
@@ -25,8 +25,8 @@ def add_caller(parser: ArgumentParser) -> None:
 
 
 def caller(options: dict[str, object]) -> Caller:
-    """Returns the caller that the options name, by default the operator. Raises CommandError for an
-    unknown user."""
+    """Returns the user that the option `--as` names, or the operator if the option is missing.
+    Raises CommandError for an unknown user."""
     name = options.get("as_user")
     if name is None:
         return Caller(OPERATOR, operator=True)
@@ -39,14 +39,15 @@ def caller(options: dict[str, object]) -> Caller:
 def add_confirmation(parser: ArgumentParser) -> None:
     """Adds the options `--dry-run` and `--yes`, for commands that may ask for confirmation."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would happen, change nothing"
+        "--dry-run", action="store_true", help="say what would happen, but change nothing"
     )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
 def confirmed(options: dict[str, object], question: str) -> bool:
-    """Returns whether the user confirms the operation. Raises CommandError if the question has to
-    be asked but stdin is not a terminal."""
+    """Asks the user to confirm the operation, and returns whether the user does. Without asking,
+    returns False for `--dry-run` and True for `--yes`. Raises CommandError if nobody can answer,
+    because stdin is not a terminal."""
     if options["dry_run"]:
         return False
     if options["yes"]:

@@ -6,8 +6,8 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-#: The command that runs the sidecar. The sidecar runs until it is stopped. Operators read the
-#: sidecar's log to see what the sidecar does.
+#: The command that runs the sidecar, the process that tells the caches of a web service which files
+#: have changed. The sidecar runs until it is stopped, and prints nothing but its log.
 SIDECAR = "listen_file_changes"
 
 
@@ -15,6 +15,6 @@ def main() -> None:
     """Runs the management command that the command line names."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
     if SIDECAR not in sys.argv[1:2]:
-        # All commands except SIDECAR print what they do, and log lines would repeat the output.
+        # All other commands print what they do. Their log lines would only repeat the output.
         os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     execute_from_command_line(sys.argv)

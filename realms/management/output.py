@@ -1,5 +1,5 @@
-"""Prints the tables and notes of commands. The output fits a terminal's width; piped output isn't
-wrapped."""
+"""Prints the tables and notes of commands. On a terminal, long cells are wrapped to fit its width.
+Piped output isn't wrapped."""
 
 import sys
 from typing import TextIO
@@ -11,7 +11,7 @@ from rich.table import Table
 
 #: The width of piped output, so large that no line is cut or wrapped.
 _PIPED_WIDTH = 100_000
-#: The smallest width of a table. A narrower terminal wraps the table's lines itself.
+#: The smallest width of a table. A terminal that is narrower wraps the table's lines itself.
 MIN_WIDTH = 60
 
 
@@ -32,11 +32,11 @@ def show(out: "OutputWrapper | TextIO", *parts: RenderableType) -> None:
 
 
 def rendered(out: "OutputWrapper | TextIO", *parts: RenderableType) -> str:
-    """Returns tables and lines of text as one text that is formatted for `out`."""
+    """Returns one text with the given tables and lines, formatted for the width of `out`."""
     console = _console(out)
     with console.capture() as text:
         console.print(Group(*parts))
-    # Rich pads cells with spaces up to the column's width.
+    # `rstrip` removes the spaces with which Rich fills the last column.
     return "".join(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
@@ -48,8 +48,8 @@ def _console(out: "OutputWrapper | TextIO") -> Console:
 
 
 def note_database() -> None:
-    """Writes a note to stderr if the command uses the embedded database, because the operator may
-    have meant another database."""
+    """Writes a note to stderr if the command uses the embedded database. The operator may have
+    forgotten to set DATABASE_URL."""
     if not settings.DATABASE_URL:
         folder = settings.DATA_DIR
         sys.stderr.write(f"Database: the embedded one in {folder} (DATABASE_URL is not set).\n")

@@ -1,4 +1,5 @@
-"""Shows the progress of a realm's rendering on the terminal."""
+"""Shows the progress of a realm's rendering on the terminal. A job renders the pages of a realm at
+one generation. The pages that visitors see are the realm's index."""
 
 import time
 from argparse import ArgumentParser
@@ -16,10 +17,10 @@ _DOING = {"queued": "waiting for a worker", "index": "planning", "render": "rend
 
 
 def add_allow_errors(parser: ArgumentParser) -> None:
-    """Adds the option `--allow-errors`. With this option, cards that could not be rendered don't
-    change the exit status."""
+    """Adds the option `--allow-errors`. With this option, the exit status is 0 even if some cards
+    could not be rendered."""
     parser.add_argument(
-        "--allow-errors", action="store_true", help="exit 0 even if cards have errors"
+        "--allow-errors", action="store_true", help="exit 0 even if some cards have errors"
     )
 
 
@@ -41,7 +42,7 @@ def follow(
     try:
         ended = _watch(realm_url, generation, job or 0)
     except KeyboardInterrupt:
-        message = f"interrupted; the rendering of {realm_url} goes on (cancel_reindex ends it)"
+        message = f"interrupted, but {realm_url} is still being rendered; cancel_reindex stops this"
         raise CommandError(message, returncode=130) from None
     out.write("\n".join(outcome(ended)) + "\n")
     if ended.errors and not allow_errors:
@@ -62,8 +63,9 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
     with Progress(*columns, console=seen, transient=True, disable=not seen.is_terminal) as progress:
         task = progress.add_task(_DOING["queued"], total=None)
         while True:
-            # Read the job before the index. The transaction that marks a job as done also shows the
-            # job's index. So if `_last_job` finds a job that is done, `_landed` finds its index.
+            # Read the job before the index. One transaction marks a job as done and makes the job's
+            # pages the realm's index. So if `_last_job` finds a job that is done, `_landed` finds
+            # the index of this job or of a later one.
             last = _last_job(realm_url, generation, job)
             landed = _landed(realm_url, generation, job)
             if landed is not None:
@@ -80,8 +82,7 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
 
 def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
     """Returns the job that made the realm's index. Returns None if the index is missing, has a
-    lower generation than `generation`, or was made by a job before `job`. One SQL statement reads
-    the index and the job's result."""
+    lower generation than `generation`, or was made by a job before `job`."""
     heads = IndexHead.objects.select_related("job")
     head = heads.filter(realm_url=realm_url, generation__gte=generation, job__gte=job).first()
     return head.job if head is not None else None

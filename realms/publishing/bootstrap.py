@@ -1,4 +1,5 @@
-"""Maintains the bootstrap realm: `@realm/base`, the card library that every author imports."""
+"""Maintains the base realm, the only realm of the kind `bootstrap`. It contains the card library,
+which authors' modules import as `@realm/base`."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ FOLDER = Path(settings.TYPESCRIPT_DIR) / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:
-    """Writes this release's card library to the base realm. `migrate` calls this. Changes nothing
-    if the base realm has the same files already. Raises Conflict if a realm of another kind has the
-    base realm's URL."""
+    """Makes the files of the base realm equal to the card library of this release. `manage.py
+    migrate` calls this function. If the files are equal already, changes nothing. Raises Conflict
+    if a realm of another kind has the base realm's URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))
@@ -32,7 +33,7 @@ def sync_base_realm(**_: Any) -> None:
             realm = make_realm(BASE_REALM, Realm.Kind.BOOTSTRAP, None)
             RealmPermission.objects.create(realm=realm, audience=EVERYONE, read=True)
         elif realm.kind != Realm.Kind.BOOTSTRAP:
-            raise Conflict(what=f"{BASE_REALM} is a {realm.kind} realm, not the library")
+            raise Conflict(what=f"{BASE_REALM} is a {realm.kind} realm, not the card library")
         before = realm.generation
         write_files(realm, files)
         gone = set(versions_at(realm, realm.generation).values_list("path", flat=True)) - set(files)

@@ -1,8 +1,10 @@
 """Updates caches, definitions and jobs after changes of realms, within the transaction that makes
-the changes.
+the changes. A definition says what a module exports. A job renders a realm's pages.
 
-`carry_out` registers the move of the local board before it enqueues jobs. Django runs the callbacks
-at commit in the order of their registration, so the board is moved before Celery gets a message.
+When the transaction commits, this process makes cached answers of this replica stale, and sends
+Celery messages, which tell workers of the jobs. Django runs callbacks at commit in the order of
+their registration. `carry_out` registers the callback for the caches first. So when a worker begins
+to read from this replica, the replica no longer serves the stale answers.
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,8 @@ from reindex.reading.references import file_url
 
 
 def carry_out(changes: Sequence[Change]) -> None:
-    """Updates caches, definitions and jobs for changes of realms, in the transaction that makes the
-    changes."""
+    """Receives all changes of a transaction just before its end (`content/changes.py`). Updates the
+    affected caches, definitions and jobs in the same transaction."""
     bump_at_commit({key for change in changes for key in keys_moved_here(change)})
     with spans.span("notify"):
         notify_replicas(changes)
@@ -42,8 +44,8 @@ def carry_out(changes: Sequence[Change]) -> None:
 
 
 def notify_replicas(changes: Sequence[Change]) -> None:
-    """Sends the notifications about the changes to all replicas. Leaves out the notifications that
-    database triggers send."""
+    """Notifies all replicas of the changes, except those changes of which database triggers notify
+    the replicas."""
     distinct = dict.fromkeys(each for change in changes for each in notifications_of(change))
     span = spans.current()
     if span:
@@ -53,12 +55,15 @@ def notify_replicas(changes: Sequence[Change]) -> None:
 
 
 def drop_definitions(changes: Sequence[Change]) -> None:
-    """Drops the definitions that changes may have outdated.
+    """Drops the definitions that the changes may have outdated.
 
-    All definitions that were built from a realm are dropped if the realm's permissions change, or
-    if all of its files may have changed, as in a publish. If only certain files of the realm
-    change, the definitions that were built from these files are dropped. Definitions can depend on
-    a new module, because an earlier build may have looked for the module and failed.
+    If a realm's permissions change, or if all of its files may have changed (as in a publish), all
+    definitions that were built from the realm are dropped. If only some of its files change, only
+    the definitions that were built from these files are dropped. But if these files are more than
+    MAX_PATHS_PER_STATEMENT, all definitions that were built from the realm are dropped.
+
+    Even a new module can outdate definitions, because their build may have looked for the module
+    before it existed.
     """
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
@@ -84,8 +89,9 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Enqueues jobs that render each changed realm and every realm that reads files of a changed
-    realm. Removes the pages of deleted realms."""
+    """Enqueues jobs that render the pages of the changed realms again. Other realms also get a job
+    if their pages were made from a changed realm or link to a changed realm. Removes the pages of
+    deleted realms."""
     works: dict[str, queue.Work] = {}
     for change in changes:
         if not change.exists_after:

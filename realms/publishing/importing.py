@@ -1,4 +1,4 @@
-"""Imports a folder of files as a realm's content."""
+"""Imports the files of a folder on this machine into a source realm."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,13 +20,15 @@ from realms.publishing.publish import make_realm
 from realms.publishing.rights import check_not_reserved
 
 _SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
-#: A hidden folder that an import takes, because its files are meant for visitors. Source: RFC 8615.
+#: An import leaves out hidden folders, except this one, because its files are meant for visitors
+#: (RFC 8615).
 _WELL_KNOWN = ".well-known"
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The files of a folder by path, and the reason for each path that an import leaves out."""
+    """What an import finds in a folder. `files` maps the paths of the files to import to their
+    places on the disk. `left_out` maps each path that the import leaves out to the reason."""
 
     files: dict[str, Path]
     left_out: dict[str, str]
@@ -51,9 +53,10 @@ class Imported:
 
 
 def files_in(folder: Path, realm_url: str) -> Folder:
-    """Finds the files to import in a folder. Leaves out `node_modules`, `__pycache__`, symbolic
-    links, special files, and hidden files and folders except `.well-known`. Raises InvalidPath for
-    a name that isn't allowed in a realm. Raises Conflict if two names differ only in Unicode
+    """Finds the files to import in a folder. Leaves out folders named `node_modules` and
+    `__pycache__`, symbolic links, and special files such as sockets. Also leaves out files and
+    folders with a name that begins with a dot, except `.well-known` at the top. Raises InvalidPath
+    for a path that isn't allowed in a realm. Raises Conflict if two paths differ only in Unicode
     composition."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
@@ -78,8 +81,8 @@ def _walk(root: Path, folder: Path, left_out: dict[str, str]) -> Iterator[Path]:
 
 
 def _why_left_out(entry: Path, *, at_root: bool) -> str:
-    """Returns the reason why an import leaves out an entry of a folder, or an empty text if the
-    import takes the entry."""
+    """Returns the reason why an import leaves out an entry of a folder. Returns an empty text if
+    the import doesn't leave out the entry."""
     if entry.is_symlink():
         return "a symbolic link"
     if entry.name.startswith(".") and not (at_root and entry.name == _WELL_KNOWN):
@@ -99,11 +102,16 @@ def import_files(
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda path: None,
 ) -> Imported:
-    """Writes the files of `folder` to the realm in one generation. Creates a missing realm.
+    """Writes the files of `folder` to the realm at `url`, all at one new generation. Creates the
+    realm if it is missing. With `public`, lets everyone read the realm.
 
-    With `delete`, the import also deletes the realm's other files, except those that it leaves out
-    (`Folder.leaves_out`). Content is stored before the lock is taken, to lock the realm briefly.
-    Raises one of `realms.errors`, or OSError for an unreadable file. Then the realm is unchanged.
+    With `delete`, first deletes the realm's files that the folder lacks. This deletion has a
+    generation of its own. It spares files at paths that the import leaves out
+    (`Folder.leaves_out`). With `dry_run`, nothing changes.
+
+    The content of all files is stored before the realm is locked, so the lock is held only briefly.
+    Raises one of `realms.errors`, or OSError for an unreadable file. After an error, the realm is
+    unchanged.
     """
     check_not_reserved(url)
     stored: dict[str, Stored] = {}
@@ -128,7 +136,7 @@ def import_files(
                 )
         before = dict(versions_at(realm, realm.generation).values_list("path", "blob_id"))
         deleted, kept = _deleted_and_kept(before, folder, delete)
-        # Deletes first, so that the new files fit into the quota.
+        # Delete files before writing files, so that the new files fit into the realm's quota.
         if deleted:
             delete_files(realm, deleted)
         write_stored(realm, stored)
@@ -139,16 +147,16 @@ def import_files(
 def _deleted_and_kept(
     before: Iterable[str], folder: Folder, delete: bool
 ) -> tuple[list[str], list[str]]:
-    """Returns two lists of files that are in the realm but not in the folder. The import deletes
-    the files in the first list, and keeps the files in the second list."""
+    """Returns two lists with the paths that are in the realm (`before`) but not in the folder. The
+    import deletes the files in the first list, and keeps the files in the second list."""
     lacking = sorted(set(before) - set(folder.files))
     deleted = [path for path in lacking if delete and not folder.leaves_out(path)]
     return deleted, sorted(set(lacking) - set(deleted))
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
-    """Returns the result of a dry run of the import. Raises OverQuota if the import would exceed
-    the realm's quota."""
+    """Returns the result that the import would have, without its new generation. Raises OverQuota
+    if the import would exceed the realm's quota."""
     files = folder.files
     realm = Realm.objects.filter(url=url).first()
     versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()

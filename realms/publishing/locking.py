@@ -20,29 +20,30 @@ from realms.content.borders import outer_urls
 from realms.content.locks import realm_write_lock
 
 R = TypeVar("R")
-#: How many times an operation starts if the set of locks that it needs keeps changing.
+#: An operation tries at most this many times to get its locks. It needs another try if the set of
+#: locks that it needs has changed while it waited for the locks.
 TRIES = 5
 
 
 @dataclass(frozen=True)
 class Locks:
-    """The names of the locks that an operation needs. `written` are the locks of everything that
-    the operation changes. `read` are the locks of realms that the operation reads but doesn't
-    change. A name is a realm's URL, or the result of `space_lock` or `address_lock`."""
+    """The names of the locks that an operation needs. `written` names the exclusive locks of all
+    that the operation changes. `read` names the shared locks of the realms that the operation reads
+    but doesn't change. `content/locks.py` says what the names mean."""
 
     written: Set[str]
     read: Set[str] = frozenset()
 
     def __le__(self, held: "Locks") -> bool:
-        """Returns whether `held` includes all locks of this object."""
+        """Returns whether a transaction with the locks `held` has all locks of this object."""
         return self.written <= held.written and self.read <= held.written | held.read
 
 
 @dataclass(frozen=True)
 class Held:
-    """Tells how an operation got its locks. `waited` is the number of seconds from the start of
-    `with_locks` until the operation got its locks. `waited` includes the computation of the locks,
-    and earlier tries. `since` is the time when the operation got the locks, by `perf_counter`."""
+    """Says when an operation got its locks. `waited` is the number of seconds from the start of
+    `with_locks`, over all tries, until the operation got the locks. `since` is the time when the
+    operation got the locks, by `perf_counter`."""
 
     waited: float
     since: float
@@ -51,12 +52,13 @@ class Held:
     def since_on_database(self) -> Combinable:
         """An SQL expression for the time when the operation got its locks, by the database's clock.
         The value is the database's current time minus the time for which the operation has held the
-        locks. So a difference between the clocks of the hosts has no effect."""
+        locks. So it doesn't matter whether this machine's clock differs from the database's."""
         return ClockTimestamp() - timedelta(seconds=perf_counter() - self.since)
 
 
 class ClockTimestamp(Func):
-    """The database's time when the statement runs, not the time when its transaction began."""
+    """An SQL expression for the database's current time. Unlike the value of Postgres' `now()`, its
+    value isn't the time when the transaction began."""
 
     function = "clock_timestamp"
     arity = 0
@@ -64,37 +66,42 @@ class ClockTimestamp(Func):
 
 
 def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]) -> R:
-    """Calls `required` for the locks, and then `act` in a transaction that holds these locks. Calls
-    `required` again under the locks, and starts over if the second call returns a lock that the
-    transaction doesn't hold. Raises Busy if the locks change TRIES times."""
+    """Calls `required`, which returns the locks that the operation needs, and opens a transaction
+    that holds these locks. In the transaction, calls `required` again. If the transaction holds all
+    locks of the second result, calls `act`, which performs the operation, and returns the result of
+    `act`. Otherwise, ends the transaction and starts over. Raises Busy after TRIES tries. The
+    error's message contains `url`."""
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
-        # The span ends when the locks are held. The stack keeps the transaction open until `act`
-        # has returned.
+        # The trace's span `lock` must end as soon as the locks are held. So the transaction isn't a
+        # `with` block inside the span's block. Instead, the stack `transaction` keeps it open until
+        # `act` has returned.
         with ExitStack() as transaction:
             with spans.span("lock"):
                 transaction.enter_context(realm_write_lock(*locks.written, shared=locks.read))
             held = perf_counter()
             if required() <= locks:
                 return act(Held(held - began, held))
-    raise errors.Busy(what=f"{url} has been changed {TRIES} times during this request")
+    raise errors.Busy(what=f"other requests keep changing {url} or a related realm")
 
 
 def with_outer_urls(*urls: str) -> list[str]:
-    """Returns the URLs to lock for creating or removing realms at `urls`. Adds the URL of the
-    innermost realm around each URL, because the operation also changes which files this outer realm
-    serves (see `borders`)."""
+    """Returns the URLs that an operation must lock if it creates or removes realms at `urls`. The
+    result has `urls`, and for each of them the URL of the innermost realm around it. The operation
+    also changes which files this outer realm serves (`content/borders.py`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
-    """Returns the address locks of all source realms that the realm at `url` shows, has shown or
-    will show (`source_urls`). The operation may change the published URLs of these source realms.
+    """Returns the names of the address locks that an operation on the published realm at `url`
+    needs. An address lock protects the URL at which one source realm is published.
 
-    No lock is needed if the operation keeps the only source realm that the realm at `url` has ever
-    shown. The published URL of that source realm stays the same. If the operation removes the realm
-    at `url` (`gone`), the locks are always needed.
+    The operation may change this URL for each source realm that the realm at `url` shows, has shown
+    or will show (`source_urls`). So the operation needs the address locks of all these source
+    realms. But it needs none if the realm at `url` stays and has shown only one source realm, which
+    it goes on to show. Then the URL at which that source realm is published stays the same. `gone`
+    says whether the operation removes the realm at `url`.
     """
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})

@@ -1,7 +1,9 @@
 """Finds a realm's references to URLs outside the realm, and its broken cards, at one generation.
+`publishability.py` reports from these findings why the realm can't be published.
 
-A process caches a realm's findings together with the generation of the files. Later the process
-reads only the files that have changed since that generation. A process reads one realm at a time.
+A process caches a realm's findings together with the generation of the files. If the realm has a
+newer generation later, the process reads only the files that have changed since then. In each
+process, only one request at a time reads the files of a realm.
 """
 
 from collections import OrderedDict
@@ -22,12 +24,13 @@ from reindex.reading.modules import imports_of
 from reindex.reading.references import file_url
 from reindex.reading.strict_json import BrokenDocument
 
-#: A placeholder for the realm's URL. A reference to a URL that doesn't begin with this placeholder
-#: is an outside reference.
+#: A stand-in for the unknown URL at which the realm would be published. A relative reference inside
+#: the realm resolves to a URL that begins with the stand-in. Every other reference is an outside
+#: reference, even if it contains the realm's present URL.
 _COPY = "http://copy.invalid/realm/"
-#: For how many realms a process caches the findings.
+#: The findings of at most this many realms are cached in a process.
 MAX_REALMS = 64
-#: If more paths than this have changed, all files of the realm are read again.
+#: If more files than this have changed since the cached generation, all files are read again.
 MAX_CHANGED = 1000
 #: How long a request waits while another request reads a realm's files. Unit: seconds.
 WAIT_SECONDS = 1.0
@@ -35,9 +38,9 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class OutsideReferences:
-    """The findings for one file. The file refers to the URLs in `outside`, which lie outside the
-    realm. If the file is a broken card, `broken` is the reason; otherwise, `broken` is empty.
-    `data` says whether the file is JSON data but not a card."""
+    """The findings for one file. `outside` has the URLs outside the realm to which the file refers.
+    If the file is a broken card, `broken` says why. Otherwise, `broken` is empty. `data` says
+    whether the file is JSON data but not a card."""
 
     outside: frozenset[str] = frozenset()
     broken: str = ""
@@ -59,7 +62,7 @@ def scan(realm: Realm) -> Findings:
     if known is not None and known[0] == realm.generation:
         return known[1]
     if not _reading.acquire(timeout=WAIT_SECONDS):
-        raise Busy(what=f"the files of {realm.url} can't be checked now")
+        raise Busy(what=f"another request is checking a realm, so {realm.url} can't be checked now")
     try:
         known = _known.get(realm.pk)
         if known is None or known[0] != realm.generation:
@@ -74,7 +77,7 @@ def scan(realm: Realm) -> Findings:
 
 
 def forget() -> None:
-    """Empties the cache of findings; for tests."""
+    """Empties the cache of findings. Only tests need this."""
     _known.clear()
 
 
@@ -100,8 +103,8 @@ def _read(versions: Iterable[FileVersion]) -> Iterator[tuple[str, OutsideReferen
 
 
 def _references(path: str, data: bytes) -> OutsideReferences:
-    """Returns the findings for one file. A card refers to its module and its links, a module to its
-    imports."""
+    """Returns the findings for one file. A card refers to its module and to the cards that it links
+    to. A module refers to the modules that it imports."""
     url = file_url(_COPY, path)
     if not is_card_file(path):
         return OutsideReferences(_outside(imports_of(url, data)))

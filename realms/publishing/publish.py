@@ -1,8 +1,12 @@
 """Creates, publishes, rolls back, unpublishes and deletes realms.
 
-Each operation is one transaction, which holds the locks of everything that the operation changes.
-After a crash at any line, the operation has taken effect either completely or not at all. The same
-transaction also queues the jobs that render the affected pages.
+A source realm has files of its own. A published realm has none, but shows the files that a source
+realm had at one generation. A realm's generation is a number that rises with each change of the
+realm's content.
+
+Each operation is one transaction. The transaction holds the write locks of all realms that it
+changes (`content/locks.py`). It also queues the jobs that render the affected pages. If the process
+crashes at any line, the operation has taken effect either completely or not at all.
 """
 
 import logging
@@ -46,7 +50,8 @@ from realms.publishing.seeds import seed_files
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
-#: The cause of a realm's first generation, unless a publish creates the realm.
+#: The cause of a new realm's first generation, as `Realm.bumped_by` stores it. If a publish creates
+#: the realm, the cause is the publish instead.
 CREATION = "creation"
 
 
@@ -66,7 +71,8 @@ class Published:
 
 
 def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> Realm:
-    """Creates a source realm at `<origin>/<user>/<endpoint>/` and writes its first two cards.
+    """Creates a source realm at the URL `<REALM_PUBLIC_ORIGIN>/<username>/<endpoint>/`. Writes the
+    realm's first two cards (`seed_files`).
 
     Raises AlreadyExists, InvalidURL, Forbidden, Reserved.
     """
@@ -82,8 +88,8 @@ def create_realm(caller: Caller, endpoint: str, attributes: dict[str, Any]) -> R
 
 
 def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) -> Realm:
-    """Creates an empty realm and announces the creation to the receivers of changes. See
-    `_insert_realm` for the parameters."""
+    """Creates an empty realm, and passes its creation to `raise_change`. `_insert_realm` describes
+    the parameters."""
     realm = _insert_realm(url, kind, owner, by, **more)
     raise_change(Change.of(realm, by=CREATION, exists_before=False))
     return realm
@@ -92,12 +98,13 @@ def make_realm(url: str, kind: Kind, owner: Any, by: Any = None, **more: Any) ->
 def _insert_realm(
     url: str, kind: Kind, owner: Any, by: Any = None, how: str = CREATION, **more: Any
 ) -> Realm:
-    """Inserts a realm into the registry of realms. The caller holds the lock of the realm's URL,
-    and announces the change.
+    """Inserts a realm into the table of realms. The caller holds the lock of `url`, and passes the
+    change to `raise_change`.
 
-    All permissions go to the account `by`, by default the owner. `how` is a human-readable
-    description of what made the realm. If a realm at this URL was deleted, the new realm continues
-    with the next generation. Raises AlreadyExists, Reserved.
+    The account `by` gets all permissions. If `by` is None, the owner gets them. `how` is a
+    human-readable description of what creates the realm. `more` contains values of further fields.
+    If an earlier realm at this URL was deleted, the new realm's first generation is one more than
+    the last generation of the earlier realm. Raises AlreadyExists, Reserved.
     """
     if kind != Kind.BOOTSTRAP:
         check_not_reserved(url)
@@ -112,7 +119,8 @@ def _insert_realm(
         bumped_by=how,
         **more,
     )
-    # If an earlier realm at this URL left a tombstone, a trigger has raised the generation.
+    # A tombstone is a row with the last generation of a deleted realm. If this URL has a tombstone,
+    # a trigger has given the new realm the following generation.
     realm.refresh_from_db(fields=["generation"])
     account = by or owner
     if account is not None:
@@ -129,10 +137,10 @@ def _insert_realm(
 def publish_realm(source_url: str, published_url: str, caller: Caller) -> Published:
     """Publishes the current generation of a source realm at a public URL.
 
-    First checks the URL's domain and computes the locks. Then one transaction takes the locks,
-    checks the caller's rights, writes the publication and the job, sends the notifications, and
-    drops definitions. After the commit, this process moves its local board and sends a message to
-    Celery. Raises one of `realms.errors`.
+    First checks the domain of `published_url`, and computes which locks the publish needs. Then one
+    transaction takes these locks, checks the caller's rights, and writes the publication. At its
+    end, the same transaction notifies the replicas, drops outdated definitions of modules, and
+    queues the job that renders the pages (`effects.py`). Raises a RealmError.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
@@ -154,8 +162,9 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
     """Makes a published realm show the content of an earlier publication again. `publication` is
-    the generation of the earlier publication; None stands for the previous publication. The
-    rollback creates a new publication."""
+    the published realm's generation at which the earlier publication was made. If `publication` is
+    None, `rollback_target` chooses the earlier publication. The rollback itself makes a new
+    publication."""
     url = canonical_realm_url(published_url)
 
     def required() -> Locks:
@@ -179,7 +188,7 @@ def rollback_realm(published_url: str, caller: Caller, publication: int | None =
 
 
 def _timed(act: Callable[[], Published]) -> Published:
-    """Calls `act` and records its duration for the metrics if `act` succeeds."""
+    """Calls `act`. If `act` succeeds, records its duration for the metrics."""
     began = perf_counter()
     published = act()
     counts.publishes.note(perf_counter() - began)
@@ -187,9 +196,10 @@ def _timed(act: Callable[[], Published]) -> Published:
 
 
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
-    """Returns the publication that a rollback would show again. `publication` is the generation of
-    that publication; None stands for the previous publication. A second rollback goes back one more
-    publication and doesn't undo the first rollback.
+    """Returns the publication that a rollback would show again. `publication` is the published
+    realm's generation at which that publication was made. If `publication` is None, returns the
+    newest publication from before the realm first showed its present content. So a second rollback
+    doesn't undo the first rollback, but goes back further.
 
     Raises Unprocessable if the publication doesn't exist, or if the realm already shows the
     publication's content.
@@ -211,9 +221,10 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # Find the first publication that showed the current content, and look for the target among the
-    # publications before it. Rollbacks have undone the publications between the first publication
-    # and the present one.
+    # `first` is the oldest publication of the content that the realm shows now. Other content that
+    # was published after `first` counts as undone, because the realm shows the content of `first`
+    # again. Later generations of the same source realm count as undone too, even if they were
+    # published before `first`.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -227,9 +238,10 @@ def _show(
     source: Realm, source_generation: int, published: Realm | None, url: str, caller: Caller,
     held: Held, by: str = "publish",
 ) -> Published:  # fmt: skip
-    """Makes the published realm show `source_generation` of `source`, and announces the change, in
-    the caller's transaction. Creates the published realm if `published` is None. `by` is a
-    human-readable description of what caused the publication."""
+    """Makes the realm `published` show the realm `source` as of the generation `source_generation`,
+    and passes the change to `raise_change`. Runs in the caller's transaction. If `published` is
+    None, creates the published realm at `url`. `by` is a human-readable description of what caused
+    the publication."""
     now = timezone.now()
     new = published is None
     before = published.source if published is not None else None
@@ -270,8 +282,8 @@ def _show(
 
 
 def unpublish_realm(published_url: str, caller: Caller) -> Realm:
-    """Removes a published realm. Returns the removed Realm object. Raises NotPublished,
-    Forbidden."""
+    """Removes a published realm. Returns the realm as it was before the removal. Raises
+    NotPublished, Forbidden."""
     url = canonical_realm_url(published_url)
 
     def unpublish(held: Held) -> Realm:
@@ -295,8 +307,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     url = canonical_realm_url(realm_url)
 
     def required() -> Locks:
-        # Also lock the realms that showed this source realm earlier. The deletion removes their
-        # publications of this source realm.
+        # Lock the realms that show this source realm now, and the realms that showed it earlier.
+        # The deletion removes all publications of this source realm.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
         return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))

@@ -1,8 +1,9 @@
 """Reports the errors that a realm's pages would have if the realm were published now.
 
-The content of a private realm never reaches the pages of another realm, so a card or a module that
-depends on another, private realm causes an error. A card with a broken file can't be rendered. If
-the last rendering of a card failed, the next rendering fails too, unless something has changed.
+The report lists three kinds of faults. First, a card or a module refers to another realm that is
+private. Pages never contain content of such a realm. Second, the file of a card is broken, so the
+card can't be rendered. Third, a rendering of the realm's current files has failed for a card.
+Another rendering of these files would probably fail too.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,8 @@ from reindex.reading.references import file_url
 
 
 def report(realm: Realm) -> Listed:
-    """Returns a document that says whether the realm can be published, with every reason against
-    it. Raises NotFound."""
+    """Returns a document that says whether the realm can be published, and lists all faults. Raises
+    NotFound if the realm has been deleted."""
     current = Realm.objects.filter(pk=realm.pk).first()
     if current is None:
         raise NotFound(url=realm.url)
@@ -61,8 +62,8 @@ def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str
 
 
 def _private_realms(targets: set[str]) -> dict[str, str]:
-    """Returns the entries of `targets` that lie in a private realm, each with the URL of the
-    private realm."""
+    """Finds the URLs in `targets` that lie in a private realm, which is a realm that not everyone
+    may read. Returns a dictionary from each of these URLs to the URL of its realm."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
     realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
@@ -77,9 +78,10 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
 
 
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
-    """Returns the error message of each broken card, by path. A card is broken if its file is
-    invalid, or if rendering the realm's current files gave an error for the card. A card is also
-    broken if it has a page although its file is no longer a card."""
+    """Returns the error message of each broken card, by the path of the card's file. A card is
+    broken if its file is invalid, or if a rendering of the realm's current files gave an error for
+    the card. A file with plain data counts as a broken card if it was a card earlier, and `realm`
+    or a realm published from `realm` still shows its page."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

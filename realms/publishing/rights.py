@@ -1,7 +1,8 @@
 """Checks whether a caller may publish, change or delete a realm, and which URLs are reserved.
 
-The operations call these checks under their locks. The commands also call them beforehand, so that
-a dry run gives the error that the operation would give.
+The operations in `publish.py` call these checks while they hold their locks. The management
+commands call the same checks before an operation, so that a dry run ends with the error that the
+operation would raise.
 """
 
 from realms import errors
@@ -14,16 +15,18 @@ Kind = Realm.Kind
 
 
 def check_not_reserved(url: str) -> None:
-    """Raises Reserved for a URL within a bootstrap realm. Files at such a URL would hide files of
-    the card library, or look like part of it."""
+    """Raises Reserved if `url` lies within a bootstrap realm, which contains this server's card
+    library. The files of a realm at `url` would hide files of the library, or look like a part of
+    the library."""
     within = Realm.objects.filter(kind=Kind.BOOTSTRAP, url__in=realm_candidates(url)[1:]).first()
     if within is not None:
         raise errors.Reserved(url=url, within=within.url)
 
 
 def source_to_publish(url: str, caller: Caller) -> Realm:
-    """Returns the source realm at `url`. Raises NotARealm, NotPublishable, and Forbidden if the
-    caller may not publish the realm."""
+    """Returns the source realm at `url`. Raises NotARealm if no source realm has this URL,
+    Forbidden if the caller may not publish the realm, and NotPublishable if nobody may publish the
+    realm."""
     source = Realm.objects.filter(url=url).first()
     if source is None or source.kind != Kind.SOURCE:
         raise errors.NotARealm(url=url)
@@ -35,8 +38,8 @@ def source_to_publish(url: str, caller: Caller) -> Realm:
 
 
 def publishable(source_url: str, url: str, caller: Caller) -> Realm:
-    """Returns the source realm that the caller would publish at `url`. Raises the error that
-    `publish_realm` would raise. `source_url` and `url` are canonical."""
+    """Returns the source realm at `source_url`, which the caller wants to publish at `url`. Raises
+    the error that `publish_realm` would raise for these two URLs. Both URLs are canonical."""
     check_domain(url)
     source = source_to_publish(source_url, caller)
     if published_or_free(url, source, caller) is None:
@@ -45,8 +48,8 @@ def publishable(source_url: str, url: str, caller: Caller) -> Realm:
 
 
 def changeable(url: str, caller: Caller) -> Realm:
-    """Returns the published realm at `url`. Raises NotPublished, and Forbidden if the caller may
-    not change the realm."""
+    """Returns the published realm at `url`. Raises NotPublished if no published realm has this URL,
+    and Forbidden if the caller may not change the realm."""
     realm = Realm.objects.published().select_related("source").filter(url=url).first()
     if realm is None or realm.source is None:
         raise errors.NotPublished(url=url)
@@ -56,11 +59,13 @@ def changeable(url: str, caller: Caller) -> Realm:
 
 
 def published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
-    """Returns the published realm at `url`, or None if the URL is free. Raises Forbidden if the
-    caller may not publish there."""
+    """Returns the published realm at `url`, or None if no realm has this URL. Raises IsASourceRealm
+    if a realm of another kind has the URL. Raises Forbidden if the caller may not publish `source`
+    at `url`."""
     realm = Realm.objects.select_related("source").filter(url=url).first()
     if realm is not None and realm.kind == Kind.PUBLISHED:
-        # `source_to_publish` has checked that the caller owns `source`.
+        # If the URL already shows `source`, the caller may replace it, because `source_to_publish`
+        # has checked that the caller owns `source`.
         own = realm.source_id == source.pk
         if own or (realm.source is not None and owns(realm.source, caller)):
             return realm
@@ -73,8 +78,8 @@ def published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
 
 
 def deletable(url: str, caller: Caller) -> Realm:
-    """Returns the source realm at `url` after checking that the caller may delete it. Raises
-    NotFound, Unprocessable, Forbidden."""
+    """Returns the source realm at `url`. Raises NotFound if no realm has this URL, Unprocessable if
+    the realm isn't a source realm, and Forbidden if the caller may not delete the realm."""
     realm = Realm.objects.filter(url=url).first()
     if realm is None:
         raise errors.NotFound(url=url)
@@ -86,8 +91,9 @@ def deletable(url: str, caller: Caller) -> Realm:
 
 
 def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Returns whether the caller owns `realm` and the realm's URL lies below the caller's current
-    username or a former one."""
+    """Returns whether the caller's account is the owner of `realm`, and the realm's URL lies below
+    the caller's current username or a former one. If the account was renamed after the realm was
+    created, assumes that the URL lies below a former username."""
     account = caller.account
     if account is None or realm.owner_id != account.pk:
         return False

@@ -1,4 +1,4 @@
-"""Makes the two cards that every new realm begins with."""
+"""Makes the first two cards of a realm that a user creates."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ from reindex.reading.card_paths import FRONT_PAGE, REALM_CONFIG
 
 
 def seed_files(attributes: dict[str, Any]) -> dict[str, bytes]:
-    """Returns the files `realm.json`, which contains the realm's name, and `index.json`, its front
-    page."""
+    """Returns two files. `realm.json` contains the realm's name and the URLs of its icon and
+    background. `index.json` is the realm's front page."""
     config = {
         key: attributes[key] for key in ("name", "iconURL", "backgroundURL") if attributes.get(key)
     }

@@ -1,12 +1,18 @@
-"""Loads answers to read requests and caches them. Each cache entry has a stamp of all data that the
-answer was made from.
+"""Loads answers to read requests, and caches them.
 
-An `Answer` doesn't depend on the individual request. HEAD, conditions, ranges, the content coding
-and the policy of the host are applied later, when a request's response is made from the answer. The
-source cache, the transpiled-module cache and the page cache are three `StampedCache`s of answers. A
-load queries the database, but a cache look-up doesn't. Checking a reader's access may query the
-database too. The routes check the reader of a private answer, and `pinned_reads.opened` checks the
-reader of a pin.
+There are three caches: for source files, for transpiled modules and assets, and for pages. The
+board is a file of numbered slots (`notifications/board.py`). When data changes, the slots of this
+data get new values. Each cached answer has a stamp, which holds the values that the answer's slots
+had before the answer was loaded. A cached answer is fresh while its slots have the values of its
+stamp. A load queries the database, but a cache look-up doesn't.
+
+An `Answer` doesn't depend on the individual request. When `responses.py` makes a response from an
+answer, it applies the request's method, conditions, range and content coding. `origins.py` adds the
+policy of the requested host.
+
+This module doesn't check the rights of readers. `api/routes.py` checks who may read a private
+realm. `pinned_reads.opened` checks the pin of a pinned read. A pin is a signed token that lets one
+reader read one realm at exactly one generation.
 """
 
 from collections.abc import Callable, Hashable
@@ -53,11 +59,12 @@ _COMPRESSING = [Lock() for _ in range(64)]
 
 
 class Unfinished(Exception):
-    """Only Django can answer the request, because the realm is private or the load failed."""
+    """The front (`realms/front.py`), which receives each request before Django, can't answer this
+    request. Django must answer it, because the realm is private or the load failed."""
 
 
 class _FailedForAll(Exception):
-    """The load of a public file failed. Every caller may read the error text."""
+    """The load of a public file failed with `error`. Every caller may read the text of `error`."""
 
     def __init__(self, error: RealmError | TranspilerFailed) -> None:
         super().__init__(str(error))
@@ -81,27 +88,30 @@ def caches() -> dict[Variant, StampedCache[Answer]]:
 
 
 def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
-    """Returns the cached answer at `url` if it is fresh and its generation is `at_least` or
-    newer."""
+    """Returns the cached answer at `url` if the answer is fresh and has the generation `at_least`
+    or a later one. Otherwise returns None."""
     answer = caches()[variant].get(url)
     return answer if answer is None or not at_least or answer.high >= at_least else None
 
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
-    """Stores a finished reply in its cached answer. `place` says where the answer is cached. If two
-    threads store replies in the same answer at once, one of the replies can get lost. The next
-    request that needs the lost reply creates it anew."""
+    """Adds a finished reply to the cached answer that the reply was made from. A finished reply is
+    a complete response, which later requests get unchanged. `place` says where the answer is
+    cached. If two threads add replies to the same answer at once, one of the replies can get lost.
+    The next request that needs the lost reply makes it anew."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
-    """Returns the content coding to use for an answer if the client prefers `coding`. Compresses
-    the answer's body at the first call with `coding`."""
+    """Returns the content coding for a response to a client that prefers `coding`. Returns None if
+    the answer must not be compressed. The first call with `coding` compresses the answer's body,
+    and stores the compressed body in the answer."""
     plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
-    # With a single lock, the compression of a large body would delay all other answers.
+    # The body's hash selects one of several locks. With a single lock, the compression of a large
+    # body would delay the answers with other bodies.
     with _COMPRESSING[hash(plain) % len(_COMPRESSING)]:
         if coding not in answer.coded:
             body = compressed(plain, coding)
@@ -112,8 +122,8 @@ def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> 
 
 
 def lacks_file(answer: Answer, variant: Variant) -> bool:
-    """Returns whether the answer is a 404 for a module in a realm. The URL may still have a
-    page."""
+    """Returns whether the answer is a 404 because its realm has no module or asset at the URL. The
+    realm may still have a page there."""
     no_file = variant is Variant.MODULE and answer.status == 404
     return no_file and answer.realm_url is not None
 
@@ -121,8 +131,9 @@ def lacks_file(answer: Answer, variant: Variant) -> bool:
 def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     """Loads an answer from the database. `url` is absolute and unescaped.
 
-    Concurrent loads of one URL share one query. The query may therefore have started before this
-    call. With `alone`, the call drops the cached answer and runs its own query.
+    Concurrent calls for one URL share one load, so the load may have begun before this call. With
+    `alone`, this call drops the cached answer, and makes a load that other calls don't share. The
+    answer of such a load isn't cached.
     """
     if alone:
         caches()[variant].drop(url)
@@ -130,24 +141,24 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     try:
         return _shared(variant, url, lambda: _from_database(variant, url))
     except Unfinished:
-        # This call joined a load that `load_public` had started. A load of `load_public` raises
-        # Unfinished if the realm is private or if the load fails.
+        # This call joined a load that `load_public` had started. Such a load raises Unfinished if
+        # the realm is private, or after an unexpected exception.
         return _from_database(variant, url)
     except _FailedForAll as failure:
         raise failure.error from failure
 
 
 def load_public(variant: Variant, url: str) -> Answer:
-    """Loads an answer for an unauthorized caller.
+    """Loads an answer that everyone may read, without checking the caller's rights.
 
     Raises Unfinished if the realm is private, before the file is transpiled or rendered. If the
     load of a public file raises a RealmError or TranspilerFailed, the caller gets this exception.
     Any other exception, for example because of a broken database connection, becomes Unfinished.
 
-    One SQL statement reads both the file and its permissions, so they can't differ in age. Callers
-    must check `answer.public`, because the call may share the load of an authorized caller and
-    return a private answer. If the shared load fails, the call raises Unfinished, because the error
-    text may quote a private file.
+    One SQL statement reads the file and whether everyone may read the realm. So both belong to the
+    same moment. The call may join a load that `load` has started for an authorized caller. The
+    answer of such a load may be private, so the caller must check `answer.public`. If such a load
+    fails, this call raises Unfinished, because the error text may quote a private file.
     """
 
     def from_database() -> Answer:
@@ -167,16 +178,18 @@ def load_public(variant: Variant, url: str) -> Answer:
 
 
 def committed(variant: Variant, url: str) -> Answer:
-    """Makes an answer from the database, without caches. The verifier compares the answers of
-    replicas with this answer."""
+    """Makes an answer from the database, without caches. The verifier (`coherence/verifier.py`)
+    compares the answers of the replicas with this answer."""
     found = resolve(url, _extensions(variant, url))
     return _answer(url, found, lambda it: MAKERS[variant](url, it))
 
 
 def load_at(realm_url: str, generation: int, path: str) -> Answer:
-    """Returns the module or asset of a realm at exactly one generation, for the prerenderer.
+    """Returns an answer with a module or asset of a realm at exactly one generation, for workers
+    that render cards.
 
-    A path without its extension redirects to the file, so that each module has only one URL.
+    If `path` lacks the file's extension, the answer is a redirect to the file, so that each module
+    has only one URL.
     """
     url, key = realm_url + path, (realm_url, generation, path)
     cache = caches()[Variant.MODULE]
@@ -197,13 +210,13 @@ def load_at(realm_url: str, generation: int, path: str) -> Answer:
 
 
 def cached_at(realm_url: str, generation: int, path: str) -> Answer | None:
-    """Returns the answer of `load_at` from this process's cache; None if the cache doesn't have
-    it."""
+    """Returns the answer that `load_at` has stored in this process's cache. Returns None if the
+    cache has no fresh answer."""
     return caches()[Variant.MODULE].get((realm_url, generation, path))
 
 
 def source_at(realm_url: str, generation: int, path: str) -> Answer:
-    """Returns the stored bytes of a file at exactly one generation."""
+    """Returns an answer with the stored bytes of a file at exactly one generation."""
     url = realm_url + path
 
     def make(found: Resolved) -> Content:
@@ -222,16 +235,17 @@ def _extensions(variant: Variant, url: str) -> tuple[str, ...]:
 
 
 def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> Answer:
-    """Makes an answer from the committed rows. Raises Unfinished if `public_only` is set and the
-    realm is private."""
+    """Makes an answer from the database. Reuses the content of the cached answer if the file is
+    unchanged. Raises Unfinished if `public_only` is set and the realm is private."""
     extensions, before = _extensions(variant, url), caches()[variant].peek(url)
     made_from = before.made_from if before else None
-    # If the stale answer has the same bytes, the statement doesn't fetch the bytes again.
+    # `before` is the cached answer, which may be stale. If the file still has the hash of the file
+    # that `before` was made from, `resolve` doesn't fetch the file's bytes.
     found = resolve(url, extensions, known=made_from.sha256 if made_from else None)
     if _same_bytes(found, made_from) and not _reused(found, before):
-        # The file has the same bytes as the stale answer's file, but another name or other times,
-        # so the stale content can't be reused. The first statement didn't fetch the bytes, so fetch
-        # them now for the new content.
+        # The file has the same bytes as the file of `before`, but another name or other times. So
+        # the content of `before` can't be reused. The first `resolve` didn't fetch the bytes, so
+        # fetch them now for the new content.
         found = resolve(url, extensions)
     if public_only and found is not None and not found.public:
         raise Unfinished
@@ -240,7 +254,7 @@ def _from_database(variant: Variant, url: str, *, public_only: bool = False) -> 
 
 
 def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
-    """Calls `load` once for all concurrent callers with this URL and returns its answer."""
+    """Calls `load` once for all concurrent callers with this URL. Caches and returns the answer."""
     extensions = _extensions(variant, url)
     return caches()[variant].load(
         url, _watched(variant, url), load, lambda it: _narrowed(url, extensions, it)
@@ -248,26 +262,27 @@ def _shared(variant: Variant, url: str, load: Callable[[], Answer]) -> Answer:
 
 
 def _watched(variant: Variant, url: str) -> Slots:
-    """Returns the board's slots that can affect the answer at a URL. The result has the slots of
-    every possible realm at or above the URL, and of every file that the URL may stand for. For a
-    page, the result also has the slots of these realms' indexes."""
+    """Returns the board's slots for all data that can affect the answer at a URL. These are the
+    slots of every realm that may exist at or above the URL, and of every file that the URL may
+    stand for. For a page, the result also has the slots of the indexes of these realms. An index
+    holds the rendered pages of a realm."""
     realms = realm_candidates(url)
     keys = [realm_key(realm) for realm in (*realms, f"{url}/")]
     keys += [path_key(url + extension) for extension in _extensions(variant, url)]
     if variant is Variant.HTML:
         keys += [index_key(realm) for realm in realms]
         # In a source realm, the URL of a subfolder redirects browsers to the published page. A
-        # client that accepts any media type gets this redirect only if the subfolder contains a
-        # FRONT_PAGE.
+        # client that accepts any media type gets this redirect only if the subfolder contains the
+        # file FRONT_PAGE. So this file affects the answer.
         keys.append(path_key(url + FRONT_PAGE))
     return Slots(keys)
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """Returns fewer slots than `_watched` for an answer that was made from a file. The result has
-    the slots of the file, of the paths that take precedence over the file, and of every possible
-    realm at or above the URL. An answer without a file needs all slots of `_watched`, so the result
-    is None."""
+    """For an answer that was made from a file, returns fewer slots than `_watched` returns: the
+    slots of the file, of the paths at which `resolve` looks before the file's path, and of every
+    realm that may exist at or above the URL. Any other answer depends on all slots that `_watched`
+    returns, so the result is None."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -283,9 +298,9 @@ def _same_bytes(found: Resolved | None, made_from: ResolvedFile | None) -> bool:
 
 
 def _reused(found: Resolved | None, before: Answer | None) -> Content | None:
-    """Returns the stale answer's content if the stale answer's file has the same bytes, name and
-    times as the current file. The name and the times must be the same too, because the content's
-    headers contain them."""
+    """Returns the content of the cached answer `before` if its file has the same bytes, name and
+    times as the current file. Otherwise returns None. The name and the times must be the same
+    because the content's headers contain them."""
     if before is None or found is None or found.file is None:
         return None
     if before.made_from != without_bytes(found.file):
@@ -304,9 +319,9 @@ def _outside(content: Content) -> Answer:
 
 
 def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
-    """Returns whether a URL is a nested realm's URL without its final slash, and no file exists at
-    the URL. If so, the URL's answer is a 404 that belongs to no realm, and the view turns this 404
-    into a redirect to the nested realm."""
+    """Returns whether a URL is an inner realm's URL without the final slash, and the outer realm
+    has neither a file nor a page at the URL. If so, the URL's answer is a 404 that belongs to no
+    realm. `api/routes.py` turns this 404 into a redirect to the inner realm."""
     if found is None or found.file is not None or url.endswith("/"):
         return False
     shown = found.kind == "published" and answer.status in (200, 500)
@@ -316,20 +331,22 @@ def _lacks_its_slash(url: str, answer: Answer, found: Resolved | None) -> bool:
 def _answer_of(
     realm_url: str, url: str, found: Resolved | None, make: Callable[[Resolved], Content]
 ) -> Answer:
-    """Makes the answer at a URL that should lie in the realm `realm_url`. The answer is Misdirected
-    if the URL lies in a nested realm, and NotFound if it lies outside `realm_url`."""
+    """Makes the answer for a pinned read at a URL that should lie in the realm `realm_url`. If an
+    inner realm contains the URL, the answer is the error Misdirected. If the realm `realm_url`
+    doesn't exist, the answer is the error NotFound."""
     if found is not None and found.realm_url != realm_url and found.realm_url.startswith(realm_url):
         return _outside(refusal(Misdirected(url=url, realm=found.realm_url)))
     found = found if found and found.realm_url == realm_url else None
-    # A pinned answer has the same URL as the unpinned answer, so a shared cache must not store it.
+    # A pinned read requests `/_at/<path>`, and only the pin says in which realm and at which
+    # generation. So a shared cache must not store the answer.
     return _answer(url, found, make, pinned=True)
 
 
 def _answer(
     url: str, found: Resolved | None, make: Callable[[Resolved], Content], *, pinned: bool = False
 ) -> Answer:
-    """Calls `make` to make the content. Adds headers for the realm and the generation, and headers
-    that say who may cache the answer."""
+    """Makes an answer with the content that `make` returns. The answer gets headers with the realm
+    and the generation, and headers that say who may cache the answer."""
     if found is None:
         return _nowhere(url)
     content = make(found)
@@ -345,9 +362,10 @@ def _answer(
 
 
 def _same_for_all(url: str, found: Resolved, content: Content) -> bool:
-    """Returns whether every client gets this answer to a request with the same URL and Accept."""
+    """Returns whether all requests with the same URL and Accept header get this answer."""
     if content.status not in (200, 302, 404) or url.rpartition("/")[2].startswith("_"):
-        # Other statuses are temporary. A name that starts with `_` belongs to an API endpoint.
+        # Shared caches must not store other errors, which may be temporary. A name that starts with
+        # `_` belongs to an API endpoint.
         return False
-    # At a source realm's URL without a file, the owner gets a draft and other clients don't.
+    # At a source realm's URL without a file, only the owner gets the draft of a page.
     return found.kind == "published" or content.made_from is not None or content.status != 200

@@ -1,5 +1,5 @@
-"""Parses the headers of a read request: the variant, the minimum generation, the conditions, and
-the content coding."""
+"""Parses the headers of a read request. They say which variant (source, module or page) the client
+wants, the minimum generation, the conditions, and the content coding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ from reindex.reading.media_types import ANY
 class Asked:
     """The parsed headers of a read request that a cache may answer."""
 
-    #: The public origin of the realms at the requested host.
+    #: The scheme, host and port of the requested realm's URL, derived from the Host header.
     origin: str
     variant: Variant
     #: Whether the client accepts a page if the URL has no file.
     takes_pages: bool
-    #: The minimum generation that the client accepts.
+    #: The minimum generation that the client accepts; 0 if the client accepts any generation.
     at_least: int
     conditions: Conditions
-    #: The Host header and the preferred content coding. The finished reply depends on these two
-    #: values.
+    #: The Host header, and the content coding that the client prefers. The reply that is made from
+    #: an answer depends on these two values and on `conditions`.
     form: tuple[str, Coding | None]
 
 
@@ -38,12 +38,13 @@ def asked(environ: Mapping[str, Any]) -> Asked | None:
     """Parses the headers of a read request. Returns None if only Django can handle the request.
     `environ` has the headers under their WSGI names."""
     host: str = environ.get("HTTP_HOST", "")
-    # The method override header can turn a GET into a QUERY.
+    # Only Django serves the admin. The header X-HTTP-Method-Override can turn a GET into a QUERY,
+    # which only Django can answer.
     if origins.is_admin_host(host) or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     accept: str = environ.get("HTTP_ACCEPT", ANY)
     variant = VARIANTS.get(accepted(accept))
-    # The owner of a draft gets a different page than other clients.
+    # A request from a realm's owner may need the draft of a page, which only Django shows.
     if variant is None or (variant is Variant.HTML and may_preview(environ)):
         return None
     conditions = Conditions.of(environ)

@@ -3,7 +3,8 @@
 Thousands of answers differ in only a few values, such as the file's digest, path and timestamps.
 All other values are stored once, in a `Frame` that the answers share. Each answer packs its own
 values into one byte string. `Answer.headers` unpacks this string, which takes some microseconds.
-Most cache hits send a finished reply, and so don't unpack the string.
+Most cache hits don't unpack the string, but send a finished reply, a complete response that the
+answer keeps for later requests.
 """
 
 import struct
@@ -20,13 +21,16 @@ from realms.http.replies import OWN, Finished
 from realms.serving.contents import Content
 from reindex.reading.references import file_url
 
-#: The memory overhead of three objects: the answer, its body and its packed part. Unit: bytes.
+# The following sizes are in bytes. An object's overhead is the memory that the object uses besides
+# its content.
+
+#: The overhead of three objects: the answer, its body and its packed part.
 _ANSWER_BYTES = 150
-#: The overhead of a finished reply, without the values of its headers.
+#: The memory that a finished reply uses, without the values of its headers.
 _REPLY_BYTES = 900
 #: The overhead of the dictionary of compressed bodies, and the overhead of each body.
 _CODED_BYTES, _EACH_CODED_BYTES = 240, 40
-#: The overhead of a frame without its texts, and the overhead of each header in the frame.
+#: The overhead of a frame, and the overhead of each header in the frame.
 _FRAME_BYTES, _HEADER_BYTES = 600, 90
 
 _RANGE = struct.Struct("<QQ")
@@ -49,28 +53,30 @@ class Frame(NamedTuple):
     status: int
     realm_url: str | None
     public: bool
+    #: See `Content.for_all`.
     for_all: bool
-    #: Whether the content may be sent in a content coding.
+    #: Whether the content may be sent compressed.
     compressible: bool
     #: Whether the content was made from a file.
     from_file: bool
-    #: Whether the content has a generation of its own. If so, `Answer.high` is that generation.
+    #: Whether `Content.generation` is set. If so, `Answer.high` is that generation.
     has_generation: bool
     #: The content's own headers.
     content: _Template
     #: All headers of the answer, including the content's own headers.
     headers: _Template
-    #: Unit: bytes.
+    #: The memory that the frame uses. Unit: bytes.
     size: int
 
 
-# Two threads may create equal frames. A duplicate frame only costs memory, and the cache counts
-# that memory.
+# If two threads create equal frames at the same time, both frames stay in use. The second frame
+# only costs memory, and `StampedCache` counts that memory.
 _frame = lru_cache(maxsize=1024)(Frame)
 
 
 class Answer:
-    """A response and its realm. The response is valid for the generations `low` to `high`."""
+    """The status, headers and body from which the responses to reads of one URL are made, and the
+    URL of the realm. They are the same at all generations of the realm from `low` to `high`."""
 
     __slots__ = ("_own", "body", "coded", "frame", "replies")
 
@@ -89,7 +95,8 @@ class Answer:
         #: the body in this coding. A value is None if the coding doesn't make the body shorter.
         #: Threads replace this mapping and never change it in place.
         self.coded: Mapping[Coding, bytes | None] = content.coded
-        #: The finished replies. Threads replace this tuple and never change it in place.
+        #: The finished replies that were made from this answer. Threads replace this tuple and
+        #: never change it in place.
         self.replies: tuple[Finished, ...] = ()
         file = content.made_from
         derived = _derived(file, realm_url, high)
@@ -187,7 +194,7 @@ class Answer:
 
 
 class _Derived(NamedTuple):
-    """The inputs for computing header values."""
+    """The values of an answer from which values of its headers can be computed."""
 
     file: ResolvedFile | None
     realm_url: str | None
@@ -202,8 +209,9 @@ def _time(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-#: For each kind, the function that computes a header's value. The function gets the answer's
-#: `_Derived` values and the item's text.
+#: For each kind of `_Item`, the function that computes the header's value. The function gets the
+#: answer's `_Derived` and the item's text. The kinds `digest` and `text` are missing, because
+#: `Answer._unpacked` reads their values from the packed string.
 _KINDS: dict[str, Callable[[Any, str], str]] = {
     "sha256": lambda it, text: f'"{it.file.sha256}{text}',
     "modified": lambda it, text: _time(it.file.modified_at),
@@ -218,8 +226,8 @@ _KIND_OF = {
 
 
 def _item(name: str, value: str, derived: _Derived, packed: list[bytes]) -> _Item:
-    """Returns the `_Item` that a frame stores for a header. If the header's value can neither be
-    stored in the frame nor be computed from `derived`, appends the value to `packed`."""
+    """Returns the `_Item` that a frame stores for a header. If the value differs in nearly every
+    answer (OWN) and can't be computed from `derived`, appends the value to `packed`."""
     if name in _OF_GENERATION and value.endswith(derived.generation):
         return name, value.removesuffix(derived.generation), "generation"
     if name not in OWN:

@@ -1,4 +1,5 @@
-"""Makes the content of answers: a source file, a module's JavaScript, or a page."""
+"""Makes the content of answers: a file's bytes, a module's JavaScript, a page, a redirect or an
+error."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -27,8 +28,9 @@ from reindex.reading.references import file_url
 
 
 class Variant(StrEnum):
-    """The form of a file that a request asks for: its source, its JavaScript or asset, or its
-    page."""
+    """What a request asks for at a URL. `SOURCE` is the file itself. `MODULE` is the JavaScript of
+    a module, or the bytes of any other file. `HTML` is a page, or the file if a file has this
+    URL."""
 
     SOURCE = "source"
     MODULE = "module"
@@ -48,7 +50,8 @@ class Content:
     body: bytes
     #: The file that the content was made from, if any.
     made_from: ResolvedFile | None = None
-    #: The page's generation, which can be older than the realm's. None for other contents.
+    #: If this isn't None, the answer has this generation instead of the realm's generation. Set for
+    #: pages, because a page may have been rendered at an older generation.
     generation: int | None = None
     #: Whether a client that accepts HTML but doesn't prefer HTML (`Accept: */*`) gets this page if
     #: the URL has no file.
@@ -67,8 +70,8 @@ class Content:
 #: The header that says that clients may request a part of a stored file.
 ACCEPT_RANGES = ("accept-ranges", "bytes")
 NO_SCRIPTS = "script-src 'none'; object-src 'none'; base-uri 'none'"
-#: The name of the header with the generation at which rendering failed. The response's body is the
-#: last page that was rendered without an error.
+#: The name of the header with the generation at which the rendering of a page failed. A response
+#: with this header has the page as it was last rendered without an error.
 RENDER_FAILED = "x-realm-render-failed"
 
 
@@ -128,7 +131,7 @@ def make_html(url: str, found: Resolved) -> Content:
     made = replace(_page(status, pages.card(page), shows, _policy(found, page)), for_all=True)
     if page.error is None or page.html is None:
         return made
-    # The header tells clients that the page is older than the realm.
+    # The header tells clients that the page has not been rendered at the current generation.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
@@ -143,8 +146,8 @@ def has_card(url: str) -> bool:
 
 
 def folder(found: Resolved, path: str, generation: int) -> Content | None:
-    """Redirects a folder's path without the final slash to the folder's page. Returns None if the
-    folder has no page."""
+    """If `path` is a folder's path without the final slash, returns a redirect to the folder's
+    page. Returns None if there is no such folder, or if the folder has no page."""
     if not path or path.endswith("/"):
         return None
     page = _page_at(found, f"{path}/")
@@ -169,8 +172,8 @@ def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
 
 
 def published_elsewhere(found: Resolved, path: str) -> Content:
-    """Redirects from a source realm to the same path in its first published realm. If the source
-    realm is not published, returns a notice instead."""
+    """Returns a redirect from `path` in a source realm to the same path in the oldest realm that is
+    published from the source realm. If there is no such realm, returns a page that says so."""
     shown = Realm.first_showing(source_id=found.realm_id)
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
@@ -207,14 +210,15 @@ def refusal(error: RealmError, made_from: ResolvedFile | None = None) -> Content
 
 
 def without_bytes(file: ResolvedFile) -> ResolvedFile:
-    """Returns a copy of `file` without its bytes, because the content already holds them."""
+    """Returns a copy of `file` without its bytes. An answer needs only the file's other values."""
     return replace(file, data=None)
 
 
 def _policy(found: Resolved, page: Page) -> Headers:
-    """Returns the security policy headers that a page adds to its host's policy. If another owner's
-    code helped to render the page, the headers forbid all scripts, because that owner's scripts
-    must not run at this realm's origin. For any other page, returns no headers."""
+    """Returns the security policy headers that a page adds to the policy of the requested host. If
+    code from a realm of another owner helped to render the page, the headers forbid all scripts,
+    because that owner's scripts must not run at this realm's origin. For any other page, returns no
+    headers."""
     if not page.strangers:
         return ()
     owner = Realm.objects.filter(pk=found.realm_id).values("owner")

@@ -1,4 +1,6 @@
-"""Renders draft pages of source realms, for searches and for the owner's preview."""
+"""Shows drafts, and queues the jobs that render them. A draft is a rendered page of a source realm,
+which only the realm's owner can see. The same jobs make the realm's index, which holds the drafts
+and is used by searches in the source realm."""
 
 from collections.abc import Mapping
 
@@ -18,8 +20,8 @@ from reindex.reading.card_paths import named_card
 
 
 def ask_for_index(realm_url: str) -> None:
-    """Enqueues a job that renders a source realm's current generation. Does nothing if the index
-    is current, if the realm has a live job, or if the job for this generation failed."""
+    """Queues a job that renders a source realm's current generation and makes its index. Does
+    nothing if the job isn't needed (`_behind`)."""
     if not _behind(realm_url):
         return
     with realm_write_lock(realm_url):
@@ -29,8 +31,9 @@ def ask_for_index(realm_url: str) -> None:
 
 
 def _behind(realm_url: str) -> Realm | None:
-    """Returns the source realm if its index is outdated and it has neither a live job nor a failed
-    job for its current generation. Otherwise returns None."""
+    """Returns the source realm at `realm_url` if a job must render its current generation. Returns
+    None if the realm's index has this generation, if a job of the realm is queued or rendering, or
+    if a job for this generation has failed."""
     realm = Realm.objects.sources().filter(url=realm_url).first()
     if realm is None:
         return None
@@ -45,15 +48,15 @@ def _behind(realm_url: str) -> Realm | None:
 
 
 def may_preview(meta: Mapping[str, str]) -> bool:
-    """Returns whether a request might come from a realm's owner. Such a request has an
-    Authorization header or a session cookie. `meta` has the headers under their WSGI names."""
+    """Returns whether a request has an Authorization header or a session cookie, so that it might
+    come from a realm's owner. `meta` has the headers under their WSGI names."""
     cookies = meta.get("HTTP_COOKIE", "")
     return "HTTP_AUTHORIZATION" in meta or f"{settings.SESSION_COOKIE_NAME}=" in cookies
 
 
 def preview(request: HttpRequest, url: str) -> HttpResponse | None:
-    """Returns the draft page at a URL of a source realm, for the realm's owner. Returns None for
-    other callers and other URLs."""
+    """If the caller owns the source realm around `url`, and no file has this URL, returns the draft
+    at `url`, or a page that says why there is no draft. In all other cases, returns None."""
     found = resolve(url)
     if found is None or found.kind != Realm.Kind.SOURCE or found.file is not None:
         return None
@@ -72,7 +75,8 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     else:
         response = HttpResponse(pages.card(page))
     if page.generation is None or page.generation < realm.generation:
-        # The browser reloads until the page is up to date.
+        # This header makes the browser reload the page in 2 s. Pages of the current generation are
+        # sent without the header.
         response["Refresh"] = "2"
     headers.add(response, headers.of_draft(realm.url, page.generation or 0))
     headers.add(response, origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url))

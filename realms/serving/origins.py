@@ -1,13 +1,15 @@
 """Decides which host serves which paths, and sets the security policy headers of every answer.
 
 A browser runs an answer's scripts at the host that the request's Host header contains. An author's
-scripts run only at their realm's own host. At every other host (the public origin, a replica's
-address, another realm's host) every answer is sandboxed, whatever its type. When a page loads an
-image, a style sheet or a script, the browser ignores the sandbox of the loaded answer.
+scripts must run only at their realm's own host. So at every other host (the public origin, a
+replica's address, another realm's host) each answer except the admin's has a sandbox policy. In a
+page with this policy, the browser runs no scripts. When a page loads an image, a style sheet or a
+script, the browser ignores the sandbox policy of the loaded answer.
 
-The front calls `policy` for each answer that the front sends. `OriginMiddleware` calls `policy` for
-each answer that Django sends. A view sets a policy only if its answer needs more than the sandbox,
-for example `preview` in `drafts.py`.
+The front (`realms/front.py`) answers some requests without Django, and calls `policy` for each
+answer that it sends. `OriginMiddleware` calls `policy` for each answer that Django sends. A view
+sets a policy of its own only if its answer needs a stricter one, for example `preview` in
+`drafts.py`.
 """
 
 from collections.abc import Callable
@@ -41,13 +43,14 @@ def policy(host: str, realm_url: str | None) -> Headers:
 
 
 def joined(name: str, value: str, more: str | None) -> str:
-    """Appends the answer's own content security policy to a policy header's value. The browser
-    enforces both policies."""
+    """Returns the value of the policy header `name`. If the header is Content-Security-Policy,
+    appends `more`, the answer's own policy, to `value`. The browser then enforces both policies."""
     return f"{value}, {more}" if name == CSP and more else value
 
 
 def with_policy(headers: Headers, host: str, realm_url: str | None) -> list[tuple[str, str]]:
-    """Returns an answer's headers, with the policy headers that `OriginMiddleware` would set."""
+    """Returns an answer's headers together with the policy headers. The result is the same as if
+    `OriginMiddleware` had set the policy headers."""
     added = dict(policy(host, realm_url))
     own = dict(headers).get(CSP)
     kept = [each for each in headers if each[0] not in added]
@@ -58,8 +61,7 @@ def _is_own_host(host: str, realm_url: str) -> bool:
     """Returns whether a host is the realm's own host and not a shared host.
 
     The hosts of REALM_PUBLIC_ORIGIN, REALM_ADMIN_ORIGIN and REALM_REPLICA_ADDRESS are shared hosts.
-    A host that differs from a shared host only by its port is also a shared host, because cookies
-    ignore ports.
+    They are shared hosts with every port, because browsers send a host's cookies to all its ports.
     """
     parts = urlsplit(realm_url)
     shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)
@@ -73,19 +75,21 @@ def _authority(host: str, scheme: str) -> str:
 
 @short_cached(maxsize=4096)
 def is_admin_host(host: str) -> bool:
-    """Returns whether a Host header names REALM_ADMIN_ORIGIN. False if that setting is empty. False
-    for a host with a final dot, because browsers treat it as another origin."""
+    """Returns whether a Host header is the host of REALM_ADMIN_ORIGIN. Returns False if that
+    setting is empty. Returns False for the same host with a final dot, because browsers treat this
+    host as another origin."""
     origin = urlsplit(settings.REALM_ADMIN_ORIGIN)
     named = host.lower().removesuffix(_DEFAULT_PORT.get(origin.scheme, ""))
     return bool(origin.netloc) and named == origin.netloc
 
 
 def draft_policy(host: str, realm_url: str) -> Headers:
-    """Returns the policy that a draft's preview adds to the sandbox. The preview may show private
-    content, so it loads only images, styles, fonts and media of its own realm."""
+    """Returns the policy headers that the preview of a draft adds to the headers of `policy`. The
+    preview may show private content. So that other hosts can't get this content, the preview may
+    load only images, styles, fonts and media of its own realm."""
     parts = urlsplit(realm_url)
-    # Relative references use the requested host, absolute references the realm's own host. In a
-    # policy, an `http:` URL also allows the same URL with `https:`.
+    # A relative reference in the page leads to the requested host. An absolute reference leads to
+    # the realm's own host. In a policy, an `http:` URL also allows the same URL with `https:`.
     own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
     directives = (
         "sandbox",
@@ -106,12 +110,12 @@ def draft_policy(host: str, realm_url: str) -> Headers:
 
 
 class OriginMiddleware:
-    """Sets the security policy of every answer of Django. As the first middleware, it sees every
-    answer.
+    """Sets the security policy of every answer of Django. It is the first middleware, so every
+    answer passes through it.
 
-    The origin REALM_ADMIN_ORIGIN serves only the admin and its static files. No other host serves
-    the admin or its static files. Without REALM_ADMIN_ORIGIN, the public origin and this replica's
-    own address serve the admin and its static files.
+    If REALM_ADMIN_ORIGIN is set, the admin and its static files are served only at that origin, and
+    nothing else is served there. If REALM_ADMIN_ORIGIN is empty, the admin and its static files are
+    served at the public origin and at this replica's own address.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

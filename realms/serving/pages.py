@@ -1,4 +1,4 @@
-"""The HTML document around a card, and the server's own pages."""
+"""Makes the HTML document around a rendered card, and the server's own pages."""
 
 from collections.abc import Mapping
 from html import escape
@@ -37,8 +37,8 @@ a { color: inherit; }
 
 
 def card(page: Page) -> str:
-    """Returns a card's page. If the card has no HTML because every rendering has failed, returns a
-    notice."""
+    """Returns a card's page. If every rendering of the card has failed, the card has no HTML, so
+    the page is a notice."""
     if page.html is None:
         return _notice("This page could not be rendered", "Its author can see why.")
     head, body = page.html.get("head", ""), page.html.get("isolated", "")
@@ -46,7 +46,7 @@ def card(page: Page) -> str:
 
 
 def broken(error: Mapping[str, Any]) -> str:
-    """Returns the page that tells a draft's owner why one of its cards could not be rendered."""
+    """Returns the page that tells a realm's owner why the card of a draft could not be rendered."""
     causes = [str(cause) for cause in error.get("causes", [])]
     place = [f"{error['module']}, line {error['line']}"] if error.get("line") else []
     lines = [str(error.get("message", "")), *causes, *place]
@@ -70,7 +70,7 @@ def nowhere() -> str:
 
 
 def preparing(realm_url: str) -> str:
-    """Returns the notice for a realm that is published but has no rendered pages yet."""
+    """Returns the notice for a published realm or a draft that has no rendered pages yet."""
     return _notice("This site is being prepared", "Its pages will appear here in a moment.")
 
 

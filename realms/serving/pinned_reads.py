@@ -1,7 +1,9 @@
-"""Serves a realm's files at one generation to reindex jobs.
+"""Answers requests of the processes that render pages or build definitions. These processes read a
+realm's files at exactly one generation.
 
-Checks pins. A job can request the list of files, the changes since another generation, or many
-files in one answer.
+Each request has a pin, a signed token with the realm, the generation and a reader
+(`reindex/reading/pins.py`). This module checks pins. It answers requests for the list of files, for
+the files that differ from another generation, and for the content of many files.
 """
 
 import json
@@ -39,8 +41,8 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """Checks a token and returns its pin, which contains a realm's URL and a generation. Also
-    checks that the token's reader may still read the realm.
+    """Verifies a token and returns the realm and generation in it. Also checks that the token's
+    reader may still read the realm. The reader is a user, everyone, or the realm itself.
 
     Raises Unauthorized for an invalid or expired token, and PinEnded if the reader has lost access.
     """
@@ -50,8 +52,9 @@ def opened(token: str) -> Pin:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     url, reader = signed.pin.realm_url, signed.reader
     if reader not in (EVERYONE, ITSELF):
-        # A user who was deleted or deactivated loses access. The result isn't cached, because
-        # changes of accounts move no slot of the board.
+        # The reader is a user. A user's access isn't cached, because it ends when the account is
+        # deleted or deactivated. Such a change moves no slot of the board, so a cached value would
+        # stay valid (`notifications/stamped_cache.py`).
         allowed = _may_read(url, reader)
     else:
         cached = _access().get((url, reader))
@@ -82,15 +85,19 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """Returns the URL where visitors see the pinned realm's pages. For a published source realm,
-    this is the URL of its first published realm. For any other realm, this is the realm's own URL.
-    Raises Unauthorized if the pin's reader isn't the realm itself (`pins.ITSELF`)."""
+    """Returns the URL where visitors see the pages of the realm in the token. If published realms
+    show this realm, the result is the URL of the oldest of them. Otherwise the result is this
+    realm's own URL.
+
+    Raises Unauthorized for an invalid token, or if the token's reader isn't the realm itself
+    (`pins.ITSELF`).
+    """
     try:
         signed = pins.read(token)
     except pins.InvalidPin as error:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     if signed.reader != ITSELF:
-        raise errors.Unauthorized(why="the pin is not the realm's own")
+        raise errors.Unauthorized(why="the pin's reader is not the realm itself")
     url = signed.pin.realm_url
     shown = Realm.first_showing(source__url=url)
     attributes = {"address": url if shown is None else shown.url}
@@ -104,11 +111,12 @@ def address(token: str) -> HttpResponse:
 
 
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
-    """Returns every path of a realm with the hash of its content. With `?since=GENERATION`, returns
-    only the paths of the files that changed after that generation. A deleted path has null instead
-    of a hash.
+    """Returns the paths of a realm's files, each with the hash of the file's content. Leaves out
+    files of inner realms. With `?since=GENERATION`, returns only the files that differ between that
+    generation and the pin's. A file that the pin's generation lacks has null instead of a hash.
 
-    Raises HistoryEnds (410) if the kept history does not reach back to `since`.
+    Raises Malformed if `since` isn't a number. Raises HistoryEnds (410) if the two generations
+    can't be compared, or if the publication at the pin's generation was deleted.
     """
     realm = _realm(pin)
     since = request.GET.get("since")
@@ -137,10 +145,11 @@ def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
 
 def many(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Returns the files that the request lists. The request's body is `{"paths": [...]}`. The
-    answer has one JSON line for each path, in the same order: `{"path", "content"}`. For a missing
-    file, `content` is null. For a binary file, `content` is null and `base64` contains the bytes.
-    For a path in a nested realm, `elsewhere` is true. If the answer would be too long, the last
-    paths are left out, and the client requests them again."""
+    answer has one JSON line for each path, in the request's order: `{"path", "content"}`. For a
+    missing file, `content` is null. For a file that isn't UTF-8, `content` is null and `base64`
+    contains the bytes. For a path in an inner realm, `content` is null and `elsewhere` is true. If
+    the answer would be too long, it leaves out the last paths, and the client requests these paths
+    again."""
     realm = _realm(pin)
     try:
         body = json.loads(read_body(request, MAX_QUESTION_BYTES, "The list of paths"))
@@ -185,8 +194,9 @@ def _realm(pin: Pin) -> Realm:
 
 
 def _check_history(realm: Realm, pin: Pin) -> None:
-    """Raises HistoryEnds if the publication was deleted, for example with its source. Call this
-    function after reading the files, because they could be deleted after an earlier check."""
+    """Raises HistoryEnds if a published realm's publication at the pin's generation was deleted,
+    for example together with its source realm. The caller calls this function after reading the
+    files. A check before the reading would miss a deletion during the reading."""
     published = realm.kind == Realm.Kind.PUBLISHED
     if published and not realm.publications.at(pin.generation).exists():
         raise errors.HistoryEnds(url=realm.url, generation=pin.generation)

@@ -26,8 +26,7 @@ from realms.serving.contents import ACCEPT_RANGES, Variant
 from reindex.reading.media_types import ANY, HTML, JSON, SOURCE
 
 _UNPACKED_BYTES = 64 * 1024
-#: Headers that a 304 omits, because they describe a body. nginx removes `Accept-Ranges` from a 304
-#: too.
+#: The headers that a 304 omits. They describe a body, which a 304 doesn't have.
 _NOT_IN_304 = ("content-type", "content-encoding", "x-created", ACCEPT_RANGES[0])
 
 VARIANTS = {
@@ -40,8 +39,8 @@ VARIANTS = {
 
 @lru_cache(maxsize=1)
 def replica_header() -> str:
-    """Returns the value of a response header that names this replica and this web worker
-    process."""
+    """Returns the value of the header `x-realm-replica`: this replica's name and this process's
+    ID."""
     return f"{settings.REALM_REPLICA}/{os.getpid()}"
 
 
@@ -53,9 +52,12 @@ def response_parts(
     coding: Coding | None,
     decided: Literal[200, 304, 412],
 ) -> tuple[int, Headers, bytes | memoryview]:
-    """Returns the status, headers and body of the response to one request. `decided` is the result
-    of `outcome`. `cache` is `hit` or `miss`. The body of a 206 is a memoryview of the content,
-    because copies for many slow clients would fill the memory."""
+    """Returns the status, headers and body of the response to one request. `cache` is `hit` or
+    `miss`, and says whether the answer comes from a cache. `decided` is the result of `outcome`.
+
+    The body of a 206 is a memoryview of the content, because a copy for each slow client would fill
+    the memory.
+    """
     extra: Headers = (("x-boxel-cache", cache),)
     headers, content = _form(answer, coding, conditions)
     if decided == 304:
@@ -64,7 +66,7 @@ def response_parts(
         return _refused(answer, conditions.unmet(answer.realm_url or ""), extra)
     body: bytes | memoryview = content
     status = answer.status
-    # An empty body has no ranges, so the client gets a 200 with the empty body.
+    # An empty body has no ranges, so a request for a range of it gets the whole answer.
     if conditions.range is not None and body and method == "GET" and _in_parts(answer, conditions):
         size = len(body)
         try:
@@ -80,8 +82,8 @@ def response_parts(
 
 
 def is_made(answer: Answer, coding: Coding | None) -> bool:
-    """Returns whether the answer can be sent in a content coding without compressing its body
-    now."""
+    """Returns whether the answer can be sent in a content coding at once, without compressing the
+    answer's body first."""
     return coding is None or coding in answer.coded or not answer.frame.compressible
 
 
@@ -99,7 +101,7 @@ def outcome(
 
 def _form(answer: Answer, coding: Coding | None, conditions: Conditions) -> tuple[Headers, bytes]:
     """Returns the answer's headers and body in a content coding. The body is uncompressed if the
-    coding doesn't make it shorter, or if the request has a range."""
+    answer has no body in this coding, or if the request asks for a range."""
     coded = answer.coded.get(coding) if coding else None
     if coding is None or coded is None or conditions.range is not None:
         return answer.headers, answer.body
@@ -123,8 +125,8 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
     """Returns the error response for failed conditions or an unsatisfiable range. The response's
-    body describes the error. The response keeps the answer's headers, except the headers that
-    describe the answer's body."""
+    body describes the error. Of the answer's headers, the response leaves out those that describe
+    the answer's body, and replaces Content-Type and Cache-Control."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(
@@ -158,8 +160,8 @@ class PackedResponse(StreamingHttpResponse):
     sent."""
 
     def __init__(self, packed: Packed) -> None:
-        #: `realms/web` reads this attribute and sends the text in pieces, as fast as the client
-        #: reads them.
+        #: `realms/web/asgi.py` takes this attribute from the response, and sends the text in pieces
+        #: as fast as the client reads the pieces.
         self.packed = packed
         super().__init__(packed.pieces(_UNPACKED_BYTES))
         self["Content-Length"] = str(packed.size)
@@ -168,8 +170,9 @@ class PackedResponse(StreamingHttpResponse):
 def packed_response(
     request: HttpRequest, packed: Packed, content_type: str, generation: int
 ) -> HttpResponseBase:
-    """Returns a response with a large text. If the client accepts gzip, the response has the stored
-    gzip bytes. Otherwise the response is a `PackedResponse`."""
+    """Returns the response to a request for a large text. If the client already has the text, the
+    response is a 304. If the client accepts gzip, the response has the stored gzip bytes. Otherwise
+    a HEAD gets a response without a body, and a GET gets a `PackedResponse`."""
     etag = f'W/"{packed.sha256}"'
     known = parse_etags(request.headers.get("If-None-Match", ""))
     response: HttpResponseBase

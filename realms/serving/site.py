@@ -1,6 +1,6 @@
 """Generates `robots.txt` and `sitemap.xml` of published realms, for search engines.
 
-If a realm has a file with one of these names, that file is served instead.
+If a realm has a file of its own with one of these names, the server serves this file instead.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from reindex.reading.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
 GENERATED = (f"/{ROBOTS}", f"/{SITEMAP}")
-#: The sitemap protocol's limit for one file.
+#: The maximum number of URLs in one sitemap file. The sitemap protocol sets this limit.
 MAX_URLS = 50_000
 _XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
@@ -31,14 +31,16 @@ def is_generated(url: str) -> bool:
 
 
 def generated(request: HttpRequest, url: str) -> HttpResponse:
-    """Generates the `robots.txt` or `sitemap.xml` at a URL. Raises NotFound if a sitemap is
-    requested and no published realm has this URL."""
+    """Generates the `robots.txt` or `sitemap.xml` at a URL. For `sitemap.xml`, raises the errors of
+    `sitemap`."""
     base, _, name = url.rpartition("/")
     return robots(f"{base}/") if name == ROBOTS else sitemap(request, f"{base}/")
 
 
 def robots(base: str) -> HttpResponse:
-    """Returns a `robots.txt` that allows only the public published realms at and below a URL."""
+    """Returns the `robots.txt` of the folder at the URL `base`. If this folder is in a public
+    published realm, the `robots.txt` allows everything. Otherwise the `robots.txt` allows only the
+    public published realms below the folder. It names at most 1,000 of them."""
     around = Realm.objects.containing(base).first()
     public = (
         Realm.objects.published()
@@ -62,10 +64,12 @@ def robots(base: str) -> HttpResponse:
 
 
 def sitemap(request: HttpRequest, realm_url: str) -> HttpResponse:
-    """Lists the public URLs of a published realm's pages. A large realm's sitemap is an index of
-    numbered parts, which `?part=` selects.
+    """Returns a sitemap with the URLs of a published realm's pages. If the realm has more than
+    MAX_URLS pages, returns an index of numbered parts instead. The query `?part=2` selects the
+    second part.
 
-    Raises NotFound if no published realm has this URL, and Malformed for an unknown part.
+    Raises NotFound if no published realm has the URL `realm_url`, and Malformed for an unknown
+    part. Raises the errors of `authorize` if the client may not read the realm.
     """
     realm = Realm.objects.published().filter(url=realm_url).first()
     if realm is None:

@@ -1,9 +1,10 @@
-"""Transpiles card modules to JavaScript. All replicas share the results in a table.
+"""Transpiles the modules of cards to JavaScript with Deno. All replicas share the results in a
+table.
 
-One process transpiles a source, and other processes that need the result wait for it. A process
-that has waited for ELECTION_SECONDS transpiles the source itself (`notifications/election.py`). The
-key of a result is the hash of its source, the file's extension and the version of the transpiler,
-so a stored result never becomes stale.
+If several processes need the same result, one of them transpiles the source, and the others wait. A
+process that has waited for ELECTION_SECONDS transpiles the source itself
+(`notifications/election.py`). The key of a result is made from the source's hash, the file's
+extension and the version of the transpiler, so a stored result never becomes stale.
 """
 
 import base64
@@ -34,7 +35,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TranspileError(Exception):
-    """The source can't be transpiled. The message says where the error in the source is."""
+    """The source can't be transpiled. The message says why."""
 
 
 class TranspilerFailed(Exception):
@@ -43,16 +44,17 @@ class TranspilerFailed(Exception):
 
 @cache
 def transpiler() -> str:
-    """Returns a hash that identifies the transpiler. The hash covers Deno's version, arguments and
-    compiler options."""
+    """Returns a hash of everything that affects results except the source: Deno's version,
+    arguments and compiler options."""
     version = subprocess.run([find_deno_bin(), "--version"], capture_output=True, check=True).stdout
     configuration = json.dumps([_ARGUMENTS, _options()]).encode()
     return hashlib.sha256(version + configuration).hexdigest()
 
 
 def javascript(sha256: str, source: bytes, path: str) -> str:
-    """Returns the JavaScript that a source is transpiled to. The suffix of `path` determines the
-    language. Error texts quote `path`.
+    """Returns the JavaScript for the source of a module. The suffix of `path` determines the
+    source's language; JavaScript is returned as it is. `sha256` is the hash of the source. Error
+    messages quote `path`.
 
     Raises TranspileError for an invalid source, and TranspilerFailed if Deno fails for another
     reason.
@@ -81,8 +83,8 @@ def _stored(key: str) -> TranspiledModule | None:
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
-    """Elects one process among all replicas to transpile the source. The other processes wait for
-    the row with its result."""
+    """Waits until this process is elected, or at most ELECTION_SECONDS. Then returns the row with
+    the result. Transpiles the source if no other process has stored a result meanwhile."""
 
     def make(elected: bool) -> TranspiledModule:
         row = _stored(key)
@@ -93,8 +95,8 @@ def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
             except TranspileError as error:
                 row.error = str(error)
             if elected:
-                # Meanwhile another process may have been elected and may have stored the same
-                # result, so ignore a conflict.
+                # If this process was suspended for a while, another process may have been elected
+                # and may have stored the same result. So ignore a conflict.
                 TranspiledModule.objects.bulk_create([row], ignore_conflicts=True)
         return row
 
@@ -105,7 +107,7 @@ def _run_deno(source: bytes, path: str) -> str:
     with tempfile.TemporaryDirectory(prefix="transpile-") as folder:
         file = Path(folder) / f"module{Path(path).suffix}"
         file.write_bytes(source)
-        # Deno applies compiler options only to files below its deno.json.
+        # Deno applies the compiler options in a deno.json only to files in the deno.json's folder.
         (Path(folder) / "deno.json").write_text(_options())
         try:
             done = subprocess.run(
@@ -126,7 +128,8 @@ def _run_deno(source: bytes, path: str) -> str:
         if done.returncode == 0:
             return _with_plain_map(done.stdout.decode(), file.name)
         if -done.returncode in (signal.SIGABRT, signal.SIGSEGV):
-            # The source overflows the transpiler's stack, and would overflow it again at a retry.
+            # A source that nests too deeply overflows the transpiler's stack. A retry would fail
+            # in the same way, so the error isn't TranspilerFailed.
             raise TranspileError(
                 "{path} nests too deeply, or crashes the transpiler for another reason"
             )
@@ -134,13 +137,15 @@ def _run_deno(source: bytes, path: str) -> str:
         message = message.split("\n\nStack backtrace")[0].removeprefix("error: ").strip()
         if "SyntaxError" not in message and file.as_uri() not in message:
             raise TranspilerFailed(f"{path} could not be transpiled: {message}")
-        # Many paths may have the same source, so the stored message has a placeholder.
+        # Files at several paths may have the same source and share the stored message, so the
+        # message has a placeholder instead of a path.
         raise TranspileError(message.replace(file.as_uri(), "{path}"))
 
 
 def _with_plain_map(code: str, name: str) -> str:
-    """Reduces the source map in the code to its line mappings and the file's name. The map omits
-    the source, which every reader of the module can fetch from its URL."""
+    """Returns `code` with a smaller source map, which has only the line mappings and the file's
+    name. The map doesn't need the source text, because everyone who can read the module can also
+    fetch its source."""
     found = _MAP.search(code)
     if found is None:
         return code

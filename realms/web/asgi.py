@@ -1,14 +1,15 @@
-"""Defines the ASGI application that the web server runs. The application receives requests and
-sends answers.
+"""Defines the ASGI application that the web server granian runs. The application receives requests
+and sends answers.
 
 The event loop answers cache hits itself, so a cached read waits for no thread. For any other
-request, the event loop first receives the whole body. Then a thread of the request's lane calls the
-WSGI application. The event loop sends the answer as fast as the client reads it. A slow client
+request, the event loop first receives the whole body. Then a thread calls the front, a WSGI
+application that answers some reads itself and passes the other requests to Django
+(`realms/front.py`). The event loop sends the answer as fast as the client reads it. A slow client
 therefore occupies some memory but never a thread. If a request's body is too large or of unknown
 length, the request is refused and its body is not read.
 
-A lane is a group of threads for one kind of work. Only threads that belong to a lane use the
-database.
+Each kind of work has its own group of threads, called a lane (`realms/web/lanes.py`). The event
+loop never uses the database.
 """
 
 import logging
@@ -53,21 +54,21 @@ Scope: TypeAlias = Mapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
 _CLOSE = ("connection", "close")
-#: The maximum number of sets of headers that `_Asked` caches, and the maximum total size of a set.
-#: Unit: bytes.
+#: The maximum number of sets of headers that `_Asked` caches.
 _MAX_KNOWN = 1024
+#: The maximum size of a set of headers that `_Asked` caches. Unit: bytes.
 _MAX_KEPT_BYTES = 2048
 _READS = ("GET", "HEAD")
 _SECRET = (b"authorization", b"cookie", pins.PIN_HEADER.lower().encode())
 _CONDITIONS = {name.lower().encode() for name in HEADERS}
-#: Request bodies up to this size are received even if FILE_SIZE_LIMIT_BYTES is smaller, because a
-#: list of paths may be this long. Unit: bytes.
+#: Request bodies of up to this many bytes are received even if FILE_SIZE_LIMIT_BYTES is smaller. A
+#: list of paths may have this size (MAX_QUESTION_BYTES in `realms/serving/pinned_reads.py`).
 _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """The ASGI application, which passes requests to the front. Each kind of work has a limited
-    number of threads."""
+    """The ASGI application. Answers cache hits in the event loop, and passes all other requests to
+    the front in threads."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -75,7 +76,8 @@ class RealmServer:
         self._bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES, seconds=settings.REALM_BODY_SECONDS
         )
-        # Pinned reads have a limit of their own, so that uploads can't block renders.
+        # Workers send pinned reads while they render pages. The bodies of pinned reads have a
+        # memory limit of their own, so that uploads can't block rendering.
         self._pinned_bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES // 4, seconds=settings.REALM_BODY_SECONDS
         )
@@ -89,7 +91,7 @@ class RealmServer:
         counts.requests += 1
         reply, head = self._hit(scope), scope["method"] == "HEAD"
         if reply is not None and not head and len(reply.body) <= PIECE_BYTES:
-            # For a small reply, `Outbox.send` would send the same two messages, but calling it
+            # `Outbox.send` would send the same two messages for this small reply, but calling it
             # would make a cache hit a few percent slower.
             await send(reply.start)
             await send({"type": "http.response.body", "body": reply.body})
@@ -101,8 +103,8 @@ class RealmServer:
         await self._outbox.send(send, reply, head=head)
 
     def _hit(self, scope: Scope) -> Reply | None:
-        """Returns the reply from the caches; None if the caches don't have the reply. Doesn't
-        answer pinned reads, because checking a pin may need the database."""
+        """Returns the reply to a read if the caches have it, else None. Returns None for each
+        pinned read, because checking a pin may need the database."""
         raw: bytes = scope["raw_path"]
         if scope["method"] not in _READS or scope["query_string"]:
             return None
@@ -118,9 +120,9 @@ class RealmServer:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
-            # The listening sockets don't exist before the server runs, so they are configured at
-            # the first request. The first request always reaches this line, because the caches are
-            # still empty.
+            # Only the running server has listening sockets, so they are configured at the first
+            # request. The first request always reaches this line, because the caches are still
+            # empty.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)
@@ -131,15 +133,17 @@ class RealmServer:
             return _closing(_refusal(error, ""))
 
     async def _made(self, environ: Environ, receive: Receive) -> Reply:
-        """Returns the WSGI application's answer, or a refusal. If the body was not read, the answer
-        closes the connection. Otherwise the server would parse the body as the next request."""
+        """Returns the front's answer, or a refusal. If the request's body was not read completely,
+        the answer closes the connection. On an open connection, the server would parse the rest of
+        the body as the next request."""
         began = perf_counter()
         lane = lane_of(environ)
         size = _size(environ)
         environ["wsgi.input"] = BytesIO()
 
         async def disconnected() -> None:
-            # After the body, the only message that can arrive is the disconnect.
+            # The whole body has been received, or is empty. A message with the empty body may still
+            # arrive. After it, the only message that can arrive is the disconnect.
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -149,7 +153,7 @@ class RealmServer:
                     lane, lambda: _call(self._front, environ), disconnected
                 )
             if size is None or size > _largest(environ["PATH_INFO"]):
-                # Don't read the body; Django refuses the request with the reason.
+                # Don't read the body. Django refuses the request and tells the client the reason.
                 reply = await self._lanes.run(lane, lambda: _call(self._front, environ))
                 return _closing(reply)
             bodies = self._pinned_bodies if _is_pinned(environ) else self._bodies
@@ -162,25 +166,24 @@ class RealmServer:
             return _closing(_refusal(error, environ.get("HTTP_HOST", "")))
         finally:
             # Measure the time until the answer is ready, without the time that a slow client takes
-            # to read it.
+            # to read the answer.
             counts.slow_request(perf_counter() - began)
 
 
 class _Asked:
     """A cache of the parsed headers of read requests. Most clients send the same headers with each
-    request, except for conditions."""
+    request, except for conditions, such as `If-None-Match`."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
     def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
-        """Returns a pair: the parsed headers, and the value of If-None-Match or None. The parsed
-        headers are None if only Django can handle the request.
+        """Returns a pair. If the request's only condition is `If-None-Match`, the pair is the
+        parsed headers without conditions, and the value of `If-None-Match`. In all other cases, the
+        pair is the parsed headers with all conditions, and None. An `If-Modified-Since` doesn't
+        count as a condition if the request also has an `If-None-Match`.
 
-        If If-None-Match is the request's only condition, the parsed headers contain no condition.
-        In all other cases the parsed headers contain all conditions, and None is returned instead
-        of the value of If-None-Match. If-Modified-Since doesn't count as a condition if the request
-        also has If-None-Match.
+        If only Django can handle the request, the parsed headers are None.
         """
         key = tuple(headers)
         found = self._known.get(key)
@@ -251,8 +254,8 @@ def _call(front: Front, environ: Environ) -> Reply:
 
 
 def _is_pinned(environ: Environ) -> bool:
-    """Returns whether a request has a pin that this server has signed. Django later checks what the
-    pin allows."""
+    """Returns whether a request has a valid pin: a token, signed by this server, for reading a
+    realm at one generation. Django later checks whether the pin's reader may read the realm."""
     if not environ["PATH_INFO"].startswith("/_at/"):
         return False
     try:
@@ -274,7 +277,8 @@ def _refusal(error: RealmError, host: str) -> Reply:
 
 
 def _size(environ: Environ) -> int | None:
-    """Returns the body's Content-Length; None if it is unknown or malformed. Unit: bytes."""
+    """Returns the size of a request's body in bytes. Returns None if the request doesn't announce
+    the size because it has a Transfer-Encoding, or if its Content-Length is malformed."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     return whole_number(environ.get("CONTENT_LENGTH") or "0")
@@ -305,7 +309,7 @@ def _environ(scope: Scope) -> Environ:
 
 
 def _variables(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Returns the headers under their WSGI names."""
+    """Returns the headers by their WSGI names. Joins and omits headers as `_environ` says."""
     variables: dict[str, str] = {}
     for raw, value in headers:
         name = _variable(raw)

@@ -1,9 +1,9 @@
 """Uses threads to run the requests that this process's caches can't answer. Each kind of work has
-a fixed number of threads.
+a lane, which is a fixed number of threads.
 
 Many requests of one kind don't delay requests of another kind. For example, uploads don't wait for
-listings, and visitors don't wait for uploads or listings. A request is refused if no thread becomes
-free in time.
+listings, and visitors don't wait for uploads or listings. A request is refused if no thread of its
+lane becomes free in time.
 """
 
 import asyncio
@@ -36,11 +36,13 @@ class Lane(StrEnum):
     LIVENESS = "liveness"
     #: Readiness checks of this replica, which query the database.
     READINESS = "readiness"
-    #: Requests below `/_at/`. Render workers send these requests to read pinned generations.
+    #: Requests below `/_at/`. A process that renders pages or builds definitions sends these
+    #: requests to read a realm's files at one generation.
     PINNED = "pinned"
     #: Requests that read a large part of a realm.
     LARGE = "large"
-    #: Requests that may wait for a build of definitions.
+    #: Requests for the definitions of a module, which describe the card types that the module
+    #: exports. Such a request may wait until the definitions are built.
     DEFINITION = "definition"
     #: Writes that have no lane of their own, such as the write of a single file.
     WRITE = "write"
@@ -106,8 +108,8 @@ class Lanes:
             Lane.READINESS: 1,
             Lane.PINNED: threads,
             Lane.LARGE: half,
-            # One thread more than the number of requests that may wait for builds. The additional
-            # thread refuses further requests.
+            # Up to MAX_WAITING_FOR_BUILDS requests may wait for builds of definitions. While so
+            # many wait, the last thread refuses further requests that need a build.
             Lane.DEFINITION: MAX_WAITING_FOR_BUILDS + 1,
             Lane.WRITE: half,
             Lane.PUBLISH: half,
@@ -124,8 +126,8 @@ class Lanes:
     ) -> T:
         """Runs `call` in a thread of the lane and returns its result.
 
-        Raises Busy if no thread becomes free in time. Raises Disconnected if `disconnected` returns
-        before a thread is free.
+        Raises Busy if no thread becomes free in time. `disconnected` returns when the client
+        disconnects. If it returns before a thread is free, raises Disconnected.
         """
         return await self._lanes[lane].run(call, disconnected)
 
@@ -164,7 +166,7 @@ class _Threads:
                 await taking
         except (TimeoutError, asyncio.CancelledError) as error:
             if taking.done() and not taking.cancelled():
-                # This request got a thread just when it gave up, so release the thread.
+                # A thread became free just when this request gave up, so release the thread.
                 self._free.release()
             if isinstance(error, TimeoutError):
                 raise self._busy() from error

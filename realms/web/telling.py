@@ -1,4 +1,6 @@
-"""Writes the figures of a web worker process for the sidecar, once a second, in a thread."""
+"""Writes the figures of a web worker process to a file, once a second, in a thread. The figures are
+counters, such as the number of requests, and the sizes of caches. The replica's sidecar process
+reads the files of all web workers and reports the sums (`realms/figures/files.py`)."""
 
 import logging
 import threading
@@ -15,8 +17,9 @@ WRITE_SECONDS = 1.0
 
 
 class Telling(threading.Thread):
-    """A thread that writes this process's figures to a file beside the board until the process
-    ends."""
+    """A thread that writes this process's figures until the process ends or `stop` is called.
+    `board` is the path of the board, a file that the processes of a replica share. The figures are
+    in a folder beside this file."""
 
     def __init__(self, board: Path, counted: Counts = counts) -> None:
         super().__init__(name="figures", daemon=True)
@@ -40,7 +43,8 @@ class Telling(threading.Thread):
         self._stopped.set()
 
     def tell(self) -> bool:
-        """Writes the current figures to the file. Returns whether the write succeeded."""
+        """Writes the current figures to this process's file. Returns whether the write
+        succeeded."""
         discards = sum(cache.stale_discards for cache in self._caches)
         gauges: Figures = {
             "entries": sum(map(len, self._caches)),

@@ -1,8 +1,8 @@
 """Receives request bodies and sends answers, with limits for time and memory.
 
-All functions of this module run in the event loop, which cuts off clients that are too slow. A slow
-upload occupies memory only for the bytes that have arrived. A slow download occupies memory only
-for the answer and for one piece of it.
+All functions of this module run in the event loop, so a slow client occupies no thread. A client
+that is too slow is cut off. A slow upload occupies memory only for the bytes that have arrived. A
+slow download occupies memory only for the answer and for a copy of one piece of the answer.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
-#: The maximum number of bodies that one process receives at the same time.
+#: The maximum number of bodies that one `Bodies` object receives at the same time.
 MAX_BODIES = 128
-#: The minimum speed of an upload after the first seconds. Unit: bytes per second.
+#: The minimum speed of an upload after its first `seconds` (see `Bodies`). Unit: bytes per second.
 MIN_BODY_RATE = 32 * 1024
-#: Large answers are sent in pieces of this size. Unit: bytes.
+#: An answer that is larger than this is sent in pieces of this size. Unit: bytes.
 PIECE_BYTES = 64 * 1024
 _NOTHING = {"type": "http.response.body", "body": b""}
 
@@ -39,13 +39,14 @@ class Disconnected(Exception):
 
 
 class Bodies:
-    """The request bodies in this process's memory: bodies that are arriving, and complete bodies in
-    use."""
+    """Receives request bodies, with one memory limit for the bodies that are arriving and the
+    complete bodies in use."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """A body must arrive within `seconds`. Each piece that arrives extends the deadline by the
-        time that the piece takes at MIN_BODY_RATE. The deadline is always at most `seconds` in the
-        future, so a client can't pause for long."""
+        """`max_bytes` is the memory limit for all bodies together. Each body has a deadline, at
+        first `seconds` after its start. Each piece that arrives extends the deadline by the time
+        that the piece takes at MIN_BODY_RATE. The deadline is never more than `seconds` in the
+        future, so no client can pause for longer than `seconds`."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
@@ -53,11 +54,12 @@ class Bodies:
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
         """Receives a request's complete body. The body counts towards the memory limit until the
-        `with` block ends.
+        `with` block ends. If there are too many bodies, or they are too large, other uploads
+        are cut off. The upload with the earliest deadline is cut off first.
 
         Raises TooSlow if the client misses the deadline, and Disconnected if the client closes the
-        connection. Raises Busy if the limits are exceeded. In this case, the uploads with the
-        earliest deadlines are cut off.
+        connection. Raises Busy if this upload is cut off, or if its body would exceed the memory
+        limit even without the other uploads.
         """
         upload = _Receiving()
         try:
@@ -116,7 +118,8 @@ class Bodies:
         self._held -= upload.size
         upload.body, upload.size = BytesIO(), 0
         if upload.deadline is not None:
-            # A deadline that has just passed can't be rescheduled; it ends the upload anyway.
+            # `reschedule` raises RuntimeError if the deadline has just passed. In this case, the
+            # deadline ends the upload anyway.
             with suppress(RuntimeError):
                 upload.deadline.reschedule(0)
 
@@ -140,14 +143,15 @@ class _Sending:
     """A large answer that this process is sending."""
 
     def __init__(self, body: Body) -> None:
-        #: The whole content, which stays in memory even if the answer contains only a part of it.
+        #: The content that the answer keeps in memory. If the answer is only a part of a content,
+        #: the whole content stays in memory.
         self.whole = cast(bytes, body.obj) if isinstance(body, memoryview) else body
         self.cut = False
         self.deadline: asyncio.Timeout | None = None
 
 
 class Outbox:
-    """Sends answers in pieces, as fast as the clients read them."""
+    """Sends answers, as fast as the clients read them. Sends large answers in pieces."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
         """`seconds` is the time limit for each piece. `max_bytes` is the memory limit for all large
@@ -159,7 +163,8 @@ class Outbox:
         self._shared: Counter[int] = Counter()
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
-        """Sends an answer. Stops early if the client doesn't read it in time."""
+        """Sends an answer, or only its head. Stops a large answer early if the client doesn't read
+        it in time, or if the memory limit is exceeded."""
         if head:
             await send(reply.start)
             await send(_NOTHING)
@@ -178,12 +183,12 @@ class Outbox:
                     raise TimeoutError
                 async with asyncio.timeout(self._seconds) as sending.deadline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                # Let the event loop serve other clients after each piece, even if this client reads
-                # fast.
+                # If this client reads fast, `send` doesn't wait. So the event loop gets a chance to
+                # serve other clients here.
                 await asyncio.sleep(0)
         except TimeoutError:
-            # The client detects this, because the body is shorter than its Content-Length.
-            logger.info("cut off an answer: the client did not read it in time")
+            # The client detects the cut, because fewer bytes arrive than Content-Length says.
+            logger.info("cut off an answer: its client is slow, or answers take too much memory")
             return
         await send(_NOTHING)
 
@@ -206,7 +211,8 @@ class Outbox:
                 self._bytes -= size
 
     def _cut(self) -> None:
-        """Cuts off the oldest transfers until the remaining ones use at most `max_bytes`."""
+        """Cuts off the oldest transfers until the others use at most `max_bytes`. Never cuts off
+        the newest transfer."""
         excess = self._bytes - self._max_bytes
         ending: Counter[int] = Counter()
         for sending in list(self._sending)[:-1]:
@@ -215,8 +221,8 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # `reschedule` raises RuntimeError if the deadline's block has ended, as it has
-                    # between two pieces. `_in_pieces` checks `cut` before the next piece.
+                    # Between two pieces, `reschedule` raises RuntimeError, because the block of
+                    # the deadline has ended. `_in_pieces` checks `cut` before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -232,9 +238,10 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Makes the kernel close a connection if the client acknowledges no data for `seconds`. The
-    process itself can't detect stalled clients. The function sets the option TCP_USER_TIMEOUT on
-    the listening sockets, and every accepted connection inherits this option."""
+    """Makes the kernel close a connection if the client acknowledges no data for `seconds`.
+    Otherwise the web server would keep unsent data for such a client in memory. The function sets
+    the option TCP_USER_TIMEOUT on the listening sockets of this process, and every accepted
+    connection inherits the option."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):

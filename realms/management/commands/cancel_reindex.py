@@ -12,10 +12,10 @@ from reindex.jobs import queue
 
 
 class Command(BaseCommand):
-    help = "Cancels the rendering of a realm. Visitors still get its current pages."
+    help = "Cancels the rendering of a realm. Visitors still get the realm's current pages."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("url", metavar="URL", help="a published or a source realm")
+        parser.add_argument("url", metavar="URL", help="the URL of a realm")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with command_errors():
@@ -24,6 +24,6 @@ class Command(BaseCommand):
                 raise CommandError(f"there is no realm at {url}")
             ended = queue.cancel(url)
         if ended:
-            self.stdout.write(f"the rendering of {url} is cancelled; its pages stay as they are")
+            self.stdout.write(f"the rendering of {url} is cancelled; the old pages stay visible")
         else:
             self.stdout.write(f"{url} has no rendering to cancel")

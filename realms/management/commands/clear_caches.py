@@ -1,4 +1,9 @@
-"""`manage.py clear_caches`: drops cached files and definitions on every replica."""
+"""`manage.py clear_caches`: makes every replica drop cached files, and deletes definitions.
+
+A replica is one of the web services that answer requests. A shared cache is a cache between clients
+and replicas, such as a CDN. A definition describes the card types of a module. Definitions are rows
+of the database, which are built again when they are next needed.
+"""
 
 import time
 from argparse import ArgumentParser
@@ -21,19 +26,20 @@ POLL_SECONDS = 0.2
 
 class Command(BaseCommand):
     help = (
-        "Clears the cached files, modules and definitions of one realm or of all realms on every "
-        "replica, and purges shared caches. Prints the answer of each replica and of each shared "
-        "cache. Realms stay available, and the caches fill again. The exit status is 1 if a "
-        "replica or a shared cache doesn't confirm."
+        "Makes every replica drop its cached files and modules of one realm or of all realms, "
+        "deletes the definitions, which describe the card types of modules, and purges shared "
+        "caches. Prints the answer of each replica and of each shared cache. Realms stay "
+        "available, and the caches fill again. The exit status is 1 if a replica or a shared cache "
+        "doesn't confirm."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("realm", nargs="?", default="", help="the URL of a realm")
         what.add_argument("--all", action="store_true", help="all realms")
-        what.add_argument("--definitions", action="store_true", help="only all definitions")
+        what.add_argument("--definitions", action="store_true", help="all definitions, no files")
         what.add_argument(
-            "--module", default="", metavar="URL", help="only the definitions of this module"
+            "--module", default="", metavar="URL", help="the definitions of this module, no files"
         )
         parser.add_argument(
             "--wait",
@@ -52,13 +58,13 @@ class Command(BaseCommand):
             target = Target(realm, options["module"], options["definitions"])
             by = caller(options)
             self.stdout.write(f"Clears {target}: {clearing.impact(target)}")
-            # Only a clear of all realms asks for confirmation, because loading everything again
-            # takes a long time.
+            # The command asks for confirmation only before it clears all realms, because loading
+            # all files again takes a long time.
             if options["dry_run"] or (options["all"] and not confirmed(options, "Clear all?")):
                 self.stdout.write("Nothing was cleared.")
                 return
             since = clearing.clear(target, by)
-            # Shared caches hold files and no definitions.
+            # Shared caches hold no definitions, so a clear of definitions doesn't purge them.
             only_definitions = options["module"] or options["definitions"]
             edge = {} if only_definitions else self._purged(realm)
             self._follow(since, options["wait"])
@@ -77,7 +83,8 @@ class Command(BaseCommand):
         return edge
 
     def _follow(self, since: datetime, seconds: float) -> None:
-        """Waits for the replicas and prints each replica's answer when it arrives."""
+        """Waits at most `seconds` for the answers of the replicas, and prints each answer when it
+        arrives. `since` is the time that `clear` returned."""
         deadline = time.monotonic() + seconds
         printed: set[str] = set()
         while True:

@@ -1,4 +1,5 @@
-"""`manage.py collect_garbage`: removes content that no file needs, and rows of finished work."""
+"""`manage.py collect_garbage`: removes content that nothing uses any more, and database rows of
+finished work, such as old jobs."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import timedelta
@@ -26,21 +27,22 @@ def _hours(text: str) -> timedelta:
 class Command(BaseCommand):
     help = (
         f"Removes old publications, except the last {KEPT_PUBLICATIONS} of each realm. Removes "
-        "file versions after their retention time, unless a publication or a reader needs them. "
-        "Removes content without a file version. Meanwhile realms may be written to and published."
+        "replaced and deleted file versions after the retention time, unless a publication or a "
+        "job needs them. Removes content that no file version uses, and database rows of finished "
+        "work. While the command runs, realms can be written to and published."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--dry-run", action="store_true", help="say what would be removed, change nothing"
+            "--dry-run", action="store_true", help="say what would be removed, but remove nothing"
         )
         parser.add_argument(
             "--grace",
             type=_hours,
             default=timedelta(hours=GRACE_HOURS),
             metavar="HOURS",
-            help="how long unreferenced content is kept, because a write may be about to reference "
-            f"it (default: {GRACE_HOURS})",
+            help="how long to keep content that no file version uses, because a write that still "
+            f"runs may need it (default: {GRACE_HOURS})",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,4 +61,4 @@ class Command(BaseCommand):
             )
         self.stdout.write(f"{'would remove' if dry_run else 'removed'} {done.summary()}")
         for url in done.busy:
-            self.stderr.write(f"{url} is skipped until the next run: it was being written to")
+            self.stderr.write(f"{url} is skipped until the next run, because it was being changed")

@@ -1,5 +1,5 @@
-"""`manage.py doctor`: checks everything that this host needs, and says how to repair each
-problem."""
+"""`manage.py doctor`: checks everything that the server needs on the host where the command runs,
+and says how to repair each problem."""
 
 import json
 from argparse import ArgumentParser
@@ -16,12 +16,12 @@ _MARKS = {Severity.FINE: "ok", Severity.WARNING: "note", Severity.PROBLEM: "WRON
 
 class Command(BaseCommand):
     help = (
-        "Checks settings, database, migrations, broker, storage, replicas, clocks and work as "
-        "seen from this host, and says what to do about each problem. Changes nothing. The exit "
-        "status is 1 if something is wrong."
+        "Checks everything that the server needs on this host, such as the settings, the database, "
+        "the message broker, the storage, the replicas, the workers and the clocks. Says what to "
+        "do about each problem. Changes no data. The exit status is 1 if something is wrong."
     )
-    # Django's checks don't run before this command, so that a wrong setting is a finding and
-    # doesn't end the command.
+    # If Django ran its checks before this command, a wrong setting would end the command. Instead,
+    # `examine` runs the checks and reports a wrong setting as a finding.
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -46,8 +46,8 @@ class Command(BaseCommand):
             self.stdout.write("\nNothing is wrong.")
 
     def _print(self, found: Finding) -> None:
-        """Prints one line for the finding and, if something is wrong, one line that says how to
-        repair it."""
+        """Prints one line for the finding. If the finding isn't fine, prints a second line that
+        says how to repair the problem."""
         self.stdout.write(f"{_MARKS[found.severity]:<6}{found.about:<12}{found.says}")
         if found.severity is not Severity.FINE and found.todo:
             self.stdout.write(f"{'':<18}→ {found.todo}")

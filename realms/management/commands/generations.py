@@ -1,5 +1,10 @@
-"""`manage.py generations`: lists the generation of each realm on each replica, and reports outdated
-replicas and pages."""
+"""`manage.py generations`: lists the realms with their generations, and reports outdated replicas
+and pages.
+
+Each change of a realm raises the realm's generation, a number. A replica is outdated if it
+hasn't applied the last change of a realm in time. A published realm's pages are outdated if they
+were rendered from an earlier generation.
+"""
 
 import json
 import time
@@ -21,29 +26,34 @@ WATCH_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = (
-        "Says whether any replica or page is outdated, why, and what to do. Also lists the realms, "
-        "the worst first. The list has the generation of each realm and of its pages, and the "
-        "generation that each replica has applied."
+        "Says whether any replica or page is outdated, why, and what to do. Then lists the realms. "
+        "Realms with outdated replicas or pages come first. For each realm, the list shows the "
+        "realm's generation, the generation of its pages, and the generation that each replica "
+        "has applied."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "text", nargs="?", default="", help="only realms whose URL contains this text"
+            "text", nargs="?", default="", help="list only realms with this text in their URL"
         )
-        parser.add_argument("--problems", action="store_true", help="only realms with a problem")
         parser.add_argument(
-            "--page", help=f"the page to show, at {REALMS_PER_PAGE} realms a page (default: 1)"
+            "--problems", action="store_true", help="list only realms with a problem"
+        )
+        parser.add_argument(
+            "--page",
+            help=f"the number of the list's page to show (default: 1); {REALMS_PER_PAGE} realms "
+            "fill a page",
         )
         parser.add_argument(
             "--counters",
             action="store_true",
-            help="list the generation counters of realms and definitions, with the time and the "
-            "cause of each counter's last increase",
+            help="list no realms, but the counters that rise when realms change and when "
+            "definitions are dropped, with the time and the cause of each counter's last increase",
         )
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")
         form.add_argument(
-            "--watch", action="store_true", help="show it again every two seconds, until Ctrl-C"
+            "--watch", action="store_true", help="repeat the output every two seconds until Ctrl-C"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,7 +65,7 @@ class Command(BaseCommand):
             try:
                 while True:
                     if self.stdout.isatty():
-                        # Clears the screen, and puts the cursor at its top.
+                        # This text makes the terminal clear its screen and go to the top.
                         self.stdout.write("\x1b[2J\x1b[H", ending="")
                     self._print(options)
                     time.sleep(WATCH_SECONDS)

@@ -18,7 +18,8 @@ from realms.management.cli import command_errors
 from realms.models import Realm
 from realms.publishing.importing import Folder, Imported, files_in, import_files
 
-#: How many paths of each kind are printed; `-v 2` prints all.
+#: The command prints at most this many paths that the import leaves out, and as many paths that are
+#: only in the realm. With `-v 2`, it prints all of them.
 SHOWN = 20
 
 
@@ -29,17 +30,16 @@ class Command(BaseCommand):
         parser.add_argument("folder", metavar="DIR", type=Path)
         parser.add_argument("url", metavar="URL", help="the realm's URL")
         parser.add_argument(
-            "--owner", help="the owner of a new realm (default: the URL's first path segment)"
+            "--owner", help="the owner of a new realm (default: the URL path's first segment)"
         )
         parser.add_argument("--public", action="store_true", help="let everyone read the realm")
         parser.add_argument(
             "--delete",
             action="store_true",
-            help="delete the realm's files that the folder lacks, except files that imports ignore",
+            help="delete the realm's files that the folder lacks, unless the import leaves out a "
+            "file or folder at the same path",
         )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="say what would change, change nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 
     def handle(self, *args: Any, **options: Any) -> None:
         root: Path = options["folder"]
@@ -100,7 +100,7 @@ class Command(BaseCommand):
         name = name or urlsplit(url).path.split("/")[1]
         owner = get_user_model().objects.filter(username=name).first()
         if owner is None:
-            raise CommandError(f"there is no user {name!r} to own {url}; name one with --owner")
+            raise CommandError(f"there is no user {name!r} to own {url}; give an --owner")
         return owner
 
 

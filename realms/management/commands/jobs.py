@@ -1,4 +1,4 @@
-"""`manage.py jobs`: lists, retries and cancels reindex jobs."""
+"""`manage.py jobs`: lists, retries and cancels reindex jobs, which render the pages of realms."""
 
 import json
 from argparse import ArgumentParser
@@ -17,14 +17,16 @@ from reindex.models import ReindexJob
 
 class Command(BaseCommand):
     help = (
-        "Lists the reindex jobs that are waiting, running or failed. With a number, shows that job "
-        "with its errors by kind, or retries or cancels it."
+        "Lists the jobs that render pages and are waiting, running or failed. With the number of a "
+        "job, shows this job and its errors, or retries or cancels the job."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("job", nargs="?", type=int, help="the number of a job")
-        parser.add_argument("--all", action="store_true", help="finished jobs too")
-        parser.add_argument("--limit", type=int, default=50, help="how many (default: 50)")
+        parser.add_argument("--all", action="store_true", help="list finished jobs too")
+        parser.add_argument(
+            "--limit", type=int, default=50, help="list at most so many jobs (default: 50)"
+        )
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--json", action="store_true", help="print JSON")
         what.add_argument("--retry", action="store_true", help="retry this failed job now")

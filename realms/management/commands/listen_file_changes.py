@@ -1,5 +1,10 @@
 """`manage.py listen_file_changes`: runs the sidecar, the process that tells one replica's caches
-which files have changed."""
+which files have changed.
+
+A replica is a web service and its sidecar on one host. They share the board, a file that says which
+cached answers are stale. The web service uses its caches only while the board is live. The sidecar
+keeps the board live as long as it receives all notifications of changes.
+"""
 
 import fcntl
 import json
@@ -32,29 +37,31 @@ from realms.models import Realm
 
 class Command(BaseCommand):
     help = (
-        "Receives the fleet's notifications and keeps this replica's caches coherent. Run one next "
-        "to each web service, with the same REALM_BOARD. Without it the web service stays correct "
-        "but reads the database for every request."
+        "Receives notifications of changes, and marks what is stale in this replica's caches. Run "
+        "one such process next to each web service, with the web service's REALM_BOARD. Without "
+        "this process, the web service still gives correct answers, but it reads the database for "
+        "every request."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--check",
             action="store_true",
-            help="print the state of the running sidecar as JSON; exit 1 if it isn't live",
+            help="only print the state of the running sidecar as JSON, and exit 1 unless the "
+            "sidecar keeps the board live",
         )
         parser.add_argument(
             "--purge-edge",
             action="store_true",
-            help="serve no replica, but purge changed files from the shared caches in "
-            "REALM_EDGE_PURGE until each cache confirms; the fleet needs one such process",
+            help="purge changed files from the shared caches in REALM_EDGE_PURGE, instead of "
+            "working for a replica; one such process is enough for all replicas",
         )
         parser.add_argument(
             "--give-up-after",
             type=float,
             default=60,
             metavar="SECONDS",
-            help="exit 1 when the database has been unreachable for this long (default: 60)",
+            help="exit 1 if the database can't be reached for so many seconds (default: 60)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -80,10 +87,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # A second sidecar of the same board is a configuration error, so the second sidecar ends
-        # with an error message. The lock only detects this error. Even two sidecars would keep the
-        # board correct, because each sidecar makes the board live only after it has applied all
-        # earlier notifications itself. If a sidecar is killed, the kernel frees the lock.
+        # A second sidecar of the same board is a configuration error, so it ends with an error
+        # message. The lock only detects this error. The board would be correct even with two
+        # sidecars, because each of them itself records all committed changes on the board before it
+        # makes the board live. If a sidecar is killed, the kernel frees the lock.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +124,8 @@ class Command(BaseCommand):
         replica = Replica.objects.filter(name=settings.REALM_REPLICA).first()
         left = (board.live_until - now_ns()) / SECOND
         reported = replica.state if replica else None
-        # The board is current, but the replica's report may be late or missing.
+        # Only the board says whether the sidecar is live now. The replica's report in the database
+        # may be late or missing.
         state = "live" if left > 0 else "not live" if reported == "live" else reported
         shown = {
             "replica": settings.REALM_REPLICA,
@@ -154,7 +162,8 @@ def _stop_at_signals(listener: Listener) -> None:
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
-    """Returns the committed generations of the given realms, or of all realms, by URL."""
+    """Returns a dictionary that maps the URLs of realms to their committed generations. Without
+    `urls`, the dictionary has all realms."""
     if urls is not None and not urls:
         return {}
     realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)

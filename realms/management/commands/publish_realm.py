@@ -15,12 +15,17 @@ from realms.publishing.rights import publishable
 
 
 class Command(BaseCommand):
-    help = "Publishes a source realm's current content at a public URL, and shows the progress."
+    help = (
+        "Publishes a source realm's current content at a public URL, and shows the progress while "
+        "its pages are rendered."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("source", metavar="SOURCE", help="the source realm's URL")
         parser.add_argument("published", metavar="PUBLISHED", help="the public URL")
-        parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
+        parser.add_argument(
+            "--no-wait", action="store_true", help="end before the pages are rendered"
+        )
         add_allow_errors(parser)
         add_confirmation(parser)
         add_caller(parser)
@@ -47,14 +52,14 @@ class Command(BaseCommand):
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _taken(self, source: Realm, url: str) -> str:
-        """Returns a warning if a publish would replace another realm's site or use another user's
-        space, else an empty text."""
+        """Returns a warning if `url` already shows another source realm, or if `url` is new and is
+        reserved for another user (`belongs_to_another`). Otherwise, returns an empty text."""
         current = Realm.objects.select_related("source__owner").filter(url=url).first()
         if current is None:
             if belongs_to_another(url, source.owner):
-                return f"{url} lies in the space of a user other than {source.owner}"
+                return f"{url} is reserved for another user, not for {source.owner}"
             return ""
         if current.source is None or current.source == source:
             return ""
         owner = current.source.owner
-        return f"{url} shows {owner}'s realm {current.source}, not {source}"
+        return f"{url} now shows {owner}'s realm {current.source}, not {source}"

@@ -1,5 +1,6 @@
-"""`manage.py realms`: lists all realms with their committed generations and the generations that
-each replica has applied."""
+"""`manage.py realms`: lists all realms. For each realm, shows its committed generation and the
+generation that each replica has applied. A generation is a number that rises with each change of
+the realm."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,10 +18,11 @@ from reindex.models import IndexHead
 
 class Command(BaseCommand):
     help = (
-        "Lists all realms. Published realms follow their source realm. Each row shows the realm's "
-        "generation, the generation of its pages, and the generation that each replica has "
-        "applied. The column 'files' shows the number of files; for a published realm, the column "
-        "shows the published generation of the source realm."
+        "Lists all realms. The realms that are published from a source realm come directly below "
+        "it. Each row shows the realm's generation, the generation of its pages, and the "
+        "generation that each replica has applied. The column 'files' shows a source realm's "
+        "number of files. For a published realm, it shows which generation of the source realm is "
+        "published."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -63,7 +65,8 @@ class Command(BaseCommand):
 def _sources_first() -> Iterator[Any]:
     """Yields all realms. Each source realm is followed by the realms published from it."""
     files = Count("versions", filter=Q(versions__until_generation__isnull=True))
-    # Django ignores a model's default order in queries with a count.
+    # Without `order_by`, the order would be random, because Django ignores the default order of a
+    # model in a query that counts.
     realms = Realm.objects.select_related("owner").annotate(files=files).order_by("url")
     copies: dict[Any, list[Any]] = {}
     for realm in realms:

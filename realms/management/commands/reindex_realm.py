@@ -13,14 +13,15 @@ from realms.management.progress import add_allow_errors, follow
 
 class Command(BaseCommand):
     help = (
-        "Renders the cards that have changed since the realm's last index, and shows the progress."
+        "Renders the cards of a realm that have changed since its pages were last rendered, and "
+        "shows the progress."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL", help="a published or a source realm")
         parser.add_argument("--full", action="store_true", help="render every card, changed or not")
         parser.add_argument(
-            "--wait", action=BooleanOptionalAction, default=True, help="wait for the pages"
+            "--wait", action=BooleanOptionalAction, default=True, help="wait until all is rendered"
         )
         add_allow_errors(parser)
 

@@ -15,7 +15,7 @@ from realms.publishing.rights import changeable
 
 
 class Command(BaseCommand):
-    help = "Rolls a published realm back to the content of an earlier publication."
+    help = "Makes a published realm show the content of an earlier publication again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")
@@ -23,9 +23,11 @@ class Command(BaseCommand):
             "--to",
             type=int,
             metavar="GENERATION",
-            help="the generation to roll back to (default: that of the previous publication)",
+            help="the generation of that publication (default: the previous publication)",
         )
-        parser.add_argument("--no-wait", action="store_true", help="do not wait for the pages")
+        parser.add_argument(
+            "--no-wait", action="store_true", help="end before the pages are rendered"
+        )
         add_allow_errors(parser)
         add_confirmation(parser)
         add_caller(parser)

@@ -1,4 +1,4 @@
-"""`manage.py unpublish_realm URL`: removes a published realm."""
+"""`manage.py unpublish_realm URL`: removes a published realm, but not its source realm."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -12,7 +12,7 @@ from realms.publishing.rights import changeable
 
 
 class Command(BaseCommand):
-    help = "Removes a published realm with its files, its pages and its definitions."
+    help = "Removes a published realm with its pages. The source realm keeps its files."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("url", metavar="URL")

@@ -1,4 +1,5 @@
-"""`manage.py verify_coherence`: compares every replica's answers with the database."""
+"""`manage.py verify_coherence`: compares every replica's answers with the database, and measures
+how soon all replicas serve a change."""
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError
@@ -23,11 +24,12 @@ _WIDTH = 100_000
 
 class Command(BaseCommand):
     help = (
-        "Asks every replica directly for a sample of files, compares the answers with the "
-        "database, and measures how soon all replicas serve a change. Exit status: 0 all is well, "
-        "1 a replica gave a wrong answer, 2 a replica could not be reached, 3 nothing could be "
-        "verified (no realm, no replica, no database). The report is also stored for the admin "
-        "and the metrics."
+        "Asks every replica at its own address for a sample of files, and compares the answers "
+        "with the database. Also measures how soon all replicas serve a change. Prints a report, "
+        "and stores it for the admin and the metrics. Exit status: 0 if all is well, 1 if a "
+        "replica gave a wrong answer, 2 if a replica could not be reached, 3 if nothing could be "
+        "verified, because no realm was found, no replica has reported within a day, or the "
+        "database can't be reached."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -37,11 +39,13 @@ class Command(BaseCommand):
             type=_positive,
             default=60.0,
             metavar="N",
-            help="check for N seconds (default: 60); afterwards wait at most a minute until the "
-            "last changes reach all replicas",
+            help="check for N seconds (default: 60), then wait until all replicas serve the last "
+            "changes, but about a minute at most",
         )
         length.add_argument(
-            "--once", action="store_true", help="check one sample and follow no changes"
+            "--once",
+            action="store_true",
+            help="check one sample of files, and don't measure how soon changes are served",
         )
         grace = settings.REALM_STALENESS_BOUND + 1
         parser.add_argument(
@@ -49,22 +53,24 @@ class Command(BaseCommand):
             type=_positive,
             default=grace,
             metavar="SECONDS",
-            help="the grace period: a wrong answer counts as a violation, and a silent replica as "
-            f"unreachable, only after this time (default: staleness bound + 1 = {grace:g})",
+            help="the grace period. If an answer is still wrong after this time, it counts as a "
+            "violation. If a replica is silent for this time, it counts as unreachable "
+            f"(default: staleness bound + 1 = {grace:g})",
         )
         parser.add_argument(
             "--samples",
             type=_count,
             default=50,
             metavar="N",
-            help="the number of files in a sample (default: 50); every replica is asked for each "
-            "file as source, as module and, if it is a card of a published realm, as page",
+            help="the number of files in a sample (default: 50). Every replica is asked for each "
+            "file's source and module. If the file is a card of a published realm, the replica is "
+            "also asked for the card's page",
         )
         parser.add_argument(
             "--realm",
             action="append",
             metavar="URL",
-            help="check this realm only; may be given several times",
+            help="check only this realm; repeat the option to check several realms",
         )
         parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

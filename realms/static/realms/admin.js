@@ -1,5 +1,6 @@
-// Fetches the element with the attribute `data-refresh` again every two seconds. Pauses while the
-// page is hidden, and while the user is working in the element.
+// Every two seconds, fetches the content of the element with the attribute `data-refresh` from the
+// server. Pauses while the page is hidden, while the user is working in the element, and while the
+// checkbox below the element is off.
 addEventListener("DOMContentLoaded", () => {
   const part = document.querySelector("[data-refresh]");
   if (!part) return;
