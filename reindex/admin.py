@@ -1,5 +1,5 @@
-"""Registers the models of jobs, batches and the index in Django's admin. The admin shows the rows
-of these models but can't change them."""
+"""Registers the models of the reindex, such as jobs and indexed cards, in Django's admin. The admin
+shows the rows of these models but can't change them."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class ReindexJobAdmin(ReadOnlyAdmin):
     @admin.display(description="rendered")
     def progress(self, job: ReindexJob) -> str:
         """Returns how many cards a finished job has rendered. For an unfinished job, returns how
-        many files it has processed so far."""
+        many files it has processed so far, and how many it will process in total."""
         if job.finished_at is not None:
             return f"{job.rendered:,}"
         return f"{job.seen:,} of {job.total:,} files"
@@ -52,7 +52,7 @@ class ReindexJobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="outcome")
     def outcome(self, job: ReindexJob) -> str:
-        """Returns the job's report."""
+        """Returns the job's report as preformatted HTML."""
         lines = "\n".join(outcome(job))
         return format_html('<pre style="white-space:pre-wrap;margin:0">{}</pre>', lines)
 
@@ -81,12 +81,12 @@ class IndexedCardAdmin(ReadOnlyAdmin):
 
     @admin.display(description="realm", ordering="job__realm_url")
     def realm_url(self, card: IndexedCard) -> str:
-        """Returns the card's realm."""
+        """Returns the URL of the card's realm."""
         return card.job.realm_url
 
     @admin.display(ordering="job__generation")
     def generation(self, card: IndexedCard) -> int:
-        """Returns the generation at which the card was rendered."""
+        """Returns the realm's generation at which the card was rendered."""
         return card.job.generation
 
 

@@ -1,7 +1,8 @@
-"""Adds fields to every log record: the replica, and the realm and job of the current work.
+"""Adds fields to log records. Logs show these fields only with `REALM_LOG_FORMAT=json`.
 
-Text logs don't show these fields. With `REALM_LOG_FORMAT=json` each record also has `replica`.
-While a worker handles a realm, its records have `realm`, `generation` and `job` too.
+Each record has `replica`, the value of the setting REALM_REPLICA. The records of a worker also say
+what the worker is doing. While it plans or renders a job, they have `realm`, `generation` and
+`job`. While it builds the definitions of a module, they have `module`.
 """
 
 import logging
@@ -26,8 +27,8 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 
 class AddFields(logging.Filter):
-    """A logging filter that adds the current fields to each log record. A field in the logging
-    call's `extra` takes precedence."""
+    """A logging filter that adds `replica` and the fields of `log_fields` to each log record. If
+    the logging call has set a field itself by `extra`, the filter keeps that value."""
 
     def __init__(self, replica: str) -> None:
         super().__init__()

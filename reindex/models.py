@@ -1,9 +1,10 @@
-"""The database models of reindex jobs, of their batches, and of the index that jobs write.
+"""The database models of reindex jobs, their batches, and the index (a realm's rendered cards).
 
 The transaction that changes a realm also writes the row of the job that renders the realm's pages.
-Workers find jobs by their rows, so no job is lost with a Celery message or a worker. A message only
-makes a worker start sooner. A job that is superseded, is cancelled or fails doesn't replace the
-index. Realms are identified by URL, because workers read their files over HTTP.
+Workers find jobs by these rows, so a job isn't lost if a Celery message or a worker is lost. A
+message only makes a worker start sooner. A job that is superseded (replaced by a newer job), is
+cancelled or fails doesn't replace the index. No foreign key leads to a realm, because workers read
+realms over HTTP only.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -18,7 +19,8 @@ from reindex.querysets import LIVE, LeasedQuerySet, ReindexJobQuerySet
 
 
 class ReindexJob(models.Model):
-    """A job that renders one realm's pages at one generation. A realm has at most one live job."""
+    """A job that renders one realm's pages at one generation. A realm has at most one job that is
+    queued or rendering."""
 
     class Status(models.TextChoices):
         QUEUED = "queued"
@@ -144,23 +146,24 @@ class ReindexJob(models.Model):
         `done`."""
         if self.status == self.Status.QUEUED:
             return "index" if self.started_at else "queued"
-        # The sweeper retries a failed job, so its phase isn't `done`.
+        # A failed job isn't done, because the sweeper (`jobs/sweeper.py`) retries it.
         rendered_on = self.status in (self.Status.RENDERING, self.Status.FAILED)
         return "render" if rendered_on else "done"
 
     @property
     def seconds(self) -> float | None:
-        """The job's duration, up to now if it hasn't finished; None before it starts."""
+        """The job's duration, up to now if the job hasn't finished; None before the job starts."""
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
 
 
 class ReindexBatch(models.Model):
-    """A part of a job's cards. One worker at a time renders them.
+    """A part of a job's cards. One worker at a time renders the batch.
 
-    Cards of a batch that load code of the same realms share a sandbox. If the worker's turn ends
-    early, the unrendered cards become new batches. After an error, a worker leases the batch again.
+    Cards of a batch that load code of the same realms share a sandbox. If the worker stops early,
+    because another owner waits, the unrendered cards become new batches. After an error, a worker
+    leases the batch again.
     """
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
@@ -204,12 +207,10 @@ class ReindexBatch(models.Model):
 
 
 class IndexedCard(models.Model):
-    """The result of rendering a card in a job: HTML by format and a search document, or an error
-    document.
-
-    Visitors see the `current` rows, which may come from several jobs. If a job carries a card over,
-    the card's row stays as it is.
-    """
+    """The result of rendering a card: HTML by format and a search document, or an error document.
+    Visitors see the rows in which `current` is true. These rows may come from several jobs, because
+    a job usually renders only the cards that a change affects. The job carries the other cards of
+    the realm over, which means that it leaves the rows of these cards as they are."""
 
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="cards")
     realm_url = models.TextField()
@@ -253,9 +254,9 @@ class IndexedCard(models.Model):
                 name="one_current_row_per_card",
             ),
         ]
-        # `reindex/index/search_sql.py` and `reindex/sql.py` use the same expressions, so that
-        # Postgres uses these indexes. `gin_pending_list_limit` is in KiB. With a high limit, a job
-        # writes rows without waiting for updates of the GIN indexes.
+        # The queries in `reindex/index/search_sql.py` and `reindex/sql.py` contain the expressions
+        # below, so that Postgres uses these indexes. `gin_pending_list_limit` is in KiB. With a
+        # high limit, a job writes rows without waiting for updates of the GIN indexes.
         indexes = [
             GinIndex(
                 fields=["search"],
@@ -276,8 +277,7 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True),
                 name="card_by_type",
             ),
-            # Finds the cards that a change affects, without reading the cards that a job carries
-            # over.
+            # Finds the cards that a change affects, without reading all other cards.
             GinIndex(
                 fields=["made_from"],
                 condition=models.Q(current=True),
@@ -294,7 +294,7 @@ class IndexedCard(models.Model):
                 condition=models.Q(current=True, warnings__isnull=False),
                 name="card_with_warnings",
             ),
-            # Finds the rows that a swap deletes, without reading the rows that it carries over.
+            # Finds the rows that visitors don't see, without reading the rows that they see.
             models.Index(
                 fields=["realm_url"],
                 condition=models.Q(current=False),
@@ -307,8 +307,8 @@ class IndexedCard(models.Model):
 
 
 class IndexHead(models.Model):
-    """The index that a realm's visitors see. `job` is the job that made this index. When visitors
-    get a new index, the row is updated."""
+    """Says which index a realm's visitors see. `job` is the job that made this index. When visitors
+    get a new index, the realm's row is updated."""
 
     realm_url = models.TextField(primary_key=True)
     job = models.ForeignKey(ReindexJob, on_delete=models.PROTECT, related_name="+")
@@ -346,8 +346,8 @@ class WantedDefinitions(models.Model):
 
 
 class Worker(models.Model):
-    """A Celery worker, which regularly reports that it is alive. The rows of leased jobs and
-    batches contain the worker's name."""
+    """A Celery worker, which regularly updates its row to show that it is alive. The rows of leased
+    jobs, batches and modules contain the worker's name."""
 
     name = models.CharField(max_length=200, primary_key=True, help_text="its name in Celery")
     host = models.CharField(max_length=200)

@@ -1,4 +1,5 @@
-"""Query sets with named filters for the tables of jobs, batches and wanted definitions."""
+"""Query sets with named filters for three tables: jobs, their batches of cards, and modules that
+wait until a worker builds their definitions."""
 
 from datetime import datetime
 from typing import Self, TypeVar
@@ -12,10 +13,11 @@ LIVE = ("queued", "rendering")
 
 
 class LeasedQuerySet(QuerySet[M]):
-    """Rows that workers lease: jobs, batches, and modules that wait for their definitions."""
+    """Rows that workers lease: jobs, batches, and modules that wait for their definitions. Only the
+    worker with the lease of a row works on the row, until the lease expires."""
 
     def free(self, now: datetime) -> Self:
-        """Returns the rows without an unexpired lease."""
+        """Returns the rows that have no lease, or a lease that has expired."""
         return self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
 
 
@@ -27,5 +29,6 @@ class ReindexJobQuerySet(LeasedQuerySet[M]):
         return self.filter(status__in=LIVE)
 
     def unfinished(self) -> Self:
-        """Returns the live jobs, and the failed jobs, which the sweeper retries."""
+        """Returns the live jobs and the failed jobs. A failed job isn't finished, because the
+        sweeper (`reindex/jobs/sweeper.py`) retries it."""
         return self.filter(status__in=(*LIVE, "failed"))

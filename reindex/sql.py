@@ -1,21 +1,24 @@
 """The SQL statements of this package that the ORM can't express well.
 
-The comment of each statement says what it does and why it is SQL. `SET LOCAL` statements stay in
-the code that sends them, because they configure a transaction and read no data.
-`index/search_sql.py` builds the conditions of a search from its query.
+The comment of each statement says what it does. The comment of the statement or of its section says
+why it is SQL. `SET LOCAL` statements stay in the code that sends them, because they configure a
+transaction and read no data. `index/search_sql.py` builds the conditions of a search from the
+search query.
 """
 
 from typing import LiteralString
 
 # --- Turns and messages ------------------------------------------------------------------------
-# The statements below are SQL, because the ORM has no common table expressions and can't join a
-# union of several tables.
+# A piece of work is the planning of a job, a batch of a job's cards, or the building of a module's
+# definitions. An owner is a user who owns realms. `jobs/turns.py` says in which order workers do
+# the pieces of all owners. PIECES_IN_TURN, WAITING_PIECES and OTHERS_WAIT are SQL, because the ORM
+# has no common table expressions and can't join a union of several tables.
 
 #: The common table expression `held` has the number of workers of each owner. Each `lease_until` in
 #: the future counts as one worker. A job's own lease counts only while the job is queued. The lease
-#: of a batch counts even if the job was superseded, because a worker still renders the batch.
-#: Postponed work, and work that waits for a retry, has no worker but counts as one. Its
-#: `lease_until` is the time of the next attempt.
+#: of a batch counts even if the job was superseded, because a worker still renders the batch. A
+#: piece that is postponed or waits for a retry also counts as one worker, because its `lease_until`
+#: is the time of its next attempt.
 _HELD: LiteralString = """
     lease AS (
         SELECT owner FROM reindex_reindexjob WHERE status = 'queued' AND lease_until > %(now)s
@@ -46,15 +49,17 @@ _PIECE: LiteralString = """
     )
 """
 
-#: The condition that a job's last message was delivered before the job was due.
+#: The condition that a job isn't due yet, although its last message has been delivered. A message
+#: wakes a worker.
 _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
 
-#: Pieces of work, in the order in which a worker tries to lease the pieces. Columns: kind, key, and
-#: whether any job's message was delivered before the job was due. Each owner's pieces are numbered
-#: 1, 2, and so on. The rank of a piece is this number plus the number of the owner's workers, and
-#: lower ranks come first. So if two owners have the same number of workers, their pieces alternate.
+#: Returns pieces of work, in the order in which a worker tries to lease the pieces. The columns are
+#: the kind, the key, and whether any job meets the condition `_EARLY`. Each owner's pieces are
+#: numbered 1, 2, and so on. The rank of a piece is this number plus the number of the owner's
+#: workers, and lower ranks come first. So if two owners have the same number of workers, their
+#: pieces alternate.
 PIECES_IN_TURN: LiteralString = f"""
     WITH {_HELD}, {_PIECE}, line AS (
         SELECT piece.*, later AND since > %(patient)s AS may_wait, row_number() OVER (
@@ -72,15 +77,17 @@ PIECES_IN_TURN: LiteralString = f"""
     LIMIT %(many)s
 """
 
-#: A row for each kind of work that waits for a worker: plans, batches and definitions. Columns: the
-#: kind, the number of waiting pieces, and the time when the oldest of these pieces became due.
+#: Returns a row for each kind of work that waits for a worker: plans, batches and definitions. The
+#: columns are the kind, the number of waiting pieces, and the time when the oldest of these pieces
+#: became due.
 WAITING_PIECES: LiteralString = f"""
     WITH {_PIECE} SELECT kind, count(*), min(since) FROM piece GROUP BY kind
 """
 
-#: Whether there is an owner with waiting work who has fewer workers than `owner`. `later` is true
-#: if the caller is working on a draft or on definitions. If `later` is false, waiting drafts and
-#: definitions count only after they have waited for PATIENCE.
+#: Returns whether work waits for an owner who has fewer workers than `owner`. Work counts only if
+#: it has waited since before `waited`. `later` is true if the caller is working on a draft or on
+#: definitions. If `later` is false, drafts and definitions count only if they have waited since
+#: before `patient`.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
     SELECT EXISTS (
@@ -92,8 +99,9 @@ OTHERS_WAIT: LiteralString = f"""
     )
 """
 
-#: Halves an owner's stored worker time once for each half-life since the last update, and then adds
-#: seconds. The statement is SQL, because the ORM's upserts can't compute with the stored value.
+#: Adds seconds to the worker time that an owner has used. Before that, halves the stored time once
+#: for each half-life since the last update, so that old usage counts less. The statement is SQL,
+#: because the ORM's upserts can't compute with the stored value.
 ADD_USAGE: LiteralString = """
     INSERT INTO reindex_ownerusage AS used (owner, seconds, counted_at)
     VALUES (%(owner)s, %(seconds)s, %(now)s)
@@ -102,51 +110,55 @@ ADD_USAGE: LiteralString = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
-#: Records a new message for each job whose last message was delivered before the job was due.
-#: Returns the due times of these jobs. If several workers run the statement at the same time, only
-#: one worker gets the row of a job, so only one worker sends the message. The statement is SQL,
-#: because the ORM's updates return no rows.
+#: If a job meets the condition `_EARLY`, records that a message will be delivered when the job is
+#: due, and returns the due time. The caller sends the message. If several workers run the statement
+#: at the same time, only one worker gets the row of a job, so only one worker sends the message.
+#: The statement is SQL, because the ORM's updates return no rows.
 MARK_AS_SENT: LiteralString = f"""
 UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
 
 # --- What a job reads --------------------------------------------------------------------------
-# The statements below are SQL, because the ORM can neither merge JSON objects nor return the
-# updated row. Batches of a job run these statements concurrently, and the first batch that writes a
-# key sets its value.
+# A job reads each realm at one generation, and the column `pins` maps the realm's URL to this
+# generation. PIN_REALM, NOTE_MISSING and NOTE_ADDRESS are SQL, because the ORM can neither merge
+# JSON objects nor return the updated row. Batches of a job run these statements concurrently. If
+# several batches write the same key, the first value stays.
 
 #: Pins a realm for a job, unless the job has pinned it already, and returns the pinned generation.
-#: No row if the job doesn't exist.
+#: Returns no row if the job doesn't exist.
 PIN_REALM: LiteralString = """
 UPDATE reindex_reindexjob SET pins = jsonb_build_object(%(url)s::text,
     %(generation)s::bigint) || pins WHERE id = %(id)s
 RETURNING (pins ->> %(url)s)::bigint
 """
 
-#: Adds `sought` to the pins of a job. `sought` has the missing realms that the job has looked for.
-#: The job's existing pins stay unchanged. Does nothing if the job has `most` pins or more.
+#: Adds the JSON object `sought` to the pins of a job. `sought` has the missing realms that the job
+#: has looked for. The job's existing pins stay unchanged. Does nothing if the job has `most` pins
+#: or more.
 NOTE_MISSING: LiteralString = """
 UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
 """
 
-#: Stores the address of a realm's pages for a job, unless the job has one already, and returns the
-#: stored address. No row if the job doesn't exist.
+#: Stores the address of a realm's pages for a job, unless the job has stored one already, and
+#: returns the stored address. Returns no row if the job doesn't exist.
 NOTE_ADDRESS: LiteralString = """
 UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
     %(address)s::text) || addresses WHERE id = %(id)s
 RETURNING addresses ->> %(url)s
 """
 
-#: Takes the advisory lock of a realm or of its address in shared mode, in the caller's transaction.
-#: Transactions that change the realm or its address hold the lock in exclusive mode, so the
-#: statement waits until these transactions end. SQL, because the ORM has no advisory locks.
+#: Takes the advisory lock of a realm, or of the realm's published address, in shared mode. A
+#: transaction that changes the realm or the address holds this lock in exclusive mode. So the
+#: statement waits until no such transaction is left. The statement is SQL, because the ORM has no
+#: advisory locks.
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
-#: One row. Columns: an array with the paths of the current cards that a job can't carry over, and
-#: the number of all current cards. SQL, because the ORM has no common table expressions. NOT
-#: MATERIALIZED lets each part of the union use its own database index. `settled` is the column of
-#: `IndexedCard.cacheable`.
+#: Finds the cards that a job must render again. The job carries the other cards over, which means
+#: that it keeps their rows of the index that visitors see. Returns one row. The columns are an
+#: array with the paths of the cards to render, and the number of all cards that visitors see. The
+#: statement is SQL, because the ORM has no common table expressions. NOT MATERIALIZED lets each
+#: part of the union use its own database index. `settled` is the column of `IndexedCard.cacheable`.
 CARDS_TO_RENDER: LiteralString = """
 WITH shown AS NOT MATERIALIZED (
     SELECT path, settled, made_from FROM reindex_indexedcard
@@ -161,8 +173,9 @@ SELECT (SELECT coalesce(array_agg(path), '{}') FROM stale), (SELECT count(*) FRO
 
 # --- What hangs --------------------------------------------------------------------------------
 
-#: Adds lost time and hanging modules to a job's row, and returns the new values. No row if the job
-#: doesn't exist. SQL, because the ORM can neither merge JSON objects nor return the updated row.
+#: Adds to a job's row the seconds that hanging cards have cost, and the modules that hang. Returns
+#: the new values, or no row if the job doesn't exist. The statement is SQL, because the ORM can
+#: neither merge JSON objects nor return the updated row.
 LOSE_TIME: LiteralString = """
 UPDATE reindex_reindexjob SET lost_seconds = lost_seconds + %(seconds)s, hung = hung || %(hung)s
 WHERE id = %(id)s RETURNING lost_seconds, hung
@@ -171,10 +184,10 @@ WHERE id = %(id)s RETURNING lost_seconds, hung
 #: Records that a card or module hung. The parameter `signs` says how strongly this hang proves that
 #: the card or module is at fault (see PROOF in `prerender/hangs.py`). If the card or module has no
 #: row, inserts a row with `signs`. If the row was last written for another job, adds `signs` to the
-#: stored number. If the row was last written for the same job, keeps the larger number and doesn't
-#: add. One slow replica may have delayed all batches of a job, so a second hang in the same job
-#: is no further proof. The statement is SQL, because the ORM's upserts can't compute with the
-#: stored value.
+#: stored number. If the row was last written for the same job, stores the larger one of `signs` and
+#: the stored number. A second hang in the same job is no further proof, because one slow replica
+#: may have delayed all batches of the job. The statement is SQL, because the ORM's upserts can't
+#: compute with the stored value.
 REMEMBER_HANG: LiteralString = """
 INSERT INTO reindex_hang AS known (key, digest, realm_url, url, error, signs, job_id, seen_at)
 VALUES (%(key)s, %(digest)s, %(realm)s, %(url)s, %(error)s, %(signs)s, %(job)s, %(now)s)
@@ -184,17 +197,21 @@ ON CONFLICT (key) DO UPDATE SET seen_at = excluded.seen_at, job_id = excluded.jo
 """
 
 # --- The swap ----------------------------------------------------------------------------------
+# The swap is the transaction that shows a job's index to the visitors of a realm. In the rows that
+# visitors see, `current` is true. A realm's index head says which job made the index that visitors
+# see, and at which generation.
 
-#: Inserts the rows of the cards that a job has rendered, from a stream. SQL, because the ORM has no
-#: COPY.
+#: Inserts rows for the cards that a job has rendered. The caller streams the rows. The statement is
+#: SQL, because the ORM has no COPY.
 COPY_CARDS: LiteralString = """
 COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generation, search, error,
     warnings, render_ms, made_from, settled, strangers) FROM STDIN
 """
 
-#: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see a
-#: newer index. If the job has a base, visitors must still see the base's index. SQL, because the
-#: ORM's upserts have no condition.
+#: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see the
+#: index of a newer generation. `base` is the job that made the index from which this job carries
+#: cards over. If `base` isn't NULL, changes no row if visitors no longer see the index of `base`.
+#: The statement is SQL, because the ORM's upserts have no condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -204,8 +221,8 @@ WHERE reindex_indexhead.generation <= excluded.generation
     AND (%(base)s::bigint IS NULL OR reindex_indexhead.job_id = %(base)s)
 """
 
-#: Copies the HTML that visitors see at present to each card that failed in a job. SQL, because the
-#: ORM's updates can't join.
+#: If a card failed in a job, copies the HTML that visitors see at present to the card's new row.
+#: The statement is SQL, because the ORM's updates can't join.
 KEEP_LAST_GOOD_HTML: LiteralString = """
 UPDATE reindex_indexedcard new SET html = old.html, html_generation = old.html_generation,
     strangers = old.strangers
@@ -214,8 +231,9 @@ WHERE new.job_id = %(job)s AND new.error IS NOT NULL AND new.html IS NULL
     AND old.realm_url = %(url)s AND old.path = new.path AND old.current
 """
 
-#: Deletes the current rows of the files in a job's batches, because the job's rows replace them.
-#: SQL, because the ORM can't expand JSON arrays into rows.
+#: Deletes the current rows of the files in a job's batches. The rows that the job made replace
+#: them. If a file was deleted, its row has no replacement. The statement is SQL, because the ORM
+#: can't expand JSON arrays into rows.
 DELETE_REPLACED: LiteralString = """
 DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id <> %(job)s
     AND path = ANY(ARRAY(
@@ -225,12 +243,12 @@ DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id
 """
 
 # --- A job's summary ---------------------------------------------------------------------------
-# The statements below are SQL, because the ORM can neither expand JSON arrays into rows nor slice
-# an aggregated array.
+# The ORM can neither expand JSON into rows nor slice an aggregated array. So KINDS_OF_ERROR,
+# KINDS_OF_WARNING and REPLICAS_READ are SQL. The ORM could also express MODULES_OF_CARDS.
 
-#: A row for each kind of error among a job's cards, the most frequent first. Columns: status,
-#: title, message, module, causes (JSON text), line, the number of cards, and the paths of the first
-#: five.
+#: Returns a row for each kind of error among a job's cards, the most frequent first. The columns
+#: are status, title, message, module, causes (JSON text), line, the number of cards, and the paths
+#: of the first five cards.
 KINDS_OF_ERROR: LiteralString = """
 SELECT error ->> 'status', error ->> 'title', error ->> 'message', error ->> 'module',
     (error -> 'causes')::text, (error ->> 'line')::int, count(*),
@@ -239,8 +257,9 @@ FROM reindex_indexedcard WHERE job_id = %s AND error IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 7 DESC, 3
 """
 
-#: A row for each kind of warning in a realm's index, the most frequent first. Columns: message, the
-#: number of cards, and the paths of the first five. Carried-over cards count too.
+#: Returns a row for each kind of warning in a realm's index, the most frequent first. The columns
+#: are the message, the number of warnings, and the paths of the first five cards. The cards that
+#: the last job carried over count too.
 KINDS_OF_WARNING: LiteralString = """
 SELECT w ->> 'message', count(*), (array_agg(path ORDER BY path))[1:5]
 FROM reindex_indexedcard, jsonb_array_elements(warnings) w
@@ -248,17 +267,18 @@ WHERE realm_url = %s AND current AND warnings IS NOT NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
-#: A row for each module that the cards of a job adopt from. No row before the job is done.
+#: Returns a row for each module that contains the type of a card in a job. Returns no row before
+#: the job is done.
 MODULES_OF_CARDS: LiteralString = """
 SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
 JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
 WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
-#: A row for each replica that a job's batches were read from. Columns: the replica's address, the
-#: number of batches, and a JSON object. The object contains the replicas that had failed lately, so
-#: that workers asked all other replicas first. The object's keys are the addresses of these
-#: replicas, and the object's values are the reasons. The object is the same in every row.
+#: Returns a row for each replica that a job's batches were read from. The columns are the replica's
+#: address, the number of batches, and a JSON object. The object contains the replicas that failed
+#: shortly before or during the job. The object's keys are the addresses of these replicas, and the
+#: object's values are the reasons. The object is the same in every row.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -266,15 +286,16 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 """
 
 # --- The shown index ---------------------------------------------------------------------------
-# Each statement below reads a realm's index head and the rows of the index together. With two
-# queries, a swap between the queries could combine the head of one index with the rows of another.
-# The statements are SQL, because the ORM joins only along foreign keys, and no foreign key connects
-# the two tables by realm.
+# FIND_PAGE and PATHS_OF_PAGES read the index head of a realm (see "The swap") and the rows of the
+# index together. With two queries, a swap between the queries could combine the head of one index
+# with the rows of another. The statements are SQL, because the ORM joins only along foreign keys,
+# and no foreign key connects the two tables by realm.
 
-#: Finds a card's page in the index that visitors see. Columns: the generation of the index, the
-#: card's HTML, the card's error, the generation of the HTML, and `strangers`. `strangers` contains
-#: the URLs of the other realms whose code took part in making the HTML. All columns except the
-#: first are NULL if the card doesn't exist. No row if the realm has no index.
+#: Finds a card's page in the index that visitors see. The columns are the generation of the index,
+#: the card's HTML, the card's error, the generation of the HTML, and `strangers`. `strangers` has
+#: the URLs of the other realms that supplied code to the sandbox that rendered the HTML. If the
+#: card doesn't exist, all columns except the first are NULL. Returns no row if the realm has no
+#: index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h
@@ -282,8 +303,8 @@ LEFT JOIN reindex_indexedcard c ON c.realm_url = h.realm_url AND c.path = %s AND
 WHERE h.realm_url = %s
 """
 
-#: The generation of a realm's index, and the paths of all cards that have a page. No row if the
-#: realm has no index.
+#: Returns the generation of a realm's index, and the paths of all cards that have a page and no
+#: error. Returns no row if the realm has no index.
 PATHS_OF_PAGES: LiteralString = """
 SELECT h.generation, ARRAY(
     SELECT c.path FROM reindex_indexedcard c
@@ -293,15 +314,18 @@ SELECT h.generation, ARRAY(
 """
 
 # --- Search ------------------------------------------------------------------------------------
-# Templates for `psycopg.sql.SQL`, which replaces the names in braces by conditions and values.
+# The strings below are templates for `psycopg.sql.SQL`, which replaces the names in braces by
+# conditions and values.
 
-#: The condition that a row `c` belongs to the index that visitors of a realm see.
+#: The condition that a row `c` belongs to the index that visitors of a realm see, and has a search
+#: document. A card with an error has no search document.
 IS_SHOWN: LiteralString = "c.realm_url = {realm} AND c.current AND c.search IS NOT NULL"
 
-#: A row for each card type in a realm's index. Columns: the keys of the card type and of the types
-#: that it adopts from, and the searchable fields. Both columns come from the search document of one
-#: card of the type. SQL, because the ORM has no recursion. Each step of the recursion finds the
-#: next card type in the database index `card_by_type`, so not every row is read.
+#: Returns a row for each card type in a realm's index. The columns are the keys of the card type
+#: and of the types that it extends, and the searchable fields. Both columns come from the search
+#: document of one card of the type. The statement is SQL, because the ORM has no recursion. Each
+#: step of the recursion finds the next card type in the database index `card_by_type`, so not every
+#: row is read.
 TYPES_OF_CARDS: LiteralString = """
 WITH RECURSIVE kinds(kind) AS (
     (
@@ -320,9 +344,10 @@ SELECT found.types, found.fields FROM kinds CROSS JOIN LATERAL (
 ) found WHERE kinds.kind IS NOT NULL
 """
 
-#: The generation of a realm's index, the number of hits, and the paths of one page of hits. No row
-#: if the realm has no index. One statement reads the generation and the hits, so both come from one
-#: snapshot. `index/search_sql.py` builds the condition as SQL, so the whole statement is SQL.
+#: Returns the generation of a realm's index, the number of hits, and the paths of one page of hits.
+#: Returns no row if the realm has no index. One statement reads the generation and the hits, so
+#: both come from the same snapshot. The statement is SQL, because `index/search_sql.py` builds the
+#: condition as SQL.
 SEARCH: LiteralString = """
 WITH hits AS MATERIALIZED (
     SELECT c.path, row_number() OVER (ORDER BY {order}, c.path) AS place

@@ -1,5 +1,12 @@
 """The Celery tasks of workers. Their messages carry no arguments, because a worker reads its work
-from the database."""
+from the database.
+
+A job renders the pages of one realm at one generation. A piece of work is the planning of a job, a
+batch of a job's cards, or the definitions of a module. A worker leases a piece before it begins, so
+that no other worker takes the piece until the lease expires. The time that a worker spends on one
+piece is a turn. A turn may end early if another owner of realms waits for a worker. For each realm
+that a job reads, the job's row stores a pin: the generation at which the job reads the realm.
+"""
 
 import gc
 import logging
@@ -61,8 +68,9 @@ def work() -> bool:
 
 @contextmanager
 def _without_cycle_collection() -> Iterator[None]:
-    """Turns Python's cyclic garbage collector off in the `with` block. A batch creates a million
-    objects and hardly any cycles. Scanning the objects would take a fifth of the worker's time."""
+    """Turns Python's cyclic garbage collector off in the `with` block. A large batch creates
+    a million objects but hardly any cycles. The collector's scans of these objects would take a
+    fifth of the worker's time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -104,8 +112,8 @@ def _is_later(piece: turns.Piece) -> bool:
 
 
 def _plan(job: ReindexJob, turn: Turn) -> None:
-    """Plans a job and divides the job into batches. Renders the first batch at once, because most
-    jobs have only one batch."""
+    """Plans a job and divides the job into batches. Unless the turn is over, also renders the first
+    batch, because most jobs have only one batch."""
     try:
         spans.past("queued", job.trace, job.created_at, job.started_at, job=job.pk)
         with spans.resumed("plan", job.trace, job=job.pk):
@@ -126,12 +134,12 @@ def _plan(job: ReindexJob, turn: Turn) -> None:
         lifecycle.replace_job(job, error)
         return
     except Exception as error:
-        # Any other error comes from a bug in the server. The job stores the error, and fails after
-        # MAX_ATTEMPTS attempts.
+        # Any other error comes from a bug in the server. `record_failure` stores the error in the
+        # job's row. After MAX_ATTEMPTS attempts the job fails.
         lifecycle.record_failure(job, f"{type(error).__name__}: {error}")
         raise
     cards, carried = len(plan.paths), plan.carried
-    logger.info("job %d: %d cards to render, %d carried over", job.pk, cards, carried)
+    logger.info("job %d: %d cards to render, %d unchanged", job.pk, cards, carried)
     if not made:
         return
     messages.send_work(times=len(made) if over else len(made) - 1)
@@ -169,32 +177,33 @@ def _render_batch(batch: ReindexBatch, turn: Turn) -> None:
 
 
 def _build_definitions(module: WantedDefinitions) -> None:
-    """Builds a module's definitions, unless they are stored already. If another process in the
-    fleet is building them, waits for the result of that process."""
+    """Builds a module's definitions, which describe the module's exports, unless the database has
+    them already. If another process is building them, waits for the result of that process."""
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-        # The first request for the definitions builds them.
+        # This attempt isn't repeated, because the first request for the definitions builds them.
         logger.warning("the definitions of %s are not built: %s", module.module_url, error)
     wanted.remove_wanted(module)
 
 
 @shared_task(ignore_result=True)
 def sweep() -> None:
-    """Runs the sweeper (`reindex.jobs.sweeper`)."""
+    """Runs the sweeper (`reindex.jobs.sweeper`), which sends lost messages again and retries failed
+    jobs."""
     sweeper.sweep()
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
     """Renders a batch's cards and returns the results. If the turn ended early, also returns lists
-    of the unrendered paths. Each list becomes a new batch. Raises _LeaseLost and WritersBusy."""
+    of the unrendered paths, one list for each new batch. Raises what `_render_batch` handles."""
     job = batch.job
     reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
     with spans.span("read"):
         reader.read_cards([settings_url, *urls])
-    # A path that now lies in an inner realm is no longer a page of the job's realm.
+    # A path that now lies in a realm within the job's realm is a page of that inner realm.
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
     cards = {url: document for url, document in documents.items() if document is not None}
@@ -208,10 +217,10 @@ def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[
 
     def go_on() -> None:
         if lease.renew():
-            # When the turn is over, the worker divides the unrendered cards into smaller batches
-            # and gives these batches back. A batch of one card can't be divided. If the worker gave
-            # it back without any progress, the next worker could do the same, and so on for ever.
-            # So the worker first waits for a result or a recorded hang.
+            # When the turn is over, the worker gives the unrendered cards back in smaller batches.
+            # A batch of one card can't be divided. If each worker gave such a batch back without
+            # any progress, the batch would never be finished. So the worker first waits until it
+            # has a result or has recorded a hang.
             further = len(cards) > 1 or bool(results) or lost.seconds > lost_before
             if further and turn.is_over():
                 raise _TurnOver
@@ -256,8 +265,9 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
-    """Yields an error for each file that holds a broken card. Plain data in a file is an error,
-    too, in two cases: the file is `realm.json`, or visitors still see a card of the file."""
+    """Yields an error for each file that holds a broken card. A JSON file with plain data instead
+    of a card is an error, too, if the file is `realm.json` or if visitors still see a card of the
+    file."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -273,23 +283,24 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
-    """Pins a realm for the job and returns the pinned generation. If the realm changes
-    concurrently, another job follows, because either the writer sees the pin or `_check` sees the
-    change."""
+    """Pins a realm for the job and returns the pinned generation. If a transaction changes the
+    realm at the same time, another job follows, because either the transaction sees the pin or
+    `_check` sees the change."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
 
 
 def _check(job_id: int, realm_urls: Iterable[str], is_so: Callable[[], bool]) -> None:
-    """Waits until all transactions that change the realms have ended. Then calls `is_so`, which
-    returns whether the pin or address in the job's row is still right. Requests another job if
-    `is_so` returns False. Raises WritersBusy."""
+    """Checks a pin or an address that was just stored in the job's row. First waits until all
+    transactions that are changing the realms have ended. Then calls `is_so`, which returns whether
+    the stored pin or address is right. Requests another job if `is_so` returns False. Raises
+    WritersBusy if a transaction takes too long."""
     try:
         for realm_url in realm_urls:
             lifecycle.wait_for_writers(realm_url)
     except lifecycle.WritersBusy:
-        # The job's row already contains the pin or address, and later attempts won't check it. The
+        # The pin or address is already stored, so later attempts of this job won't check it. The
         # pin or address may be wrong, so another job must repeat the work.
         lifecycle.request_rerun(job_id)
         raise
@@ -306,8 +317,9 @@ def _note_missing_realm(job_id: int, url: str) -> None:
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """Returns the address of another realm's pages. All batches of a job use the same address. If
-    the address changes concurrently, another job follows."""
+    """Returns the address at which visitors find a realm's pages. The job's row stores the address
+    of another realm, so all batches of the job use the same address. If that address changes
+    concurrently, another job follows."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:
@@ -325,8 +337,8 @@ class _Lease:
         self._renewed = time.monotonic()
 
     def renew(self) -> bool:
-        """Renews the lease, unless it was renewed recently. Returns whether it renewed the lease.
-        Raises _LeaseLost."""
+        """Renews the lease and returns True. If the lease was renewed recently, does nothing and
+        returns False. Raises _LeaseLost."""
         now = time.monotonic()
         if now - self._renewed < min(LOOK_SECONDS, settings.REALM_BATCH_LEASE_SECONDS / 4):
             return False
@@ -341,4 +353,4 @@ class _LeaseLost(Exception):
 
 
 class _TurnOver(Exception):
-    """The turn ends early, because another owner waits for the worker."""
+    """The turn ends early, because another owner waits for a worker."""

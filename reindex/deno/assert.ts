@@ -1,10 +1,13 @@
-/** The few assertions that the tests need; `node:assert` would need the types of all of Node. */
+/**
+ * The few assertions that the tests need. The tests don't use `node:assert`, because their type
+ * check would then need the types of all of Node.
+ */
 
 export function ok(condition: unknown, message = "Expected something true"): asserts condition {
   if (!condition) throw new Error(message);
 }
 
-/** Asserts that two values are equal as JSON, in any order of keys. */
+/** Asserts that the JSON of two values is equal, except for the order of keys. */
 export function equal(actual: unknown, expected: unknown, message = "Not equal"): void {
   const [is, should] = [sorted(actual), sorted(expected)];
   ok(is === should, `${message}\n  is:     ${is}\n  should: ${should}`);

@@ -1,9 +1,10 @@
 /**
- * Renders the cards of one batch in the sandbox.
+ * Renders the cards of one task in the sandbox, the Worker that runs card code.
  *
- * Templates are synchronous, so a render can't wait for linked cards. If a linked card's document
- * or type is not loaded yet, the missing parts are fetched, and the render starts again. So a
- * template may follow links to any depth, and only documents that a card shows are fetched.
+ * Templates are synchronous, so a render can't wait for linked cards. If a template needs a linked
+ * card that is not loaded yet, the sandbox requests the card's document and the module of its type,
+ * and then renders again. The cards to which the rendered card itself links are requested before
+ * its first render. Cards that are further away are requested only if a template follows the links.
  */
 import type { CardClass, CardDocument, CodeRef } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
@@ -11,7 +12,10 @@ import type { Loader } from "./loader.ts";
 import { type Base, Modules, resolveType } from "./modules.ts";
 import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./protocol.ts";
 
-/** How often a card may be rendered again because its templates need more documents or modules. */
+/**
+ * The maximum number of attempts to render a card. A card is rendered again if its templates need
+ * documents or modules that are not loaded yet.
+ */
 const MAX_ATTEMPTS = 100;
 
 /**
@@ -37,11 +41,14 @@ export class Cards {
   readonly #base: Base;
   readonly #loader: Loader;
   readonly #needs: (documents: string[]) => Promise<Supply>;
-  /** For each module, the names of the types that it and its imports export. */
+  /** For each module, references to the card types that the module and its imports export. */
   readonly #refs = new Map<string, InstanceType<Base["CodeRefs"]>>();
   readonly #addresses: [string, string][];
 
-  /** `needs` fetches documents; a document is null if there is no card. */
+  /**
+   * `unavailable` has the errors of modules that hung in an earlier sandbox. `needs` requests
+   * documents from the host. A document is null if there is no card at its URL.
+   */
   constructor(
     task: CardsTask,
     { loader, base }: { loader: Loader; base: Base },
@@ -76,13 +83,12 @@ export class Cards {
         const rendered = this.#render(url, doc, cardClass, types, missing);
         if (!missing.any) return rendered;
       } catch (error) {
-        // If documents or modules are missing, they may have caused the error, so the card is
-        // rendered again.
+        // A missing document or module may have caused the error, so the card is rendered again.
         if (!missing.any) throw error;
       }
       if (attempts === MAX_ATTEMPTS) {
         const message =
-          `Its templates follow links too deep: they needed more cards ${attempts} times`;
+          `After ${attempts} attempts, its templates still needed cards that were not loaded`;
         throw CardProblem.of(422, "The card follows too many links", message);
       }
       await this.#fetch(missing);
@@ -99,8 +105,8 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Every card gets its own instances of linked cards. So `used` has exactly the linked cards
-    // that this card requested.
+    // Each render creates its own instances of linked cards. So `used` has exactly the URLs of the
+    // linked cards that this render reads.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -110,13 +116,14 @@ export class Cards {
       type: (linked, document) => this.#linkedType(linked, document, missing),
       address: (linked) => this.#addressOf(linked),
     });
-    const card = attempt("The card can't be made", () => store.add(url, frozen(doc), cardClass));
+    const card = attempt("The card can't be created", () => store.add(url, frozen(doc), cardClass));
     const warnings = attempt("The card doesn't fit its type", () => checkDocument(card, doc));
     const search = attempt(
       "The card's fields can't be read",
       () => searchDocument(card, types[0], realm, types),
     );
-    // The page has the styles of all cards that its isolated format shows.
+    // The card's page shows the isolated format. So the head of the page gets the styles of all
+    // cards that the isolated format shows.
     const moduleOf = (type: CardClass) => this.#loader.exporterOf(type);
     const styles = new Styles(moduleOf);
     const html = Object.fromEntries(FORMATS.map((format) => [
@@ -141,7 +148,7 @@ export class Cards {
     const document = this.#documents.get(url);
     if (document !== undefined) return frozen(document) ?? undefined;
     missing.documents.add(url);
-    throw new Error(`The card ${url} isn't there yet`);
+    throw new Error(`The card ${url} is not loaded yet`);
   }
 
   #linkedType(url: string, document: CardDocument, missing: Missing): CardClass | null {
@@ -150,14 +157,15 @@ export class Cards {
       if (!this.#modules.knows(type.module)) missing.modules.add(type.module);
       return this.#modules.cardClass(type);
     } catch {
-      // A linked card with a broken type shows as unavailable; its error appears on its own page.
+      // A linked card with a broken type is shown as unavailable. The linked card's own page shows
+      // the error.
       return null;
     }
   }
 
   /**
-   * The documents and types of linked cards that are not loaded yet. `render` fetches them before
-   * its first attempt, because most cards need them.
+   * The unloaded documents of the cards to which a card links, and the unloaded modules of their
+   * types. `render` fetches both before its first attempt, because most templates show these cards.
    */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
@@ -186,8 +194,9 @@ export class Cards {
   }
 
   /**
-   * References to a type and to the types that it adopts from. Each reference has the name under
-   * which the module, or one of its imports, exports the type.
+   * References to a card type and to its ancestors. Each reference names a module that exports the
+   * type: `module`, one of its imports, or `@realm/base`. Ancestors that none of these modules
+   * exports are left out.
    */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
@@ -199,7 +208,7 @@ export class Cards {
         try {
           refs.register(imported, this.#modules.exports(imported));
         } catch {
-          // The module works although its import `imported` failed. So the module got no type from
+          // `imported` has failed, but `module` works without it. So no type of `module` comes from
           // `imported`.
         }
       }
@@ -217,7 +226,7 @@ export class Cards {
   }
 }
 
-/** Freezes a value. The pages of a batch share documents, which no template may change. */
+/** Freezes a value with all its parts. Cards share documents, so no template may change them. */
 function frozen<T>(value: T): T {
   if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value);

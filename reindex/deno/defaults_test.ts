@@ -1,4 +1,4 @@
-/** Tests the default templates, with card types that only have fields. */
+/** Tests the default templates, with card types that have fields but no templates. */
 import * as assert from "./assert.ts";
 import { BLOG, byPath, cardsTask, doc, PEOPLE, rendered, run } from "./testing.ts";
 

@@ -1,4 +1,7 @@
-/** Builds the definitions of one module in the sandbox. */
+/**
+ * Builds the definitions of one module in the sandbox, the Worker that runs card code. A definition
+ * describes a card type that the module exports.
+ */
 import type { Definition } from "@realm/base";
 import { CardProblem } from "./errors.ts";
 import type { Loader } from "./loader.ts";
@@ -30,12 +33,12 @@ export async function define(
   await loader.load(module, true);
   const failed = loader.failure(module);
   if (failed) {
-    // The module may have failed because one of its imports failed. `modules` lists dependencies
-    // first, so an error comes before the errors that it caused.
+    // The module may have failed because one of its imports failed. `modules` lists each module
+    // after its own imports, so an error comes before the errors that it caused.
     const dependencies = modules.flatMap((each) => {
       const document = loader.failure(each);
       // `document.line` is a line number in `document.module`. The new document has `each` as its
-      // module. If `each` is another module, this line number would be wrong, so it is left out.
+      // module. If the two modules differ, the line number would be wrong, so it is left out.
       const line = document?.module === each ? document.line : undefined;
       return document ? [{ ...document, module: each, line }] : [];
     }).slice(0, MAX_FAILED);

@@ -1,6 +1,6 @@
 /**
- * Converts errors of card code to documents for the code's author. A document has a title and a
- * message, but no stack trace.
+ * Converts errors of card code to error documents, which the author of the code reads. An error
+ * document has a title and a message, but no stack trace.
  */
 import { removed } from "./lockdown.ts";
 import { positionOf } from "./positions.ts";
@@ -9,22 +9,25 @@ import type { ErrorDocument } from "./protocol.ts";
 const MAX_MESSAGE = 2_000;
 const MAX_CAUSES = 5;
 
-/** A failure with a description for the card's author. */
+/** An error with a document for the card's author. */
 export class CardProblem extends Error {
   constructor(readonly document: ErrorDocument) {
     super(document.message);
   }
 
-  /** A problem that the prerenderer itself finds. */
+  /** Creates the error for a problem that the prerenderer itself detects. */
   static of(status: number, title: string, message: string): CardProblem {
     return new CardProblem({ status, title, message, causes: [] });
   }
 }
 
-/** The descriptions of import errors that were passed to card code. */
+/** For each error that `problemOf` has made for card code, the document of the original error. */
 const described = new WeakMap<Error, ErrorDocument>();
 
-/** Replaces an error object of the prerenderer with an error that card code may see. */
+/**
+ * Returns the error that a failed dynamic import throws in card code. A `CardProblem` is an object
+ * of the prerenderer, so card code gets a TypeError with the same message instead.
+ */
 export function problemOf(error: unknown): unknown {
   if (!(error instanceof CardProblem)) return error;
   const shown = new TypeError(error.document.message);
@@ -58,7 +61,7 @@ export function timeLimitError(limitMs: number, module: string | null): ErrorDoc
   return module === null ? document : { ...document, module };
 }
 
-/** Describes an error. Card code can throw anything, even objects that throw when they are read. */
+/** Describes an error. Card code can throw anything, even an object without a readable message. */
 export function errorDocument(error: unknown, title: string): ErrorDocument {
   try {
     if (error instanceof CardProblem) return error.document;
@@ -80,7 +83,7 @@ export function errorDocument(error: unknown, title: string): ErrorDocument {
  * is known, returns the position of the cause.
  */
 function placeOf(error: unknown): Partial<ErrorDocument> {
-  // Status 422 means that the card's document is wrong, and not the code that reads it.
+  // Status 422 means that the fault is in the card's document, not in the code that reads it.
   if (!(error instanceof Error) || (error as { status?: unknown }).status === 422) return {};
   try {
     const first = error.cause instanceof Error ? positionOf(error.cause) : undefined;
@@ -115,10 +118,10 @@ function explained(message: string): string {
 
 const CLOSED = "card code has no files, network, environment, processes or timers";
 
-/** Removes terminal colours, and paths of local files. */
+/** Removes terminal colours, and replaces the URLs of local files. */
 function clean(message: string): string {
   return message
-    // deno-lint-ignore no-control-regex -- the escape character starts a colour
+    // deno-lint-ignore no-control-regex -- the escape character begins a colour code
     .replaceAll(/\x1b\[[0-9;]*m/g, "")
     .replaceAll(/file:\/\/\S+/g, "(a local file)")
     .trim();

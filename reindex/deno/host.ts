@@ -1,11 +1,12 @@
 /**
- * The prerenderer's host. Reads a request and its tasks, runs the tasks in a sandbox, and writes
- * the answers.
+ * The host, the main program of a prerenderer process, which the reindex starts. The host reads a
+ * request and its tasks from stdin, runs each task in a new sandbox, and writes the answers to
+ * stdout. A sandbox is a Worker that runs card code.
  *
- * The host keeps the nonce, stdin and the time limit out of the sandbox, because card code must
- * never reach them. The host passes tasks and results on as text. Each task gets a new sandbox. The
- * host process exits when a card hangs. The host process also exits when stdin is closed, so that
- * it never outlives the process that started it.
+ * Each line that the host writes begins with the nonce, a secret. The host keeps the nonce, stdin
+ * and the time limit out of the sandbox, because card code must never reach them. The host passes
+ * tasks and results on as text. The process exits when a card hangs. The process also exits when
+ * stdin is closed, so that it never outlives the process that started it.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
@@ -14,14 +15,14 @@ import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 /** The maximum number of `needs` messages that the sandbox may send for one result. */
 const MAX_QUESTIONS = 200;
 /**
- * The limit for documents and modules that the sandbox requests for one result. At this limit, the
- * result becomes an error.
+ * The limit for the number of documents and modules that the sandbox requests for one result. At
+ * this limit, the result becomes an error.
  */
 const MAX_ASKED_FOR = 20_000;
 
 /**
- * How many cards the host requests ahead, so that the sandbox needn't wait until an answer is
- * written.
+ * How many cards the host requests from the sandbox in advance. So the sandbox can render the next
+ * card while the host writes the result of the last card.
  */
 const AHEAD = 8;
 
@@ -84,10 +85,11 @@ class Run {
   ) {}
 
   /**
-   * Renders the cards one after another. Returns null when all cards are done. If a card hangs or
-   * ends its sandbox, the method returns the modules that have hung so far, because every card that
-   * needs one of these modules would hang as well. The remaining cards need a new process, because
-   * Deno can't end a Worker in an endless loop.
+   * Renders the cards one after another. Returns null when all cards are done.
+   *
+   * If a card hangs or ends its sandbox, the remaining cards need a new process, because Deno can't
+   * end a Worker in an endless loop. In this case, returns the errors of all modules that have hung
+   * so far, keyed by module. The new process doesn't load these modules again.
    */
   async renderCards(
     cards: string[],
@@ -126,8 +128,8 @@ class Run {
   }
 
   /**
-   * The sandbox's next result. Waiting for documents and modules doesn't count towards the time
-   * limit.
+   * The sandbox's next result. The time that the sandbox waits for documents and modules doesn't
+   * count towards the time limit.
    */
   async #outcome(): Promise<Outcome> {
     let leftMs = this.timeLimitMs;
@@ -147,15 +149,15 @@ class Run {
 }
 
 /**
- * Whether the card itself hung, and not the module of a linked card or pending work of an earlier
- * card.
+ * Whether the card itself caused the outcome. It did not if the module of a linked card hung, or if
+ * an earlier card left work that hung.
  */
 function isOwnFault(outcome: Outcome, isFirst: boolean): boolean {
   if (outcome.ended !== "timed out") return true;
   return outcome.importing ? outcome.importing.own : outcome.started || isFirst;
 }
 
-/** The sandbox's answer, or an error that says why there is none. */
+/** The sandbox's result as JSON, or an error that says why there is no result. */
 function resultOf(outcome: Outcome, limitMs: number, card?: string): string {
   if (outcome.ended === "answered" && outcome.json !== undefined) return outcome.json;
   const error = outcome.ended === "timed out"
@@ -181,9 +183,9 @@ async function perform(
   return hung ? { type: "stopped", unavailable: hung } : { type: "done" };
 }
 
-/** Replaces a sandbox by a new one after its task is done. */
+/** Ends the sandbox of the last task, and starts a new sandbox. */
 async function restarted(request: Request, last: Sandbox): Promise<Sandbox> {
-  if (!await last.end()) throw new Error("The last card has left work behind");
+  if (!await last.end()) throw new Error("The sandbox is still busy after its task");
   return await Sandbox.start(request.library);
 }
 

@@ -1,6 +1,6 @@
 /**
- * Tests the limits of card code. If a card hangs, its process ends, and a new process renders the
- * remaining cards.
+ * Tests the limits for card code, such as the time limit. If a card hangs, the host process ends,
+ * and a new host process renders the remaining cards.
  */
 import * as assert from "./assert.ts";
 import {
@@ -19,7 +19,7 @@ import {
   startHost,
 } from "./testing.ts";
 
-/** Long enough to load a module on a busy machine. */
+/** The time limit for each card. It is long enough to load a module on a busy machine. */
 const LIMIT_MS = 1_000;
 
 const GOOD = `import { Card } from "@realm/base";
@@ -119,7 +119,8 @@ Deno.test("the host exits when stdin is closed, even while a card loops", async 
   const minute = 60_000;
   const task = { ...cardsTask({ good, hang: doc("./hang", "X") }), sources: sourcesOf(files) };
   const host = await startHost(task, minute);
-  // When the host has written the result of the first card, the second card is already looping.
+  // The host requests the second card before it writes the result of the first card. So the second
+  // card is already looping when this result arrives.
   await listener(host)("card");
   await host.writer.close();
   const from = performance.now();
@@ -171,7 +172,10 @@ Deno.test("a card that requests too many linked cards has an error", async () =>
   rendered(cards.good);
 });
 
-/** Returns a function that reads a host's responses until `times` of them have one of two types. */
+/**
+ * Returns a function that reads a host's responses until `times` of them have the type `type` or
+ * the type `other`. The function then returns all responses that the host has written so far.
+ */
 function listener(host: Deno.ChildProcess) {
   const reader = host.stdout.pipeThrough(new TextDecoderStream()).getReader();
   let stdout = "";

@@ -1,11 +1,11 @@
 /**
- * Loads modules in the sandbox, in place of Deno's own loader.
+ * Loads modules in the sandbox, the Worker that runs card code, in place of Deno's own loader.
  *
- * The loader compiles every module of a realm from a text that the host supplies, and handles all
- * imports of the module, static or dynamic. The loader accepts paths, `http:` and `https:` URLs,
- * and the names of a few packages. The loader refuses all other specifiers, such as `node:fs`,
- * `npm:preact`, and URLs with `data:` or `file:`. The loader itself reads no URL. The process that
- * supplies the texts decides which URLs may be imported. Modules are identified by their public
+ * The loader compiles every module of a realm from a text, and handles all imports of the module,
+ * static or dynamic. The loader accepts paths, `http:` and `https:` URLs, and the names of a few
+ * packages. The loader refuses all other specifiers, such as `node:fs`, `npm:preact`, and URLs with
+ * `data:` or `file:`. The loader itself reads no URL. The reindex, which runs in another process,
+ * supplies the texts and decides which URLs may be imported. Modules are identified by their public
  * URLs.
  */
 // @ts-types="./vm.d.ts"
@@ -26,8 +26,8 @@ export interface Places {
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
   /**
-   * Fetches sources that were not supplied. `dynamic` is true if card code imports the sources
-   * dynamically, and so could continue without them.
+   * Requests sources that were not supplied before. `dynamic` is true if card code imports the
+   * sources dynamically. Such code could continue without them.
    */
   fetch: (urls: string[], dynamic: boolean) => Promise<Sources>;
 }
@@ -37,7 +37,7 @@ interface File {
   source: Extract<Source, { code: string } | { data: string }>;
 }
 
-const OWN_MODULES = "The card library is imported as @realm/base, not by its own modules";
+const OWN_MODULES = "Import the card library as @realm/base, not by the URL of one of its modules";
 
 /**
  * The exports of a loaded module. They are wrapped in an object, because `await` would call an
@@ -57,7 +57,10 @@ export class Loader {
   readonly #entered = new Set<Module>();
   readonly #frozen = new Set<Module>();
   readonly #exporters = new WeakMap<object, string>();
-  /** Graphs of modules are linked one after another, because they share modules. */
+  /**
+   * Settles when the latest link has ended. Graphs of modules are linked one after another, because
+   * they share modules.
+   */
   #linking: Promise<unknown> = Promise.resolve();
 
   constructor(places: Places) {
@@ -85,15 +88,15 @@ export class Loader {
     return { namespace: module.namespace as Exports };
   }
 
-  /** The URL of the module that exports a class or function; undefined if no module does. */
+  /** The URL of the module that exports a class or function. Undefined if no module exports it. */
   exporterOf(exported: object): string | undefined {
     return this.#exporters.get(exported);
   }
 
   /**
    * Links the module that `find` returns, and evaluates it. `find` is called when no other module
-   * is being linked. If it were called earlier, a failure to link another module could remove the
-   * module that `find` returned.
+   * is being linked. If `find` were called earlier, a failure to link another module could remove
+   * from `#modules` the module that `find` returned.
    */
   async #run(find: () => Promise<Module>): Promise<Module> {
     const linked = this.#linking.then(async () => {
@@ -127,7 +130,10 @@ export class Loader {
     }
   }
 
-  /** Evaluates dependencies first, and freezes each module before its importers run. */
+  /**
+   * Evaluates a module after its dependencies. Freezes the classes that a module exports before the
+   * modules that import it run.
+   */
   async #evaluate(module: Module, seen: Set<Module>): Promise<void> {
     if (seen.has(module)) return;
     seen.add(module);
@@ -137,7 +143,7 @@ export class Loader {
     if (!this.#frozen.has(module)) {
       this.#frozen.add(module);
       for (const exported of Object.values(module.namespace)) {
-        // A re-exported function belongs to the module that exported it first.
+        // A re-exported class or function belongs to the module that exported it first.
         if (typeof exported === "function" && !this.#exporters.has(exported)) {
           this.#exporters.set(exported, module.identifier);
         }
@@ -209,13 +215,13 @@ export class Loader {
     return module;
   }
 
-  /** The file that a URL leads to. */
+  /** The file at a URL. Follows redirects. */
   async #file(url: string, dynamic: boolean): Promise<File> {
     let source = this.#sources.get(url);
     if (!source) {
       const found = await this.#places.fetch([url], dynamic);
       source = found[url] ?? { error: unanswered(url) };
-      // A 503 isn't stored, so each card that needs the module requests it.
+      // A 503 error isn't stored. So each card that needs the module requests it again.
       if (!("error" in source && source.error.status === 503)) this.supply(found);
     }
     if ("redirect" in source) return await this.#file(source.redirect, dynamic);
@@ -247,8 +253,8 @@ export class Loader {
         }
       },
     });
-    // For a `SourceTextModule`, Deno supports only the import phase `evaluation`, and would crash
-    // at any other phase.
+    // For a `SourceTextModule`, Deno supports only the import phase `evaluation`. At another phase,
+    // such as that of `import source`, Deno would crash.
     const { moduleRequests } = module as unknown as { moduleRequests: { phase: string }[] };
     const odd = moduleRequests.find(({ phase }) => phase !== "evaluation");
     if (odd) throw new SyntaxError(`import ${odd.phase} is not supported`);
@@ -256,7 +262,7 @@ export class Loader {
   }
 }
 
-/** Attributes the error of a missing or refused module to the module that imports it. */
+/** Adds the importing module and its line to the error of a missing or refused module. */
 function ofImporter(error: unknown, importer: string, specifier: string): unknown {
   if (!(error instanceof CardProblem)) return error;
   const { status, message } = error.document;
@@ -266,7 +272,7 @@ function ofImporter(error: unknown, importer: string, specifier: string): unknow
   return new CardProblem({ ...error.document, message: told, ...place });
 }
 
-/** Freezes a class, so that modules that import it can't change the pages of its cards. */
+/** Freezes a class, so that modules that import the class can't change the pages of its cards. */
 function freezeClass(exported: unknown): void {
   if (typeof exported !== "function") return;
   Object.freeze(exported);
@@ -294,10 +300,11 @@ function syntheticModule(name: string, exports: Exports): SyntheticModule {
 function dataModule(url: string, type: string, data: string): SyntheticModule {
   if (type === "text") return syntheticModule(url, { default: data });
   if (type === "json") return syntheticModule(url, { default: JSON.parse(data) });
-  const message = `${url} is not a module; data is imported with { type: "json" } or "text"`;
+  const message = `${url} is not a module. Import data with { type: "json" } or { type: "text" }`;
   throw CardProblem.of(422, "Not a module", message);
 }
 
 function unanswered(url: string): ErrorDocument {
-  return { status: 500, title: "Import failed", message: `${url} was not answered`, causes: [] };
+  const message = `There was no answer to the request for ${url}`;
+  return { status: 500, title: "Import failed", message, causes: [] };
 }

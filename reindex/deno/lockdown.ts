@@ -1,11 +1,12 @@
 /**
  * Removes the globals that card code doesn't need, and freezes the objects that card modules share.
  *
- * The Worker's permissions deny access to files and the network. The globals that access files and
- * the network are removed too, so that attempts fail early and with a clear message. Timers are
- * also removed. The language's own objects, Preact and the card library are frozen, so that card
- * modules can't use these objects to affect each other's pages. `ses` freezes the language in such
- * a way that ordinary assignments still work.
+ * Card code runs in a Worker without permissions, so it can't access files or the network. The
+ * globals for files and the network are removed nevertheless, so that attempts fail early and with
+ * a clear message. Timers are removed, too. The language's own objects, Preact and the card library
+ * are frozen, so that card modules can't use these objects to affect each other's pages. The
+ * language's objects are frozen by the package `ses`. With `ses`, ordinary assignments such as
+ * `error.name = "A"` still work, although the frozen prototype has a property `name`, too.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -33,25 +34,26 @@ const KEPT = new Set(
 );
 
 /**
- * The removed globals. If card code uses one, the error message explains why the global is missing.
+ * The names of the removed globals. If card code uses such a name, the error message explains why
+ * the global is missing.
  */
 export const removed = new Set<string>();
 
 /**
- * The first half of the lockdown, before the card library is loaded. `port` is the connection to
- * the host. Card code can't listen on it, because the prototypes of the port and of its events are
- * frozen.
+ * Does the first half of the lockdown, before the card library is loaded. `port` is the connection
+ * to the host. The prototypes of the port and of its events are frozen, so that card code can't use
+ * them to intercept messages.
  */
 export function lockDown(port: MessagePort): void {
-  // Deno copies `queueMicrotask` from the global scope when `queueMicrotask` is first called. So
-  // call the function before card code runs.
+  // When `queueMicrotask` is first called, Deno copies it from the global scope for later calls. So
+  // call it here, before card code runs.
   queueMicrotask(() => {});
-  // An unhandled rejection of one card must not end the Worker during the next card.
+  // An unhandled error or rejection of one card must not end the Worker during the next card.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
   addEventListener("error", (event) => event.preventDefault());
   const shared = [Object.getPrototypeOf(port), MessageEvent.prototype];
-  // The global scope is an event target too. Without these methods, card code can't listen to
-  // events of the global scope.
+  // The port keeps these methods, and all other event targets lose them. The global scope is an
+  // event target. Without these methods, card code can't listen to events of the global scope.
   for (const name of ["addEventListener", "removeEventListener"]) {
     const method = Object.getOwnPropertyDescriptor(EventTarget.prototype, name)!;
     Object.defineProperty(shared[0], name, method);
@@ -66,7 +68,7 @@ export function lockDown(port: MessagePort): void {
   }
   const UntamedError = Error as unknown as { prepareStackTrace?: PrepareStackTrace };
   lockdown({
-    // Stack traces would show the paths of the prerenderer itself.
+    // `safe` hides stack traces, because they would show the paths of the prerenderer itself.
     errorTaming: "safe",
     errorTrapping: "none",
     unhandledRejectionTrapping: "none",
@@ -94,11 +96,12 @@ export function lockDown(port: MessagePort): void {
   }
 }
 
-/** The globals that `ses` adds. */
+/** The globals that `ses` adds. They are removed in the second half of the lockdown. */
 const OWN = new Set(["lockdown", "repairIntrinsics", "hardenIntrinsics", "harden"]);
 
 /**
- * The second half of the lockdown. Freezes the global scope and the objects that card modules get.
+ * Does the second half of the lockdown, after the card library is loaded. Freezes the global scope
+ * and `shared`, the objects that card modules get.
  */
 export function freezeShared(...shared: unknown[]): void {
   const freeze = harden;
@@ -113,7 +116,7 @@ export function freezeShared(...shared: unknown[]): void {
   }
 }
 
-/** The prototypes that can't be reached from a name in the global scope. */
+/** Prototypes that card code can reach, but not through a name in the global scope. */
 function withoutNames(): unknown[] {
   const segments = new Intl.Segmenter().segment("");
   const parameters = new URLSearchParams();

@@ -1,4 +1,7 @@
-/** Imports the card modules of a sandbox. Each module is imported only once, even if it fails. */
+/**
+ * Imports card modules in a sandbox, the Worker that runs card code. Each module is imported only
+ * once, even if it fails. The only exception is a failure with status 503.
+ */
 import type * as library from "@realm/base";
 import type { CardClass, CodeRef } from "@realm/base";
 import { CardProblem, importError } from "./errors.ts";
@@ -16,7 +19,7 @@ export class Modules {
   readonly #base: Base;
   readonly #tell: (message: Tell) => void;
 
-  /** `unavailable` are modules that hung in an earlier sandbox. */
+  /** `unavailable` has the errors of modules that hung in an earlier sandbox, keyed by module. */
   constructor(
     loader: Loader,
     base: Base,
@@ -36,7 +39,8 @@ export class Modules {
    */
   async load(module: string, own: boolean): Promise<void> {
     if (this.knows(module)) return;
-    // If the time limit passes, the host reports the module that was announced last.
+    // If the time limit passes before the message `imported`, the host reports that this module
+    // hangs.
     this.#tell({ tell: "importing", module, own });
     try {
       const { namespace } = module === "@realm/base"
@@ -45,8 +49,8 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // Status 503 means that another sandbox will render the card, because this sandbox may not
-      // load the module.
+      // Status 503 means that this sandbox may not load the module. Another sandbox will render the
+      // card.
       if (document.status === 503) throw new CardProblem(document);
       this.#failed.set(module, document);
     }
@@ -63,7 +67,7 @@ export class Modules {
     return this.#failed.get(module);
   }
 
-  /** The exports of a module that was loaded before. */
+  /** The exports of a loaded module. Throws a CardProblem if the module is not loaded. */
   exports(module: string): Exports {
     const exports = this.#loaded.get(module);
     if (exports) return exports;
@@ -72,7 +76,7 @@ export class Modules {
     throw CardProblem.of(404, "Module not found", `The module ${module} was not loaded`);
   }
 
-  /** The card class that a module exports under a name. */
+  /** The card class that a loaded module exports under a name. Throws a CardProblem on failure. */
   cardClass({ module, name }: CodeRef): CardClass {
     const exports = this.exports(module);
     const type = Object.hasOwn(exports, name) ? exports[name] : undefined;
@@ -89,7 +93,10 @@ export class Modules {
   }
 }
 
-/** The module and name of a card's type; the module is resolved against the card's own URL. */
+/**
+ * The module and name of a card's type. `url` is the card's own URL. A module that is written as a
+ * relative URL is resolved against `url`.
+ */
 export function resolveType(
   base: Base,
   url: string,
@@ -100,7 +107,7 @@ export function resolveType(
     const message = "meta.adoptsFrom should say which module and name the card's type has";
     throw CardProblem.of(422, "The card has no type", message);
   }
-  // `@realm/base` is a name, not a path.
+  // A name such as `@realm/base` stays as it is.
   const resolved = /^(\.{0,2}\/|https?:)/.test(module) ? base.resolveURL(module, url) : module;
   if (resolved !== null) return { module: resolved, name };
   throw CardProblem.of(422, "The card has no type", `${JSON.stringify(module)} is not a module`);

@@ -24,7 +24,7 @@ const FILES = {
     export class Literal extends Card { static fields = { __proto__: string() }; }
   `,
 };
-/** The values are parsed from JSON, as in a document, so that `__proto__` is an own key. */
+/** The values of all fields. They are parsed from JSON, so that `__proto__` is an own property. */
 const ALL = JSON.parse(`{${NAMES.map((name) => `"${name}": "${name}!"`).join()}}`);
 
 Deno.test("fields may have the names of every object's properties", async () => {

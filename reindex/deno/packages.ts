@@ -1,4 +1,7 @@
-/** The npm packages that modules in the sandbox may import by name. No other bare names exist. */
+/**
+ * The npm packages that modules in the sandbox may import by name. The sandbox is the Worker that
+ * runs card code. The only other name that can be imported is `@realm/base`.
+ */
 import * as markdownIt from "markdown-it";
 import * as preact from "preact";
 import * as jsxRuntime from "preact/jsx-runtime";
@@ -6,7 +9,10 @@ import * as renderToString from "preact-render-to-string";
 
 export type Exports = Record<string, unknown>;
 
-/** The packages for the card library, which is part of this server. */
+/**
+ * The packages for the card library. The card library is part of this server, so it may import
+ * packages that card modules may not import.
+ */
 export const forLibrary: Record<string, Exports> = {
   "markdown-it": markdownIt,
   "preact": preact,
@@ -15,8 +21,8 @@ export const forLibrary: Record<string, Exports> = {
 };
 
 /**
- * The packages for card modules. Preact's `options` is left out, because it could change the
- * rendering of every card. Functions that need a browser are left out too.
+ * The packages for card modules. Preact's `options` is left out, because a module could use it to
+ * change the rendering of every card. Functions that need a browser are left out, too.
  */
 export const forCards: Record<string, Exports> = {
   "preact": {

@@ -7,14 +7,14 @@ export interface Position {
 }
 
 /**
- * A piece of a generated line. `column` is where the piece starts. `line` is the piece's line in
- * the source. Both are counted from 0.
+ * A piece of a line of transpiled code. `column` is where the piece starts in this line. `line` is
+ * the line in the source from which the piece was made. Both are counted from 0.
  */
 type Segment = [column: number, line: number];
 
 const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/** Saved before card code runs, because card code could replace these functions. */
+/** These functions are saved before card code runs, because card code could replace them. */
 const { parse } = JSON;
 const decode = atob;
 
@@ -58,7 +58,7 @@ export function positionOf(error: Error): Position | undefined {
   return place && original(place.module, place.line, place.column);
 }
 
-/** Finds where a module imports a specifier. */
+/** The position at which a module's code first contains a specifier in quotes. */
 export function importPosition(module: string, specifier: string): Position | undefined {
   const code = modules.get(module) ?? "";
   for (const quote of ['"', "'"]) {
@@ -69,17 +69,20 @@ export function importPosition(module: string, specifier: string): Position | un
   }
 }
 
-/** The source position of a place in a module's code. `line` and `column` start at 0. */
+/** The source position of a place in a module's code. `line` and `column` are counted from 0. */
 function original(module: string, line: number, column: number): Position | undefined {
   const map = MAP.exec(modules.get(module) ?? "");
-  // A module without a source map is the author's own JavaScript.
+  // A module without a source map was not transpiled, so its code is the source.
   if (!map) return { module, line: line + 1 };
   const segments = segmentsOf(parse(decode(map[1])).mappings)[line] ?? [];
   const found = segments.findLast(([from]) => from <= column) ?? segments[0];
   return found && { module, line: found[1] + 1 };
 }
 
-/** The segments of each generated line. ECMA-426 specifies the format. */
+/**
+ * The segments of each line of transpiled code. `mappings` is a part of the source map. ECMA-426
+ * specifies its format.
+ */
 function segmentsOf(mappings: string): Segment[][] {
   let sourceLine = 0;
   return mappings.split(";").map((line) => {
@@ -87,7 +90,7 @@ function segmentsOf(mappings: string): Segment[][] {
     return line.split(",").flatMap((segment): Segment[] => {
       const numbers = numbersOf(segment);
       column += numbers[0] ?? 0;
-      // A segment of one number is code without a source.
+      // A segment with only one number is a piece of code that comes from no source.
       if (numbers.length < 4) return [];
       sourceLine += numbers[2];
       return [[column, sourceLine]];
@@ -95,7 +98,7 @@ function segmentsOf(mappings: string): Segment[][] {
   });
 }
 
-/** The numbers in a base64 VLQ. */
+/** Decodes base64 VLQ, the encoding of numbers in source maps. */
 function numbersOf(segment: string): number[] {
   const numbers: number[] = [];
   let value = 0;

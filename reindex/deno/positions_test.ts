@@ -1,4 +1,4 @@
-/** Tests that errors contain the right line of the author's source. */
+/** Tests that errors contain the right line number of the author's source. */
 import { equal } from "./assert.ts";
 import { byPath, cardsTask, doc, failed, run } from "./testing.ts";
 

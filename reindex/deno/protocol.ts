@@ -1,17 +1,19 @@
 /**
- * The messages between the reindex and the prerenderer, and between the host and its sandbox.
+ * The messages of the prerenderer, a Deno process that renders cards. Its main program is the host
+ * (`host.ts`). The host runs card code in a sandbox, which is a Worker (`worker.ts`). The reindex,
+ * the Python code in `reindex/prerender/`, starts the process and talks to the host.
  *
  * The reindex writes a `Request`, an `Order` and a `Task` to the host's stdin, one line each, and
  * keeps stdin open. The host passes the `Task` to the sandbox unchanged. The host answers with
  * lines `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response, the host also
  * writes the line `\n<nonce><JSON of a Result>\n`. The host passes on a `Result` of the sandbox
- * unchanged. The reindex answers a `needs` response with one line, a `Supply`. After `done` the
- * reindex can use the host again. If the reindex writes a line with a `Rest`, the host starts a new
- * sandbox for another `Order` and `Task`. The reindex ignores text on stdout that doesn't follow
- * the nonce, because card code doesn't know the nonce.
+ * unchanged. The reindex answers a `needs` response with one line, a `Supply`. After `done`, the
+ * reindex may write a line with a `Rest`. The host then starts a new sandbox, which takes another
+ * `Order` and `Task`. The reindex ignores lines of stdout that don't begin with the nonce. Card
+ * code doesn't know the nonce, so it can't forge an answer by writing to stdout.
  *
- * The host and its sandbox get modules as texts with public URLs. They read no realm, know no
- * replica's address, and hold no pin.
+ * The reindex sends the text of every module, with the module's public URL. So the host and its
+ * sandbox never read a realm. They know no server that has its files, and no token for reading it.
  */
 import type {
   CardDocument,
@@ -28,23 +30,32 @@ import type {
  * `Order`.
  */
 export interface Request {
+  /** The secret text with which each line of the host begins. */
   nonce: string;
-  /** The time limit for each card with its imports, and for the definitions of one module. */
+  /**
+   * The time limit for one card, including the loading of its modules. Also the time limit for the
+   * definitions of one module.
+   */
   timeLimitMs: number;
   library: Library;
 }
 
 /** The card library. Every sandbox loads and freezes this library before its task. */
 export interface Library {
-  /** The public origin. Specifiers that begin with `/` are relative to the public origin. */
+  /** The server's public origin. Import specifiers that begin with `/` are relative to it. */
   origin: string;
-  /** The URL of the card library's realm, and the URL of the module that is `@realm/base`. */
+  /** The URL of the realm that contains the card library. */
   realm: string;
+  /** The URL of the module that card code imports as `@realm/base`. */
   module: string;
+  /** The sources of this module and of everything that it imports. */
   sources: Sources;
 }
 
-/** The result of importing a URL: a module's JavaScript, other data, another URL, or an error. */
+/**
+ * What an import of a URL leads to: a module's JavaScript, the text of another file, a redirect to
+ * another URL, or an error.
+ */
 export type Source =
   | { code: string }
   | { data: string }
@@ -54,70 +65,79 @@ export type Source =
 /** Sources, keyed by public URL. */
 export type Sources = Record<string, Source>;
 
-/** The second line on stdin. */
+/** The second line on stdin: what the host itself has to know about the `Task` that follows. */
 export interface Order {
   /**
-   * The public URLs of the cards to render, in the order of the task. Absent if the task is for
-   * definitions.
+   * The public URLs of the cards to render, in the order of the task. Absent if the task is a
+   * `DefinitionsTask`.
    */
   cards?: string[];
-  /** Modules that hung in an earlier host, from its `stopped` response. */
+  /**
+   * The errors of the modules that are known to hang, by public URL. The sandbox doesn't load these
+   * modules, and reports their errors instead.
+   */
   unavailable?: Record<string, ErrorDocument>;
 }
 
 /**
- * A line on stdin that requests a new sandbox after the host's `done`. When the new sandbox is
- * ready, the host answers `ready`.
+ * An empty object. The reindex sends it after the host's `done`, to request a new sandbox. When the
+ * new sandbox is ready, the host answers `ready`.
  */
 export type Rest = Record<string, never>;
 
-/** The third line on stdin, for the sandbox. */
+/** The third line on stdin. The host passes it to the sandbox without parsing it. */
 export type Task = CardsTask | DefinitionsTask;
 
 /** Card documents, keyed by public URL. A document is null if there is no card. */
 export type Documents = Record<string, CardDocument | null>;
 
-/** The answer to `needs`. The answer may contain more than the host requested. */
+/**
+ * The reindex's answer to a `needs` response. The answer may also contain documents and sources
+ * that the response doesn't list.
+ */
 export interface Supply {
   documents: Documents;
   sources: Sources;
 }
 
+/** A task to render cards of one realm. */
 export interface CardsTask {
   type: "cards";
   realm: RealmInfo;
   cards: CardToRender[];
   /**
-   * The documents that these cards may show. The sandbox requests other documents when a render
-   * needs them.
+   * Documents of other cards, which the cards of the task may link to. When a render needs a
+   * document that is missing here, the sandbox requests it.
    */
   linked?: Documents;
   /**
-   * For each card's module, the public URLs of everything that the module imports, dependencies
-   * first.
+   * For each module that has a card's type, the public URLs of everything that the module imports,
+   * dependencies first. The list may end with the module's own URL.
    */
   imports?: Record<string, string[]>;
   /**
-   * The addresses of realms that are published at a URL other than their own, keyed by the realms'
-   * own URLs.
+   * The addresses at which realms are published, by the URL of the realm. Links in the pages begin
+   * with these addresses. A realm is listed only if its address differs from its URL, or if it lies
+   * inside such a realm. Inner realms come first.
    */
   addresses?: Record<string, string>;
   /**
-   * The modules that these cards will import. The sandbox requests other modules when card code
-   * imports them.
+   * The modules that these cards are known to import. The sandbox requests other modules when card
+   * code imports them.
    */
   sources?: Sources;
 }
 
 export interface CardToRender {
-  /** Public URL without `.json`. */
+  /** The card's public URL, without `.json`. */
   url: string;
   doc: CardDocument;
 }
 
+/** A task to build the definitions of a module. They describe the module's card types. */
 export interface DefinitionsTask {
   type: "definitions";
-  /** Public canonical URL. */
+  /** The module's public URL, with the extension of its file. */
   module: string;
   /** Public URLs of everything that `module` imports, dependencies first. */
   modules: string[];
@@ -125,23 +145,27 @@ export interface DefinitionsTask {
 }
 
 export type Response =
-  /** The next line is the card's `Result`. */
+  /** The next line is the card's `Result`. Rendering the card took `ms` milliseconds. */
   | { type: "card"; url: string; ms: number }
   /** The next line is the `Result` of the definitions. */
   | { type: "definitions" }
   /**
-   * The documents and modules that the sandbox needs to continue. `dynamic` is true if card code
-   * imports the modules dynamically and could continue without them.
+   * The URLs of documents and modules that the sandbox needs to continue. `dynamic` is true if
+   * card code imports the modules with `import()`, and so could continue without them.
    */
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
+  /** The host can't run tasks any longer. It sends `done` after this response, and exits. */
   | { type: "error"; error: ErrorDocument }
   /** The last line about a task, unless a card hung or ended its sandbox. */
   | { type: "done" }
+  /** The host has started a new sandbox and waits for the next `Order`. */
   | { type: "ready" }
   /**
-   * The last line if a card hung or ended its sandbox. If this was the card's own fault, the host
-   * has already sent the card's error. The remaining cards need a new process. The `Order` for the
-   * new process must contain the modules in `unavailable`.
+   * The last line about a task if a card hung or ended its sandbox. If the card itself is at fault,
+   * the host has already sent the card's error. The card isn't at fault if it hung in the module of
+   * a linked card, or in work that an earlier card left behind. A new process has to render the
+   * remaining cards. `unavailable` has the errors of all modules that are known to hang. The
+   * reindex sends these errors to the new process in its `Order`.
    */
   | { type: "stopped"; unavailable: Record<string, ErrorDocument> };
 
@@ -158,61 +182,80 @@ export interface RenderedCard {
     _types: string[];
     _title: string;
   };
-  /** URLs of the linked cards that the HTML was made from, whether or not they were found. */
+  /** The URLs of the linked cards that the rendering asked for, including missing cards. */
   links: string[];
   /** Faults that did not prevent the rendering. */
   warnings: Warning[];
-  /** The files that the card names. The prerenderer doesn't know whether these files exist. */
+  /**
+   * The images of the card, and the links in its Markdown. The prerenderer doesn't know whether the
+   * files that they lead to exist.
+   */
   references: Reference[];
 }
 
-/** The reason why something can't be rendered, for the card's author. */
+/** Tells the author of a card or module why it can't be rendered or loaded. */
 export interface ErrorDocument {
   /**
-   * 503 if the reindex should try again in another sandbox. Any other status is the card's own
-   * fault.
+   * An HTTP status. 503 means that the reindex should try again in another sandbox. Any other
+   * status means that the card or its code is at fault.
    */
   status: number;
   title: string;
   message: string;
-  /** The messages of the error's cause, of that error's cause, and so on. */
+  /**
+   * The messages of the errors that led to this error, which JavaScript stores as `cause`. The
+   * direct cause comes first, followed by the cause of the direct cause, and so on.
+   */
   causes: string[];
-  /** Public URL of the card that the error belongs to. */
+  /** The public URL of the card that can't be rendered. */
   card?: string;
   /** The field that can't be read, as a path inside the card's document: `addresses.0.city`. */
   field?: string;
-  /** The module that the error is about, if any. */
+  /** The URL of the module in which the error occurred, if it is known. */
   module?: string;
-  /** The line of that module's source, counted from 1. */
+  /** The line of the module's source at which the error occurred, counted from 1. */
   line?: number;
   /**
-   * Errors of the modules that a module imports. If one of these errors caused another, the cause
-   * comes first.
+   * Only if a module's definitions can't be built: the errors of the modules that it imports. If
+   * one of these errors caused another, the cause comes first.
    */
   dependencies?: ErrorDocument[];
 }
 
-/** The host's requests to its sandbox. `task` and `supply` are lines from stdin. */
+/**
+ * The host's requests to its sandbox. `task` and `supply` are lines of stdin, which the host
+ * doesn't parse.
+ */
 export type Ask =
   | { ask: "prepare"; task: string; unavailable: Record<string, ErrorDocument> }
+  /** Only makes the sandbox answer. The host learns that the sandbox is idle, and then ends it. */
   | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
   /**
-   * Answers `needs`. The sandbox handles this request at once; other requests wait for their turn.
+   * Answers the sandbox's `needs`. The sandbox handles a `supply` at once, even while it handles
+   * another request. All other requests are handled one after another.
    */
   | { ask: "supply"; supply: string };
 
 /**
- * The sandbox's messages to its host. The sandbox sends one `result` after it has started, and one
- * `result` for each request except `supply`.
+ * The sandbox's messages to its host. The sandbox sends one `result` after it has loaded the card
+ * library, and one `result` for each request except `supply`.
  */
 export type Tell =
+  /** The sandbox begins to handle a request. */
   | { tell: "started" }
-  /** Sent in place of the first `result` if the sandbox could not start. */
+  /** Sent in place of the first `result` if the sandbox can't load the card library. */
   | { tell: "failed"; message: string }
+  /**
+   * The sandbox begins to import a module. `own` is true if the sandbox is about to render a card
+   * of this module or to build the module's definitions.
+   */
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
   | { tell: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
-  /** `json` is a `Result`; undefined for requests that have no `Result`. */
+  /**
+   * `json` is the JSON of a `Result`. `json` is undefined if the request has no `Result`, or if the
+   * `Result` can't be written as JSON.
+   */
   | { tell: "result"; ms: number; json?: string };

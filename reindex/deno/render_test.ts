@@ -1,4 +1,4 @@
-/** Tests how the host renders the cards of one task. */
+/** Tests how the prerenderer renders the cards of one task. */
 import * as assert from "./assert.ts";
 import {
   BASE_URL,
@@ -121,8 +121,8 @@ Deno.test("links to cards of another realm have its published address", async ()
   const published = "http://people.localhost:4201/ada";
   assert.match(html.isolated, new RegExp(`<a href="${published}">${published}</a>`));
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
-  // Only links in the page have the published address. The search document and the list of links
-  // have the card's own URL.
+  // Only the links in the page begin with the address at which the other realm is published. The
+  // search document and the result's `links` have the linked card's URL in its realm.
   assert.equal((search.author as { id: string }).id, `${PEOPLE}ada`);
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`]);
 });

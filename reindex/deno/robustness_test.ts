@@ -92,7 +92,7 @@ const CHAIN = `import { Card, linksTo, string } from "@realm/base";
     static isolated = ({ card }) => walk(card);
   }`;
 
-/** A chain of `length` cards. Each links to the next card, and the last links to a missing card. */
+/** A chain of `length` cards. Each card links to the next one, and the last to a missing card. */
 function chain(length: number): Record<string, CardDocument> {
   return Object.fromEntries(Array.from({ length }, (_, i) => [
     `${BLOG}${i}`,

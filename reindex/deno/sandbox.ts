@@ -1,27 +1,35 @@
 /**
- * The host's side of a sandbox, which is a Worker that runs card code. The Worker handles one
- * request at a time, under a time limit. A busy Worker can't be stopped, because Deno's
- * `terminate()` leaves an endless loop running and keeps the connections of the process open. So
- * the host ends the whole process if a card hangs.
+ * Controls a sandbox from the host, the main program of a prerenderer (`host.ts`). The sandbox is a
+ * Worker that runs card code (`worker.ts`).
  *
- * The permissions in this module protect the server. The globals that `worker.ts` removes are only
- * the second line of defence.
+ * The Worker handles one request at a time, under a time limit. A busy Worker can't be stopped,
+ * because Deno's `terminate()` leaves an endless loop running and keeps the connections of the
+ * process open. So the host ends the whole process if a card hangs.
+ *
+ * `PERMISSIONS` protects the server, because Deno denies the Worker all access to files and the
+ * network. `lockdown.ts` also removes the functions for such access from the Worker, but only as a
+ * second line of defence.
  */
 import type { Ask, Library, Tell } from "./protocol.ts";
 
-/** How long a Worker may take to start and to load `@realm/base`. */
+/** How long a Worker may take to start and load the card library, and later to prepare a task. */
 export const START_LIMIT_MS = 15_000;
 
-/** The time limit for an idle Worker to answer. */
+/** A Worker that takes longer than this to answer a `rest` request counts as busy. */
 const QUIET_LIMIT_MS = 1_000;
 
+/** How a wait of the host for the Worker ended. */
 export type Outcome =
   | { ended: "answered"; json?: string; ms: number }
   | { ended: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
+  /**
+   * `started` is false if the Worker had not yet begun to handle the request, for example because
+   * an earlier card had left work behind. `importing` is the module that the Worker was importing.
+   */
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
 
-/** Card code needs no permissions, because the host supplies its imports. */
+/** Card code needs no permissions, because the host supplies all modules that it imports. */
 export const PERMISSIONS: Deno.PermissionOptionsObject = {
   import: false,
   read: false,
@@ -67,8 +75,8 @@ export class Sandbox {
   }
 
   /**
-   * Ends an idle Worker. If the Worker is busy or doesn't answer, returns false, and the Worker
-   * runs until the process ends.
+   * Ends the Worker if it is idle, and returns true. Otherwise returns false, and the Worker runs
+   * until the process ends.
    */
   async end(): Promise<boolean> {
     this.ask({ ask: "rest" });
@@ -77,14 +85,14 @@ export class Sandbox {
     return ended === "answered";
   }
 
-  /** Sends a request. Requests are handled in order. */
+  /** Sends a request. The Worker handles a `supply` at once, and all other requests in order. */
   ask(ask: Ask): void {
     this.#port.postMessage(ask);
   }
 
   /**
-   * Waits for the Worker's next outcome, for at most `limitMs`. The promise never rejects, because
-   * a failure of card code is an outcome too.
+   * Waits for the Worker's next outcome, for at most `limitMs`. The promise never rejects: if the
+   * time passes or the Worker fails, that is an outcome too.
    */
   outcome(limitMs: number): Promise<Outcome> {
     const heard = this.#heard.shift();

@@ -1,12 +1,17 @@
 /**
- * The attempts of card modules to leave the sandbox or to change other pages, by kind.
+ * Attempts of card code to leave the sandbox or to change the pages of other cards.
+ * `sandbox_test.ts` runs them in card modules.
  *
- * Each attempt is code. The code of an attempt in `REFUSED` must throw an error. The code of an
- * attempt in `CHANGES` may end without an error, but must not change the page of a later card.
+ * Each attempt is JavaScript in a string. An attempt in `REFUSED` must throw an error. An attempt
+ * in `CHANGES` or `TEMPLATES` may end without an error, but must not change the page of a card that
+ * is rendered later.
  */
 import { BLOG } from "./testing.ts";
 
-/** Attempts by kind and name. Code that returns a value has left the sandbox. */
+/**
+ * Attempts to leave the sandbox, by kind and name. If the code of an attempt returns a value, the
+ * attempt has succeeded.
+ */
 export const REFUSED: Record<string, Record<string, string>> = {
   "Node's modules": Object.fromEntries(
     [
@@ -117,7 +122,7 @@ export const REFUSED: Record<string, Record<string, string>> = {
     "Function with an import": `return await Function("return import('node:fs')")()`,
     "Reflect.construct": `return Reflect.construct(Function, ["return 1"])()`,
     "a timer": `return setTimeout("1", 0)`,
-    "a worklet": `return new Worker("data:text/javascript,1", { type: "module" })`,
+    "a Worker": `return new Worker("data:text/javascript,1", { type: "module" })`,
     "a compartment": `return new Compartment()`,
     "a realm": `return new ShadowRealm()`,
   },
@@ -287,7 +292,10 @@ export const CHANGES: Record<string, Record<string, string>> = {
   },
 };
 
-/** Templates that try to change later pages. Each is the value of a card's `static isolated`. */
+/**
+ * Templates that try to change the pages of cards that are rendered later. Each template is the
+ * value of a card class's `static isolated`.
+ */
 export const TEMPLATES: Record<string, string> = {
   "its props": `(props) => { spoil(props); return null }`,
   "its card and its realm":

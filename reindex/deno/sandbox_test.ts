@@ -23,8 +23,9 @@ const HEAD = `
   import { Component, Fragment, h } from "preact";`;
 
 /**
- * A module that runs the code `attempt` when the module is loaded. A card of the module shows `GOT`
- * and the value of `attempt`, or `REFUSED` and the error of `attempt`.
+ * Returns the source of a module that runs the code `attempt` when the module is loaded. If the
+ * code returns a value, a card of the module shows `GOT` and the value. If the code throws an
+ * error, the card shows `REFUSED` and the error.
  */
 function tries(attempt: string): string {
   return `${HEAD} ${SPOIL}
@@ -41,7 +42,10 @@ function tries(attempt: string): string {
     }`;
 }
 
-/** A module with a card type. The type's page uses most features of the card library. */
+/**
+ * A module with the card type `Later`. Its pages use most features of the card library. So an
+ * attempt that changes one of these features also changes the pages.
+ */
 const LATER = `${HEAD}
   export const mood = { now: "calm" };
   export class Later extends Card {
@@ -64,9 +68,9 @@ const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
 /**
  * Renders a card of each module in `modules`, and then the cards `later` and `two`. The modules'
- * code tries to leave the sandbox or to change the pages of `later` and `two`. In the returned
- * object, `outcomes` has the results of the modules' cards. The member `later` is a JSON text with
- * the results of the cards `later` and `two`.
+ * code tries to leave the sandbox or to change the pages of `later` and `two`. The returned object
+ * has two properties. `outcomes` lists the results of the modules' cards. `later` is a JSON text
+ * with the results of the cards `later` and `two`.
  */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };
@@ -110,7 +114,8 @@ Deno.test("the helpers detect a successful attempt and a changed page", async ()
 
 for (const [kind, attempts] of Object.entries(REFUSED)) {
   Deno.test(`card code gets nothing from: ${kind}`, async () => {
-    // An attempt that uses `import.meta.url` expects the URL of the first module, `try.js`.
+    // An attempt that uses `import.meta.url` expects that its module is `try.js`. Only the first
+    // module of a task has this name, so each such attempt runs in a task of its own.
     for (const [name, code] of Object.entries(attempts)) {
       const { outcomes: [outcome] } = /import\.meta\.url/.test(code)
         ? await attempt([tries(code)])

@@ -132,8 +132,8 @@ Deno.test("url() in a type's styles is relative to the type's module", async () 
       "url()",
     ]
   ) assert.ok(sheets.includes(url), `${url} in ${sheets}`);
-  // A type has one style sheet, whether it is the type of the page's own card or of an embedded
-  // card.
+  // The page's own card is a `Boat`, and the embedded card is a `Hull`. `Boat` extends `Hull`, so
+  // both cards use the same style sheets of `Hull`, with the same keys.
   const keys = [...html.isolated.matchAll(/data-styles="([^"]*)"/g)].map(([, each]) => each);
   for (const key of keys[0].split(" ")) assert.ok(sheets.includes(key), key);
 });

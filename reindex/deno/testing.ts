@@ -1,6 +1,7 @@
 /**
- * Helpers of the prerenderer's tests. The helpers supply a realm's files as texts by URL, and start
- * a host process with the same permissions as in production.
+ * Helpers for the tests of the prerenderer, a Deno process that renders cards. In the tests, these
+ * helpers take the place of the reindex, the Python code that starts and uses prerenderers. They
+ * start the main program, `host.ts`, with the same permissions as in production.
  */
 import type { CardDocument } from "@realm/base";
 import type {
@@ -28,12 +29,12 @@ export const BLOG = "http://localhost:4201/luke/blog/";
 export const PEOPLE = "http://localhost:4201/mango/people/";
 export const NONCE = "nonce-that-card-code-never-learns:";
 
-/** Files by public URL; a module is written as the JavaScript that it is transpiled to. */
+/** The texts of files, by public URL. The text of a TypeScript module is the transpiled module. */
 export type Files = Record<string, string>;
 
 /**
- * The source at a URL, as the reindex would read it. A file with the text "406" stands for a module
- * that the transpiler has refused.
+ * The source at a URL, as the reindex would send it to the host. A file with the text "406" stands
+ * for a module that can't be transpiled.
  */
 function sourceOf(url: string, files: Files): Source {
   if (url in files) {
@@ -59,7 +60,7 @@ function refused(module: string, status: number, title: string, message: string)
   return { error: { status, title, message, causes: [], module } };
 }
 
-/** The card library as a realm serves it. */
+/** The transpiled modules of the card library, by public URL. */
 async function transpiledBase(): Promise<Files> {
   const names = [...Deno.readDirSync(new URL("card_library/", ROOT))].map((entry) => entry.name)
     .filter((name) => /\.tsx?$/.test(name) && !name.includes("_test."));
@@ -82,7 +83,7 @@ const LIBRARY: Library = {
   sources: Object.fromEntries(Object.entries(BASE_FILES).map(([url, code]) => [url, { code }])),
 };
 
-/** A response together with the result that follows it. */
+/** A response of the host, together with the `Result` in the next line if there is one. */
 export type Answer = HostResponse & Partial<Result>;
 export type CardResponse =
   & Extract<HostResponse, { type: "card" }>
@@ -95,12 +96,13 @@ export interface Run {
   asked: string[];
   /** The exit code of the last process. */
   code: number;
+  /** The number of host processes that the task needed. */
   processes: number;
 }
 
 /**
- * Starts the host as the reindex does, and sends it a request and a task. Linked cards are sent
- * only when the host needs them.
+ * Starts a host process as the reindex does, and sends it a request, an order and a task. The task
+ * is sent without linked cards, so that the host has to request them.
  */
 export async function startHost(
   task: CardsTask | DefinitionsTask,
@@ -154,8 +156,8 @@ export function line(value: unknown): Uint8Array {
 }
 
 /**
- * Runs a task to its end as the reindex does. When a process has stopped, a new process continues
- * the task.
+ * Runs a task to its end as the reindex does. When a host answers `stopped`, a new host process
+ * renders the remaining cards.
  */
 export async function run(
   files: Files,
@@ -176,7 +178,7 @@ export async function run(
     if (last?.type !== "stopped" || task.type !== "cards") return answer;
     const answers = responses.filter(({ type }) => type !== "needs");
     const learned = Object.keys(last.unavailable).length > Object.keys(unavailable).length;
-    if (answers.length === 1 && !learned) throw new Error("The host stopped for nothing");
+    if (answers.length === 1 && !learned) throw new Error("The host stopped without a result");
     unavailable = last.unavailable;
     const answered = new Set(responses.map((one) => one.type === "card" ? one.url : null));
     task = { ...task, cards: task.cards.filter(({ url }) => !answered.has(url)) };
@@ -185,7 +187,7 @@ export async function run(
 
 /**
  * Runs a task in one process, and supplies documents and modules when the host needs them. Stdin
- * stays open, because the host exits when it is closed.
+ * stays open until the task ends, because the host exits when stdin is closed.
  */
 export async function runOnce(
   files: Files,
@@ -208,7 +210,7 @@ export async function runOnce(
       await host.writer.write(line(supply));
     }
     answered = asked.length;
-    // The host waits for another task until stdin is closed.
+    // After `done`, the host waits for another task. It exits only when stdin is closed.
     if (responsesIn(stdout).some(({ type }) => type === "done")) await host.writer.close();
   }
   const { code } = await host.status;
@@ -216,7 +218,7 @@ export async function runOnce(
   return { stdout, code };
 }
 
-/** The complete answers in a host's output. */
+/** The answers in a host's output so far. An answer that is still incomplete is left out. */
 export function responsesIn(stdout: string): Answer[] {
   const lines = stdout.slice(0, stdout.lastIndexOf("\n") + 1).split("\n")
     .filter((line) => line.startsWith(NONCE))
@@ -238,7 +240,10 @@ export const REALM = {
   stylesheet: null,
 };
 
-/** A document that adopts from a type; `links` are its relationships. */
+/**
+ * The document of a card. The module `module` exports the card's type under the name `name`. The
+ * keys of `links` are field names such as `author` or `friends.0`, and the values are URLs.
+ */
 export function doc(
   module: string,
   name: string,
@@ -253,7 +258,10 @@ export function doc(
   };
 }
 
-/** A cards task; the keys are paths inside the blog realm. */
+/**
+ * A task to render cards of the blog realm. The keys of `cards` are paths inside the realm.
+ * `linked` has the documents of other cards, by public URL.
+ */
 export function cardsTask(
   cards: Record<string, CardDocument>,
   linked: Record<string, CardDocument> = {},
@@ -266,7 +274,7 @@ export function cardsTask(
   };
 }
 
-/** The answers for cards, by path inside the blog realm. */
+/** The host's answers for cards, by the card's path inside the blog realm. */
 export function byPath({ responses }: Run): Record<string, CardResponse> {
   return Object.fromEntries(
     responses.filter((response) => response.type === "card")
@@ -274,13 +282,13 @@ export function byPath({ responses }: Run): Record<string, CardResponse> {
   );
 }
 
-/** Returns a card's answer; throws if it is an error. */
+/** Returns a card's answer. Throws if the answer is missing or has an error. */
 export function rendered(response: CardResponse | undefined) {
   if (!response || "error" in response) throw new Error(JSON.stringify(response));
   return response;
 }
 
-/** Returns the error in a card's answer; throws if there is none. */
+/** Returns the error in a card's answer. Throws if the answer is missing or has no error. */
 export function failed(response: CardResponse | undefined) {
   if (!response || !("error" in response)) throw new Error(JSON.stringify(response));
   return response.error;

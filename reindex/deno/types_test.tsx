@@ -1,4 +1,7 @@
-/** Tests the types of card modules. `deno check` is the test, so the code needn't run. */
+/**
+ * Tests the TypeScript types of fields and templates. The type check of this file (`deno check`) is
+ * the test. What the code does when it runs doesn't matter.
+ */
 import {
   Card,
   type CardOf,

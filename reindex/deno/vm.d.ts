@@ -1,4 +1,4 @@
-/** The part of `node:vm` that the loader uses, as Deno has it. */
+/** The types of the part of `node:vm` that `loader.ts` uses, as Deno implements it. */
 export type Status = "unlinked" | "linking" | "linked" | "evaluating" | "evaluated" | "errored";
 
 export type Module = SourceTextModule | SyntheticModule;

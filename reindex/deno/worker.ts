@@ -1,8 +1,10 @@
 /**
- * The sandbox. Loads card modules, renders cards, and builds definitions.
+ * The program of the sandbox, a Worker that the host (`host.ts`) starts. It loads card modules,
+ * renders cards, and builds definitions, which describe card types.
  *
- * This module shares its global scope with card code. So the module holds no secret, and the host
- * uses an answer only for the card that the host has requested.
+ * This module shares its global scope with card code, which might find a secret or manipulate an
+ * answer. So the module holds no secret. To find out which card an answer belongs to, the host uses
+ * the order of its own requests, and not the answer's content.
  */
 import { Cards } from "./cards.ts";
 import { define } from "./definitions.ts";
@@ -13,12 +15,13 @@ import type { Base } from "./modules.ts";
 import { type Exports, forCards, forLibrary } from "./packages.ts";
 import type { Ask, Library, Result, Supply, Task, Tell } from "./protocol.ts";
 
-// Saved before card code runs, because card code could replace these functions.
+// These functions are saved before card code runs, because card code could replace them.
 const { parse, stringify } = JSON;
 const now = performance.now.bind(performance);
 
 /**
- * Returns a function that waits until pending tasks, for example those of the last card, have run.
+ * Returns a function that waits until all pending work has run, such as callbacks that an earlier
+ * card has left behind.
  */
 function ticker(): () => Promise<unknown> {
   const { port1, port2 } = new MessageChannel();
@@ -45,7 +48,10 @@ addEventListener("message", async (event: MessageEvent) => {
   let task: Task | null = null;
   let cards: Cards | null = null;
   let supply: ((supply: Supply) => void) | null = null;
-  /** Requests to the host are sent one after another, because answers carry no id. */
+  /**
+   * The answer to the latest `needs`. The sandbox waits for this answer before it sends another
+   * `needs`, because an answer doesn't say to which `needs` it belongs.
+   */
   let answered: Promise<unknown> = Promise.resolve();
 
   function needs(documents: string[], modules: string[], dynamic = false): Promise<Supply> {
@@ -111,7 +117,8 @@ addEventListener("message", async (event: MessageEvent) => {
     tell({ tell: "result", ms: now() - from, json });
   }
 
-  // The host requests several cards ahead; they are rendered one after another.
+  // The host requests several cards before it gets the first result. The sandbox renders them one
+  // after another.
   let last = Promise.resolve();
   port.onmessage = ({ data: ask }: MessageEvent<Ask>) => {
     if (ask.ask === "supply") supply?.(parse(ask.supply));

@@ -1,19 +1,23 @@
-"""Describes card types and their fields, and finds where a search document stores a field."""
+"""Describes card types and their fields, and finds where a search document stores a field.
+
+A search document has the searchable values of one card's fields, as JSON.
+"""
 
 import json
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-#: The fields of a card type, keyed by name. A field with one value is described by a type or by a
-#: dictionary of fields. A field with several values is described by a list of one item, which is a
-#: type or a dictionary of fields.
+#: The fields of a card type, keyed by name. The name of a type, such as `number`, describes a plain
+#: field. A dictionary of fields describes a field that holds a card or a link to a card. A list
+#: with one such item describes a field with several values.
 Fields: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class CardType:
-    """A card type in an index, and its fields. `keys` has the type's own key, followed by the keys
-    of the types that it adopts from."""
+    """A card type and its fields. `keys` has the type's own key, followed by the keys of the types
+    that it extends. A key is the URL of a module without its extension, a slash, and the name of an
+    export, as in `http://example.com/blog/post/Post`."""
 
     keys: tuple[str, ...]
     fields: Fields
@@ -21,7 +25,10 @@ class CardType:
 
 @dataclass(frozen=True)
 class FieldPlace:
-    """Where a search document stores the values of a field, and the type of the values."""
+    """Where a search document stores the values of a field, and the type of the values. `steps` is
+    the path to the values. Each step has a key, and True if the key's value is a list. If the
+    values are cards or links, `type` is `card` or `link`, and `fields` has the cards' field names.
+    """
 
     steps: tuple[tuple[str, bool], ...]
     type: str
@@ -33,7 +40,8 @@ class FieldPlace:
 
     @property
     def plain(self) -> bool:
-        """Whether the field has a single value at the top level of the search document."""
+        """Whether the field has one value, of a known type, at the top level of the search
+        document."""
         return len(self.steps) == 1 and not self.many and self.type != "any"
 
     def document(self, value: Any) -> Any:
@@ -52,12 +60,12 @@ class FieldPlace:
 
 
 def place_of(fields: Fields, names: list[str]) -> FieldPlace | None:
-    """Finds a field of a card type by the names on its path, such as `author`, `name`. Returns None
-    if the type has no such field."""
+    """Finds a field of a card type. `names` has the parts of the field's path: for `author.name`,
+    they are `author` and `name`. Returns None if the type has no such field."""
     steps: list[tuple[str, bool]] = []
     shape: Any = fields
     for name in names:
-        # The content of an `any` field is unknown, so any further name is accepted.
+        # The content of a field with the type `any` is unknown, so every name is accepted.
         if shape != "any":
             if not isinstance(shape, dict) or name not in shape:
                 return None
@@ -72,7 +80,8 @@ def place_of(fields: Fields, names: list[str]) -> FieldPlace | None:
 
 
 def fields_of_definition(definition: dict[str, Any]) -> Fields:
-    """Returns the fields that a card type's definition lists. A field that holds a card gets the
+    """Returns the fields that the definition of a card type lists. A computed field gets the type
+    `any`, because its values may have any type. A field that holds or links to a card also gets the
     type `any`, because the definition doesn't list that card's fields."""
     fields: Fields = {}
     for name, field in definition["fields"].items():

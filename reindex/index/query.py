@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from notifications.texts import is_storable, whole_number
 from reindex.reading.strict_json import finite_only
 
-#: The limits of a query: depth of nested filters, number of conditions, members of a list,
-#: characters of a text, and cards per page.
+#: The limits of a query: the number of nested levels of filters, of conditions, of values in an
+#: `in` list, of characters in a name or in `matches`, and of cards on a page.
 MAX_DEPTH = 10
 MAX_CONDITIONS = 100
 MAX_VALUES = 500
@@ -60,8 +60,8 @@ class _Part(BaseModel):
 
 
 class TypeRef(_Part):
-    """A reference to a card type. `module` may be relative to the realm's URL; `name` is the
-    module's export."""
+    """A reference to a card type, which `module` exports under the name `name`. The URL `module`
+    may be relative to the realm's URL."""
 
     module: Name
     name: Name
@@ -78,7 +78,8 @@ class Range(_Part):
 
 class Filter(_Part):
     """A set of conditions. A card matches a filter if the card meets all conditions. If `on` is
-    given, only cards of the type `on` match."""
+    given, only cards of the type `on` match, and the conditions refer to the fields of this type.
+    """
 
     CONDITIONS: ClassVar = (
         "type", "any", "every", "not", "eq", "contains", "in", "range", "matches",
@@ -99,7 +100,8 @@ class Filter(_Part):
 
 
 class Sort(_Part):
-    """A sort key. The results are sorted by the field `by`."""
+    """A sort key. The results are sorted by the field `by`. If `on` is given, the key applies only
+    to cards of the type `on`."""
 
     by: Name
     on: TypeRef | None = None

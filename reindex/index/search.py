@@ -1,8 +1,9 @@
-"""Searches a realm's index with one SQL statement, which is compiled from the query.
+"""Searches a realm's index, which has a search document for each rendered card.
 
-The search documents of the index list the types and fields that a query may refer to (`_types`,
-`_fields`, made in `card_library/search.ts`). psycopg quotes each value of a query as an SQL
-literal.
+A search document has the values of a card's fields. It also lists the card's types (`_types`) and
+their fields (`_fields`); `card_library/search.ts` makes it. A search first reads which types and
+fields exist. It then compiles the query into one SQL statement, in which psycopg quotes each value
+of the query as a literal.
 """
 
 import json
@@ -21,12 +22,13 @@ from reindex.index.query import (
 )
 from reindex.index.search_sql import Compiler, Known
 
-#: The time limit of a search, in milliseconds. A search that exceeds it is cancelled.
+#: The time limit of each SQL statement of a search, in milliseconds. Postgres cancels a statement
+#: that exceeds the limit.
 TIME_LIMIT_MS = 5000
 
 
 class SearchTimeout(Exception):
-    """The search took longer than {seconds} s; ask for less at a time"""
+    """The search took longer than {seconds} s. A simpler query takes less time"""
 
     def __init__(self) -> None:
         super().__init__((type(self).__doc__ or "").format(seconds=TIME_LIMIT_MS / 1000))
@@ -34,8 +36,9 @@ class SearchTimeout(Exception):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One page of search results. `paths` has the paths of the cards found, without `.json`.
-    `total` is the number of cards on all pages. `generation` is the index's generation."""
+    """One page of search results. `paths` has the paths of the cards on this page, without `.json`.
+    `total` is the number of cards on all pages. `generation` is the generation of the realm from
+    which the index was made."""
 
     generation: int
     total: int
@@ -45,10 +48,10 @@ class SearchResult:
 def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
-    """Returns the cards of a realm that match a query. Returns None if the realm has no index. If
-    `text` is true, all values of the query are text, as in a URL. If the realm has no cards of a
-    type in the query, the search gets the type's definition from `known`. Raises InvalidQuery,
-    SearchTimeout."""
+    """Returns one page of the cards of a realm that match a query. Returns None if the realm has no
+    index. `text` says that all values of the query are text, as in a URL. If the query names a card
+    type of which the realm has no cards, the search gets the type's definition from `known`. Raises
+    InvalidQuery, SearchTimeout."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIME_LIMIT_MS)))

@@ -1,4 +1,4 @@
-"""Compiles a search query into the SQL that searches the index."""
+"""Compiles a search query into SQL conditions and sort keys on the search documents of cards."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class Compiler:
 
     Two parameters are common to several methods. `on` is the key of the card type that has the
     fields of a condition. If `on` is None, all card types are considered. `at` is the position of
-    the condition in the query.
+    a part of the query, for errors: the keys and indexes that lead to the part.
     """
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
@@ -55,7 +55,8 @@ class Compiler:
     # --- filters ---
 
     def filter(self, wanted: Filter | None, on: str | None, at: Steps) -> sql.Composable:
-        """Returns the SQL condition that a card's row `c` meets if the card matches a filter."""
+        """Returns an SQL condition on the row `c` of a card. The condition holds if the card
+        matches a filter."""
         if wanted is None:
             return _TRUE
         parts = list(self._parts(wanted, on, at))
@@ -102,9 +103,10 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """Returns an SQL condition on a field that may be at different paths in different card
-        types. `make` returns the condition for one path. The result holds if the condition holds
-        for at least one path. Raises InvalidQuery if the value is invalid at every path."""
+        """Returns an SQL condition on the field `name`, which may have a different place in each
+        card type. `make` returns the condition for one place. The returned condition holds if the
+        condition for at least one place holds. Raises InvalidQuery if the query's value is invalid
+        for every place."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -141,8 +143,8 @@ class Compiler:
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
         if not place.plain:
             return anywhere
-        # Postgres checks every card of the realm. The condition below takes less than half the time
-        # of a JSON path.
+        # Postgres checks the condition for every card of the realm. The condition below does the
+        # same as `anywhere`, but takes less than half the time because it has no JSON path.
         return sql.SQL(
             "(COALESCE(strpos(lower(c.search ->> {name}), lower({text})), 0) > 0"
             " AND jsonb_typeof(c.search -> {name}) = 'string')"
@@ -157,11 +159,11 @@ class Compiler:
         values: dict[str, Any] = {}
         for key, bound in bounds.items():
             if bound is None or isinstance(bound, bool):
-                raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} is no bound")
+                raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} can't be a bound")
             values[key] = self._value(place, bound, (*at, key))
         if place.plain and place.type == "number":
-            # Postgres checks every card of the realm. The condition below is faster than a JSON
-            # path.
+            # Postgres checks the condition for every card of the realm. The condition below is
+            # faster than one with a JSON path, which other fields need.
             stored = sql.SQL("c.search -> {}").format(sql.Literal(place.names[0]))
             parts: list[sql.Composable] = [
                 stored + sql.SQL(_RANGES[key]) + sql.Literal(Jsonb(each))
@@ -200,7 +202,8 @@ class Compiler:
     # --- types, fields, values ---
 
     def _type(self, ref: TypeRef, at: Steps) -> str:
-        """Returns the key of a card type. Raises InvalidQuery if the card type doesn't exist."""
+        """Returns the key of the card type that a query refers to. Raises InvalidQuery if the card
+        type doesn't exist."""
         module = resolve_module(ref.module, self._realm_url)
         if module is not None:
             key = f"{_module_key(module)}/{ref.name}"
@@ -257,7 +260,7 @@ class Compiler:
                     right = value is not None
             case "card":
                 named = ", ".join(f"{place.names[-1]}.{field}" for field in place.fields)
-                raise InvalidQuery(pointer_to(*at), f"is a card; name one of its fields: {named}")
+                raise InvalidQuery(pointer_to(*at), f"is a card; use one of its fields: {named}")
             case _:
                 right = isinstance(value, str)
         if not right:
@@ -285,7 +288,8 @@ _EXPECTED = {
 
 
 def _module_key(module: str) -> str:
-    """Returns the key of a module, in the form that `typeKey` of `card_library/search.ts` uses."""
+    """Returns the first part of a card type's key, which identifies the module. `typeKey` of
+    `card_library/search.ts` makes the keys in the index, in the same form."""
     name = stem(module)
     return "@realm/base" if name == stem(BASE_MODULE) else name
 
@@ -340,7 +344,8 @@ def _config() -> sql.Composable:
 
 
 def _all_or_any(operator: Literal[" AND ", " OR "], parts: list[sql.Composable]) -> sql.Composable:
-    """Joins SQL conditions with an operator. Without conditions, AND is true and OR is false."""
+    """Joins SQL conditions with an operator. If `parts` is empty, the result is TRUE for AND and
+    FALSE for OR."""
     if not parts:
         return _TRUE if operator == " AND " else _FALSE
     return sql.SQL("({})").format(sql.SQL(operator).join(parts))

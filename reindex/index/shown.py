@@ -1,4 +1,8 @@
-"""Reads the index that a realm's visitors see."""
+"""Reads the index that a realm's visitors see.
+
+A job renders the cards of a realm at one generation, and stores the results in the realm's index.
+For each card, the index has the card's HTML, or the error of the last rendering, or both.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -16,18 +20,18 @@ TEXT_CONFIG = "simple"
 
 @dataclass(frozen=True)
 class Page:
-    """A card's page in the index. `html` has the HTML by format, and `error` is an error document.
-    `html` and `error` are both None if the index has no such card. If the last rendering failed,
-    `html` is the last good HTML. `generation` is the index's generation, or None if the realm has
-    no index yet."""
+    """A card's page in the index. `generation` is the index's generation, or None if the realm has
+    no index yet. `html` maps the name of each format to the card's HTML. If the last rendering
+    failed, `error` is its error document, and `html` is the last good HTML, or None if there is
+    none. If the index doesn't have the card, `html` and `error` are both None."""
 
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
-    #: The generation at which `html` was rendered. The last good HTML has an older generation than
-    #: the index.
+    #: The generation that `html` shows, or None if `html` is None. This is the index's generation.
+    #: But if the last rendering failed, it is the older generation of the last good HTML.
     shows: int | None = None
-    #: Code of these other realms helped to render `html`.
+    #: The URLs of the other realms that supplied code for the rendering of `html`.
     strangers: tuple[str, ...] = ()
 
 
@@ -45,9 +49,9 @@ def find_page(realm_url: str, card: str) -> Page:
 
 
 def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
-    """Returns the error messages of the cards that failed in the index shown to visitors. The keys
-    are the cards' paths without `.json`. If that index has a generation other than `generation`,
-    returns an empty dictionary."""
+    """Returns the error messages of the cards that could not be rendered for a realm's index. The
+    keys are the cards' paths without `.json`. If the index's generation isn't `generation`, returns
+    an empty dictionary."""
     if not IndexHead.objects.filter(realm_url=realm_url, generation=generation).exists():
         return {}
     failed = IndexedCard.objects.filter(realm_url=realm_url, current=True, error__isnull=False)
@@ -58,8 +62,8 @@ def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
 
 
 def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Returns which of the given paths (without `.json`) are cards in the index of at least one of
-    the realms."""
+    """Returns the given paths at which at least one of the realms has a card in its index. The
+    paths have no `.json`."""
     wanted = list(paths)
     if not wanted:
         return set()
@@ -68,7 +72,8 @@ def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
 
 
 def page_paths(realm_url: str) -> tuple[int, list[str]]:
-    """Returns the generation of a realm's index, and the paths of its cards that have a page."""
+    """Returns the generation of a realm's index, and the paths of the cards that were rendered
+    without an error. Returns 0 and an empty list if the realm has no index."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PATHS_OF_PAGES, [realm_url])
         row = cursor.fetchone()
@@ -81,8 +86,10 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether the pages of a realm's generation are rendered. If they aren't, `missing` is `index`
-    or `prerender-html`, and `under_way` says whether a job is queued or rendering."""
+    """Says whether a realm's pages are rendered at a generation. If they aren't, the other fields
+    describe the realm's newest job. While there is no job or the job is queued, `missing` is
+    `index`. After that, `missing` is `prerender-html`. If the job failed, `error` says why.
+    `under_way` says whether the job is queued or rendering."""
 
     ready: bool
     missing: str = ""
@@ -104,8 +111,8 @@ def readiness(realm_url: str, generation: int) -> Readiness:
 
 
 def progress(job: ReindexJob) -> dict[str, Any]:
-    """Returns a job's status and counts, as the API reports them. Times are in ISO 8601, durations
-    in seconds."""
+    """Returns a job's status and counts, as the API reports them. Times are in ISO 8601. The
+    duration is in seconds."""
     return {
         "phase": job.phase,
         "status": job.status,

@@ -1,10 +1,12 @@
-"""Splits texts into words, for the index and for searches.
+"""Splits the texts of cards and of searches into words.
 
 Postgres itself would treat `north/south` as one word. In scripts without spaces, Postgres would
-treat a whole sentence as one word. In this module, any character that is not a letter, mark or
-digit separates words. In scripts without spaces, each character is a word, and each pair of
-neighbouring characters is also a word. The embedded Postgres has no extension such as pg_trgm, so
-this module works without one.
+treat a whole sentence as one word. In this module, any character that is not a letter, number or
+combining mark separates words. In scripts without spaces, each character is a word, and each pair
+of neighbouring characters is another word.
+
+The module uses no Postgres extension such as pg_trgm, because the embedded Postgres, which the
+server starts if DATABASE_URL isn't set, has no such extension.
 """
 
 import re
@@ -13,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: Postgres stores at most 1 MiB of words per text, with up to six further bytes for each word.
+#: The maximum size of the words of a text, if each word counts as _BYTES_A_WORD more bytes than it
+#: has. Unit: bytes. Postgres stores at most 1 MiB for each text.
 MAX_BYTES = 1_000_000
 _BYTES_A_WORD = 6
 _MAX_BYTES_A_CHARACTER = 4
@@ -57,8 +60,8 @@ def _words(text: str) -> _Words:
 
 
 def searchable(document: dict[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a search document. The copy's text is split into the words that Postgres
-    indexes."""
+    """Returns a copy of a search document, which holds the searchable data of a card. In the copy,
+    `_text` isn't the card's text, but the words that Postgres indexes."""
     if not isinstance(document.get("_text"), str):
         return document
     words = _words(document["_text"])
@@ -67,7 +70,8 @@ def searchable(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(words: list[str]) -> Iterable[str]:
-    """Returns as many of the first words as Postgres can store."""
+    """Returns the words. If Postgres can't store all of them, returns only the first words that
+    fit."""
     if sum(map(len, words)) * _MAX_BYTES_A_CHARACTER + len(words) * _BYTES_A_WORD <= MAX_BYTES:
         return words
     return _first_fitting(words)
@@ -83,9 +87,10 @@ def _first_fitting(words: list[str]) -> Iterator[str]:
 
 
 def ts_query(text: str) -> str:
-    """Converts the text of a search to the syntax of Postgres's `to_tsquery`. A card must contain
-    all terms, but no term that follows a `-`. The words of a term in quotes, or of a term such as
-    `north/south`, must follow each other. `or` between terms makes them alternatives."""
+    """Converts the text of a search to the syntax of Postgres's `to_tsquery`. The word `or` divides
+    the terms of a search into groups. A card matches a search if it matches one of the groups. To
+    match a group, the card must contain all terms without a `-`, and none of the terms with a `-`.
+    A term in quotes, or a term such as `north/south`, has several words (see `_wanted`)."""
     groups: list[list[str]] = [[]]
     for minus, quoted, bare in _PART.findall(text):
         if bare.lower() == "or" and not minus:
@@ -98,8 +103,8 @@ def ts_query(text: str) -> str:
 
 
 def _wanted(words: _Words) -> str:
-    """Returns a `to_tsquery` condition that requires all of the words. The words in `spaced` must
-    follow each other."""
+    """Returns a `to_tsquery` condition that requires all words of a term. The words in `spaced`
+    must follow each other. The pairs of characters in `runs` may be anywhere in the text."""
     parts = [" <-> ".join(f"'{word}'" for word in words.spaced)] if words.spaced else []
     for run in words.runs:
         parts += [f"'{run[at : at + 2]}'" for at in range(max(1, len(run) - 1))]

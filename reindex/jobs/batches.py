@@ -1,7 +1,11 @@
-"""Leases, releases and finishes batches. A batch is a part of a job, rendered by one worker.
-Finishing the last batch of a job shows the new index to visitors.
+"""Leases, releases and finishes batches.
 
-A transaction locks a batch before it locks the batch's job.
+A job renders a realm's cards, and a batch is a part of these cards. A lease of a batch lets one
+worker render the batch until a set time. When the last batch of a job is finished, the new index is
+shown to visitors.
+
+Every transaction locks a batch before it locks the batch's job, so that two transactions don't
+deadlock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,14 +36,16 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
     batch's job has ended."""
     now = timezone.now()
     with bookkeeping():
-        # A locked batch is skipped, because another worker is leasing or finishing it.
+        # If the batch's row is locked, another worker is leasing or finishing the batch. Then the
+        # query doesn't wait, and finds no row.
         batch = (
             ReindexBatch.objects.free(now)
             .select_for_update(skip_locked=True)
             .filter(pk=batch_id, done=False)
             .first()
         )
-        # `batch.job` is queried after the lock, because one joined query would see an outdated job.
+        # A second query reads `batch.job`, after the batch is locked. If the query above joined the
+        # job, it would read the job before it locks the batch, and the job could end in between.
         if batch is None or batch.job.status != Status.RENDERING:
             return None
         take_lease(batch)
@@ -48,8 +54,8 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
 
 def release(leased: ReindexBatch, error: object) -> None:
     """Gives back a batch after an error. Ends the lease and stores the error in the job. Workers
-    may lease the batch again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails.
-    Does nothing if the caller has lost the lease."""
+    may lease the batch again when RETRIED_AFTER has passed. If the batch has had MAX_ATTEMPTS
+    attempts, the job fails. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         batch = held_batch(leased)
         if batch is None:
@@ -65,11 +71,11 @@ def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
     """Stores a batch's results. After the job's last batch, shows the new index to visitors.
-    Returns False if the caller has lost the lease or the job has ended. Each list of paths in
-    `rest` becomes a new batch; these paths have no result yet.
+    Returns False if the caller has lost the lease or the job has ended. `rest` has the paths
+    without a result. Each list in `rest` becomes a new batch.
 
-    `finish` is one transaction. So if two workers render the same batch, only one of them stores
-    results.
+    One transaction checks the lease and stores the results. So if two workers render the same
+    batch, only the worker with the lease stores results.
     """
     with transaction.atomic():
         if held_batch(batch) is None:
@@ -90,8 +96,9 @@ def finish(
 
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
-    """Ends a batch's lease after the batch's job has ended. So `turns` no longer counts the worker
-    as busy for the owner. Does nothing if the caller has lost the lease."""
+    """Ends a batch's lease after the batch's job has ended. Otherwise the module `turns`, which
+    shares workers among the owners of realms, would still count the worker as busy for the job's
+    owner. Does nothing if the caller has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

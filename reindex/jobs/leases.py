@@ -1,10 +1,13 @@
 """Takes, renews and ends leases. A lease lets one worker plan a job or render a batch until a set
-time.
+time. A batch is a part of the cards that a job renders.
 
 When a lease has expired, another worker can take the next lease. Each lease has a random number. A
-worker needs the number of the current lease to store a plan or results, and to end the lease. A
-worker may add pins, addresses and lost time to the job's row without a lease number, because these
-additions keep the data that other workers have added.
+worker needs the number of the current lease to store a plan or results, and to renew or end the
+lease.
+
+A worker needs no lease number to add three kinds of data to a job's row: pins (the generations at
+which the job reads realms), the addresses of realms' pages, and the time lost to hanging cards.
+Such an addition overwrites no data of other workers.
 """
 
 import secrets
@@ -33,8 +36,8 @@ MAX_NUMBER = 2**31
 
 @contextmanager
 def bookkeeping() -> Iterator[None]:
-    """Opens a transaction that commits without waiting for the disk. If the database server crashes
-    and loses the transaction, a worker repeats the step of the job."""
+    """Opens a transaction that commits without waiting for the disk. If the database server
+    crashes, the transaction may be lost. Then a worker repeats the lost step of the job."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
@@ -59,9 +62,9 @@ def renew(leased: ReindexJob | ReindexBatch) -> bool:
 
 
 def postpone(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Gives back a job or a batch that must wait for writers. Ends the lease, and doesn't count the
-    attempt. Workers may lease the job or batch again after POSTPONED. Does nothing if the caller
-    has lost the lease."""
+    """Gives back a job or a batch that must wait because a transaction is changing a realm. Ends
+    the lease, and doesn't count the attempt. Stores `why` as the job's error. Workers may lease the
+    job or batch again when POSTPONED has passed. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         held = held_job(leased) if isinstance(leased, ReindexJob) else held_batch(leased)
         if held is None:
@@ -108,12 +111,12 @@ def start_lease(work: ReindexJob | ReindexBatch) -> None:
 
 
 def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) -> None:
-    """Ends a lease and saves the row, but stores no error. If `rest` is set, workers can take the
-    next lease only after `rest` has passed. The caller has locked the row."""
+    """Ends a lease and saves the row. If `rest` is set, workers can take the next lease only when
+    `rest` has passed. The caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # With `rest`, `lease_until` is in the future although no worker has the lease. The name of the
-    # worker is removed, so that the admin doesn't show the row as the work of a worker.
+    # With `rest`, `lease_until` is in the future although no worker has the lease. The worker's
+    # name is removed, so that the admin doesn't show that a worker is working on the row.
     work.worker = ""
     work.save()
 
@@ -121,7 +124,7 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
 def _new_number(before: int) -> int:
     """Returns a random number for the next lease. A crash of the database may lose the newest
     leases and batches. If the numbers were counted up, a new lease could get the number of a lost
-    lease."""
+    lease. Then the worker with the lost lease could store its results under the new lease."""
     while (number := secrets.randbelow(MAX_NUMBER)) == before:
         pass
     return number
@@ -136,9 +139,9 @@ def lease_time() -> timedelta:
 
 
 def count_failure(job: ReindexJob, attempts: int, error: object) -> None:
-    """Stores in a job why planning or rendering failed, but ends no lease. After MAX_ATTEMPTS
-    attempts the job's status becomes FAILED, until the sweeper retries the job. The caller has
-    locked the job."""
+    """Stores in a job why planning or rendering failed. Doesn't end the lease. If `attempts` has
+    reached MAX_ATTEMPTS, the job's status becomes FAILED, until the sweeper (a periodic task, see
+    `sweeper.py`) retries the job. The caller has locked the job."""
     job.error = str(error)
     if attempts >= MAX_ATTEMPTS:
         job.status, job.finished_at = Status.FAILED, timezone.now()

@@ -1,4 +1,10 @@
-"""Leases jobs, creates their batches, and records the generation of each realm that a job reads."""
+"""Leases jobs, creates their batches, and records what jobs read.
+
+A job renders the cards of one realm at one generation. A worker leases the job, plans it, and
+divides the cards into batches. Cards may use files of other realms. All batches of a job must read
+the same generation of such a realm. So the job's row stores this generation, which is called the
+realm's pin.
+"""
 
 import json
 from collections.abc import Iterable
@@ -37,20 +43,21 @@ from reindex.reading.pins import UNREADABLE_GENERATION
 
 #: If a job has this many pins or more, `note_missing` adds no missing realms to the pins.
 MAX_SOUGHT = 500
-#: How long a worker waits for a realm's writers before it postpones the work.
+#: How long a worker waits for a lock of the transactions that are changing a realm. After that, the
+#: worker postpones the work.
 WRITERS_SECONDS = 2.0
-#: Starting a process is worthwhile for at least this many cards. With fewer cards, starting the
-#: process takes longer than rendering the cards.
+#: Rendering fewer cards than this takes less time than starting a process that renders cards.
 WORTH_A_PROCESS = 250
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's work: the files to render, the generations to read, and the number of cards to carry
-    over.
+    """A job's work. The job renders the files in `paths`. `pins` has the generation of each realm
+    that the job reads, by the realm's URL. `addresses` maps the URLs of other realms to the
+    addresses of their pages. `renderer` is the hash of the code that renders cards.
 
-    `base` is the id of the job that rendered the last index. Unchanged cards are carried over from
-    the last index. If `base` is None, the job renders every card.
+    If `base` is None, the job renders every card. Otherwise the job carries over `carried` cards,
+    which means that their rows stay in the index. `base` is the id of the job that made this index.
     """
 
     paths: list[str]
@@ -65,9 +72,12 @@ class Plan:
 
 
 def lease_job(job_id: int) -> ReindexJob | None:
-    """Leases a queued job. Later writes to the realm no longer change the generation of a leased
-    job. Returns None if another worker has the lease, or if the job is no longer queued or isn't
-    due yet."""
+    """Leases a queued job. Returns None if another worker has the lease, or if the job is no longer
+    queued or isn't due yet.
+
+    Before the first lease, a write to the realm may raise the job's generation. After that, a write
+    makes another job follow instead.
+    """
     now = timezone.now()
     with bookkeeping():
         job = (
@@ -88,9 +98,9 @@ def lease_job(job_id: int) -> ReindexJob | None:
 
 
 def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Stores `pins`, the realms that a job is about to read, and `addresses`, the published
-    addresses on which the job depends. If a realm in `pins` or an address in `addresses` changes
-    later, `enqueue` arranges for another job to run after this job. Does nothing if the caller has
+    """Stores in a job's row the realms that the job is about to read (`pins`), and the addresses of
+    realms' pages on which the job depends (`addresses`). If such a realm or address changes later,
+    `queue.enqueue` arranges for another job to run after this job. Does nothing if the caller has
     lost the lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
@@ -133,15 +143,16 @@ def create_batches(
 
 
 def _batch_size(cards: int) -> int:
-    """Returns the number of cards in each batch. A medium-sized realm is divided into four batches,
-    so that several workers render it. A small realm is one batch, because each batch costs the
-    start of a process."""
+    """Returns the maximum number of cards in each batch of a job. This is a quarter of the job's
+    cards, so that several workers can render the job. But it is at least WORTH_A_PROCESS, and never
+    more than REALM_BATCH_CARDS."""
     return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Stores the generation at which a job reads another realm. If the job already has a generation
-    of this realm, keeps that one. Returns the stored generation, which all batches read."""
+    """Stores the generation at which a job reads another realm, unless the job's row already has a
+    generation of this realm. Returns the stored generation. All batches of the job read the realm
+    at the stored generation."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)
@@ -150,12 +161,12 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Adds the missing realms that a job looked for to the job's pins.
+    """Adds to a job's pins the realms that the job has looked for but that don't exist.
 
     The pin of a missing realm is UNREADABLE_GENERATION, as for a realm that the job may not read.
     If a realm with this pin becomes readable, another job follows. If the job has MAX_SOUGHT pins
-    or more, `note_missing` adds nothing. If a missing realm without a pin is created later, no job
-    follows, and the cards that looked for the realm stay unchanged until the next job.
+    or more, `note_missing` adds nothing. Then no job follows when a missing realm is created, and
+    the cards that looked for the realm stay unchanged until the next job.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -169,8 +180,8 @@ def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
 
 
 def note_address(job_id: int, realm_url: str, address: str) -> str:
-    """Stores the address of another realm's pages for a job, unless a batch of the job has stored
-    one already. Returns the stored address."""
+    """Stores the address of another realm's pages in a job's row, unless the row already has an
+    address for this realm. Returns the stored address."""
     with connection.cursor() as cursor:
         cursor.execute(sql.NOTE_ADDRESS, {"id": job_id, "url": realm_url, "address": address})
         row = cursor.fetchone()
@@ -178,8 +189,8 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Arranges for another job to run after a job, because a realm changed while the job was
-    pinning the realm."""
+    """Arranges for another job to run after a job. The other job is necessary if the generation or
+    address of a realm may have changed while the job was storing it."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )
@@ -191,8 +202,9 @@ class WritersBusy(Exception):
 
 
 def wait_for_writers(realm_url: str) -> None:
-    """Waits until all transactions that change a realm or its published address have ended. Raises
-    WritersBusy after WRITERS_SECONDS."""
+    """Waits until all transactions that are changing a realm or its published address have ended.
+    The realm and its address each have a lock. Raises WritersBusy if the wait for one of these
+    locks takes WRITERS_SECONDS."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{WRITERS_SECONDS}s'")
@@ -207,8 +219,8 @@ def wait_for_writers(realm_url: str) -> None:
 
 def record_failure(leased: ReindexJob, error: object) -> None:
     """Gives back a job that could not be planned. Ends the lease and stores the error. Workers may
-    lease the job again after RETRIED_AFTER, but after MAX_ATTEMPTS attempts the job fails. Does
-    nothing if the caller has lost the lease."""
+    lease the job again when RETRIED_AFTER has passed. If the job has had MAX_ATTEMPTS attempts, it
+    fails. Does nothing if the caller has lost the lease."""
     with transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -218,10 +230,15 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends a job that may no longer read a realm that it has pinned, and queues another job in its
-    place. The new job is due after QUIET, because some replicas may still report for a short time
-    that the realm is readable. After MAX_ATTEMPTS attempts the old job fails, and no new job is
-    queued. Does nothing if the caller has lost the lease of the job or of its batch."""
+    """Ends a job that can no longer read one of its pinned realms, and queues a new job in place of
+    this job. Either the job may no longer read the realm, or the realm's history has lost the
+    pinned generation. The new job is due when QUIET has passed, because until then some replicas
+    may still report that the realm is readable.
+
+    The new job continues the old job's count of attempts. If the old job has had MAX_ATTEMPTS
+    attempts, it fails, and no new job is queued. Does nothing if the caller has lost the lease of
+    the job or batch.
+    """
     with transaction.atomic():
         batch = None
         if isinstance(leased, ReindexJob):

@@ -1,5 +1,6 @@
-"""Sends Celery messages. A message only wakes a worker; the worker reads its work from the
-database."""
+"""Sends Celery messages. A message only wakes a worker. The worker reads its work from the
+database. A piece of work is to plan a job, to render a batch of a job, or to build a module's
+definitions."""
 
 import logging
 from math import ceil
@@ -19,11 +20,13 @@ WORK_TASK = "reindex.tasks.work"
 
 
 def send_when_due() -> None:
-    """Sends a delayed message for each job that isn't due yet, if the job's last message has
-    already been delivered."""
+    """Sends another message for each job that isn't due yet although its last message has been
+    delivered. A write to a realm may delay a waiting job after the job's message was sent. The new
+    message will be delivered when the job is due."""
     now = timezone.now()
     with connection.cursor() as cursor:
-        # The update makes sure that only one of several workers sends each message.
+        # If several workers run this update at the same time, only one of them gets a job's row. So
+        # the job's message is sent only once.
         cursor.execute(sql.MARK_AS_SENT, {"now": now})
         due = [due_at for (due_at,) in cursor.fetchall()]
     for due_at in due:
@@ -32,13 +35,14 @@ def send_when_due() -> None:
 
 def send_work(delay: float = 0, *, times: int = 1, expires: float | None = None) -> None:
     """Sends `times` messages, to be delivered after `delay` seconds. Each message makes a worker do
-    one piece of work, which `turns` chooses."""
+    one piece of work, which the module `turns` chooses. For `expires` see `send`."""
     for _ in range(times):
         send(WORK_TASK, delay=delay, expires=expires)
 
 
 def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
-    """Sends a message, to be delivered after `delay` seconds."""
+    """Sends a message, to be delivered after `delay` seconds. Workers ignore the message when
+    `expires` seconds have passed."""
     if settings.REALM_QUEUE_KIND == "quorum":
         # RabbitMQ delays messages by whole seconds, and Celery refuses a delay of less than one
         # second.
@@ -51,8 +55,10 @@ def send(task: str, *, delay: float = 0, expires: float | None = None) -> None:
             expires=expires,
         )
     except (OperationalError, OSError) as error:
-        # The work is still in the database. The sweeper sends a message when the broker is back.
+        # The work is still in the database. The sweeper, a periodic task, sends a new message when
+        # the broker is back.
         logger.warning("no message was sent: %s", error)
     except Exception:
-        # A broker's client may raise any exception, but the caller's change is already committed.
+        # A broker's client may raise any exception. The caller must not fail, because its change is
+        # already committed.
         logger.exception("no message was sent")

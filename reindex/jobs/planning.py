@@ -1,11 +1,11 @@
 """Plans which cards a job renders: all cards, or only the cards affected by changes since the last
-index.
+index. The last index is the index of the job's realm that visitors see now.
 
-A card is carried over from the last index only if all files that it was made from are unchanged.
-The last index was made from one generation of each realm, and the new job reads another generation.
-The planner asks each realm over HTTP which files differ between these two generations. If a realm's
-history doesn't reach back that far, or if a realm can't be read, all files of the realm count as
-changed.
+To carry over a card means to keep the card's row of the last index. A job carries over a card only
+if all files that the card was made from are unchanged. To find the changed files of a realm, the
+planner asks a replica over HTTP which files differ between two generations: the generation that the
+last index was made from, and the generation that the new job reads. If the realm's history doesn't
+reach back that far, or if the realm can't be read, all files of the realm count as changed.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,14 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """Chooses the cards that a job renders, and the generation of each other realm that the job
-    reads. Calls `go_on` before it requests the generation and the address of another realm.
+    """Chooses the cards that a job renders. If the job carries cards over, also chooses the
+    generation at which it reads each other realm that the last index used. Calls `go_on`, which
+    renews the worker's lease, before each request for another realm's generation and address.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
-    # Fills the cache of replica addresses, so that the second thread needs no database connection.
+    # This call caches the addresses of the replicas for a second. With these addresses, the second
+    # thread of `_incremental` usually needs no database connection.
     replica_addresses()
     head = IndexHead.objects.select_related("job").filter(realm_url=job.realm_url).first()
     carries = head is not None and not job.full and head.job.renderer == renderer()
@@ -53,15 +55,17 @@ def _full(job: ReindexJob) -> lifecycle.Plan:
 def _incremental(
     job: ReindexJob, base: ReindexJob, go_on: Callable[[], object]
 ) -> lifecycle.Plan | None:
-    """Returns a plan that carries over unchanged cards; None if the realm's history doesn't reach
-    back to `base`."""
+    """Returns a plan that carries over unchanged cards. `base` is the job that made the last index.
+    Returns None if the realm's history doesn't reach back to the generation of `base`."""
     access = _access(job)
     # From now on, a change of one of these realms or addresses makes another job follow this job.
     lifecycle.watch_realms(job, {**base.pins, job.realm_url: job.generation}, base.addresses)
-    # Cards that looked for a missing realm are never cacheable, so they are rendered anyway.
+    # The job `base` could not read the realms with the pin UNREADABLE_GENERATION. Cards that looked
+    # for these realms are never carried over, so the planner needn't ask about these realms.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # Another thread requests the changes of the job's own realm during the requests about others.
+    # While this thread asks about other realms, a second thread asks for the changes of the job's
+    # own realm.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
@@ -69,7 +73,8 @@ def _incremental(
     if own is None:
         return None
     if own:
-        # An author is probably waiting for a few changed cards, so start a prerenderer early.
+        # An author has changed the realm and is probably waiting for the new pages. So start a
+        # prerenderer, the process that renders cards, before the plan is complete.
         renderers.prewarm(library(Reader(dict(read), access=access)))
     pins = {job.realm_url: job.generation}
     places = {url: address for url, (_, address) in others.items() if url != BASE_REALM}
@@ -77,15 +82,15 @@ def _incremental(
     for realm_url, (generation, address) in others.items():
         away = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (away and realm_url in read):
-            # Links to the realm now lead to another address, where the job may read other files.
+            # Links to the realm now lead to another address, or the job now reads the realm's files
+            # at another address.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The plan needs no pin for the realm. If the realm's pages are at another address, the
-            # job reads the realm at `address`. If the job `base` didn't read the realm, the new job
-            # pins the realm when a card refers to the realm.
+            # The plan needs no pin for the realm. A moved realm is read at `address`, and a realm
+            # that `base` didn't read is pinned when a card refers to it.
             continue
-        # A missing or private realm gets a pin too, so that another job follows if the realm
-        # becomes readable.
+        # If the realm is now missing or private, it still gets a pin, so that another job follows
+        # when the realm becomes readable.
         pins[realm_url] = UNREADABLE_GENERATION if generation is None else generation
         elsewhere = _changed_elsewhere(realm_url, read[realm_url], generation, access)
         keys |= {dependency_key(realm_url)} if elsewhere is None else elsewhere
@@ -95,8 +100,9 @@ def _incremental(
 
 
 def _stale_cards(realm_url: str, changed: frozenset[str], keys: set[int]) -> tuple[list[str], int]:
-    """Returns the shown cards that a job must render again, and the number of all shown cards.
-    `changed` has the realm's changed files, and `keys` has the changed dependency keys."""
+    """Returns those cards of the last index that a job must render again, and the number of all
+    cards of the last index. `changed` has the paths of the realm's changed files. `keys` has the
+    dependency keys of all changed files and realms."""
     cards = [card_of(path) for path in changed]
     with connection.cursor() as cursor:
         cursor.execute(sql.CARDS_TO_RENDER, {"url": realm_url, "keys": list(keys), "own": cards})
@@ -104,8 +110,8 @@ def _stale_cards(realm_url: str, changed: frozenset[str], keys: set[int]) -> tup
 
 
 def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:
-    """Returns which files of the job's realm changed since `base`. Runs in a thread, and closes the
-    thread's database connection."""
+    """Returns which files of the job's realm changed since the job `base`. Runs in the second
+    thread of `_incremental`, and closes this thread's database connection."""
     try:
         return changed(pin, base.generation, access)
     finally:
@@ -136,8 +142,8 @@ def _access(job: ReindexJob) -> Access:
 def _changed_elsewhere(
     realm_url: str, then: int, now: int | None, access: Access
 ) -> set[int] | None:
-    """Returns the dependency keys of another realm's changed files. Returns None if the changed
-    files are unknown."""
+    """Returns the dependency keys of the files of another realm that changed between the
+    generations `then` and `now`. Returns None if the changed files are unknown."""
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)
@@ -145,7 +151,7 @@ def _changed_elsewhere(
 
 
 def _cards(paths: Any) -> list[str]:
-    """Returns the paths of the files that may hold cards, the front page first. `realm.json` has no
-    page, but it can have errors."""
+    """Returns those of the paths at which a file may hold a card, the front page first. One of
+    these files is `realm.json`. It has no page, but the index stores its errors."""
     cards = filter(is_card_file, paths)
     return sorted(cards, key=lambda path: (path != FRONT_PAGE, path))

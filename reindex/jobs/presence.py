@@ -29,15 +29,16 @@ HEARD_LATELY = timedelta(seconds=30)
 FORGOTTEN = timedelta(days=1)
 #: The minimum time between two warnings while the database is unreachable.
 COMPLAINT_SECONDS = 60.0
-#: The maximum time that a fork waits until the thread has written its report.
+#: The maximum time that a fork waits until the presence thread has written its report.
 FORK_SECONDS = 0.2
 
-#: The presence thread holds this lock while it uses the database.
+#: The presence thread holds this lock while it writes a report to the database.
 _talking = threading.Lock()
 
 
 def worker_name() -> str:
-    """Returns the name of the Celery worker that runs the current task; empty outside a task."""
+    """Returns the name of the Celery worker that runs the current task. Outside a task, returns an
+    empty string."""
     request = getattr(current_task, "request", None)
     return str(getattr(request, "hostname", None) or "")[:200]
 
@@ -70,7 +71,8 @@ class Presence(threading.Thread):
         self.join(seconds)
 
     def report(self) -> bool:
-        """Writes the worker's row to the database. Returns False if the database fails."""
+        """Writes the worker's row to the database, and deletes the rows of workers that haven't
+        reported for the time FORGOTTEN. Returns False if the database fails."""
         try:
             with _talking:
                 close_old_connections()
@@ -107,9 +109,11 @@ class Presence(threading.Thread):
             logger.warning("worker %s can't report that it is alive: %s", self._worker.name, error)
 
 
-# Celery forks a new process when a worker process ends. If the thread is in the database library
-# during a fork, the new process may inherit a lock that nothing releases. So a fork waits for the
-# thread, at most FORK_SECONDS.
+# Celery forks a new process when a worker process ends. If the presence thread is running code of
+# the database library during a fork, the new process may inherit a lock that nothing releases. So
+# each fork first waits, for at most FORK_SECONDS, until the thread releases `_talking`.
+
+#: For each fork under way, whether `_before_fork` got the lock `_talking`.
 _held_for_fork: list[bool] = []
 
 

@@ -1,8 +1,12 @@
 """Queues the jobs that render pages again after a transaction has changed realms.
 
+A job renders the pages of one realm at one generation. The results that visitors see are the
+realm's index. A job is live while it is queued or rendering. Live jobs are unfinished. Failed jobs
+are unfinished too, because the sweeper, a periodic task, retries them.
+
 `cancel` opens a transaction. The other functions run in the caller's transaction. `enqueue` and
-`cancel` lock all jobs that they affect before they change one. The caller of `enqueue_successor`
-has locked only the job that ended.
+`cancel` lock all jobs that they affect before they change any of them. The caller of
+`enqueue_successor` needs to lock only the job that has ended.
 """
 
 import logging
@@ -27,8 +31,8 @@ from reindex.models import (
 from reindex.reading.pins import UNREADABLE_GENERATION
 
 logger = logging.getLogger(__name__)
-#: A job for a source realm starts QUIET after the last write, but at most AT_MOST after the first
-#: write that isn't indexed.
+#: A job for a source realm is due when QUIET has passed since the realm's last write, but at the
+#: latest when AT_MOST has passed since the write that queued the job.
 QUIET = timedelta(milliseconds=300)
 AT_MOST = timedelta(seconds=2)
 Status = ReindexJob.Status
@@ -38,10 +42,11 @@ Status = ReindexJob.Status
 class Work:
     """A job to queue. The job renders a realm's pages at a generation.
 
-    A `full` job renders every card. Any other job carries unchanged cards over from the last index.
-    A `draft` job renders a source realm. A `debounced` job starts only after a delay (QUIET),
-    because further changes may follow. The job's worker time is counted for `owner`. The module
-    `turns` shares workers fairly among owners.
+    A `full` job renders every card. Any other job renders only the cards that changes affect, and
+    keeps the last index's results of the other cards. A `draft` job renders a source realm. A
+    `debounced` job starts only after a delay (QUIET), because further changes may follow. The job's
+    worker time is counted for `owner`, because the module `turns` shares workers fairly among
+    owners.
     """
 
     realm_url: str
@@ -59,8 +64,8 @@ def enqueue_job(
     realm_url: str, generation: int, *, full: bool = False, draft: bool = False, owner: str = ""
 ) -> ReindexJob:
     """Queues a job for a realm at a generation, in the caller's transaction. The new job supersedes
-    every unfinished job of the realm, even a failed job and a job of the same generation. The index
-    of a superseded job is never shown."""
+    every unfinished job of the realm, even a failed job and a job of the same generation. Visitors
+    never see the results of a superseded job."""
     enqueue([Work(realm_url, generation, owner, full=full, draft=draft)])
     return ReindexJob.objects.live().get(realm_url=realm_url)
 
@@ -73,11 +78,11 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Queues the jobs that the caller's transaction makes necessary.
-
-    Queues the jobs in `works`. A realm also gets a job if its pages were made from a realm in
-    `changed`, looked for a realm in `appeared`, or link to a realm in `moved`. Removes the jobs and
-    pages of the realms in `gone`. Sends messages to workers after the commit.
+    """Queues the jobs in `works`, and those that the caller's changes make necessary.
+    Another realm gets a job if a card of the realm was made from files of a realm in `changed`,
+    looked for a realm in `appeared`, or links to a realm in `moved`, a source realm that may now be
+    published at another URL. Cancels the jobs and removes the pages of the realms in `gone`. Sends
+    messages to workers after the commit.
 
     The caller holds the locks of the realms that it changes. When a job begins to depend on a
     realm, a worker stores the realm in the job's row, waits until nobody holds the realm's locks,
@@ -116,9 +121,9 @@ def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
     """Finds the realms that depend on a changed realm. Returns two dictionaries, keyed by the
-    realms' URLs. The first dictionary has the realms with an unfinished job, which the caller has
-    locked; the values are these jobs. The second dictionary has the remaining realms; the values
-    are the realms' indexes."""
+    realms' URLs. The first dictionary maps a realm to its unfinished job, if this job depends on a
+    changed realm or has failed. The second dictionary maps each remaining realm to its index. The
+    caller has locked the jobs in `unfinished`."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
@@ -129,7 +134,8 @@ def _dependents(
         if not reading.by(head.job):
             continue
         if head.realm_url in failed:
-            # The failed job may have a newer generation than the shown index.
+            # The failed job may have a later generation than the shown index. The next job must
+            # have this later generation too.
             dependents[head.realm_url] = failed[head.realm_url]
         else:
             fresh[head.realm_url] = head
@@ -139,7 +145,8 @@ def _dependents(
 @dataclass(frozen=True)
 class _Reading:
     """Finds the jobs that depend on changed realms. A job depends on a realm if it has read the
-    realm, looked for the missing realm, or asked for the realm's published address."""
+    realm, has looked for the realm while it was missing or private, or has asked for the realm's
+    published address. `enqueue` explains the fields."""
 
     changed: frozenset[str]
     appeared: frozenset[str]
@@ -156,8 +163,9 @@ class _Reading:
         return not (self.appeared.isdisjoint(others) and self.moved.isdisjoint(job.addresses))
 
     def jobs(self, job: str = "") -> Q:
-        """Returns the query condition for the jobs that may depend on the changed realms. `job` is
-        a prefix for lookups across a relation, such as `job__`."""
+        """Returns a query condition for the jobs that may depend on the changed realms. `by` then
+        checks each of these jobs. `job` is a prefix for lookups across a relation, such as
+        `job__`."""
         named = Q(**{f"{job}pins__has_any_keys": sorted(self.changed | self.appeared)})
         if not self.moved:
             return named
@@ -178,8 +186,8 @@ def _forget(realm_url: str) -> None:
 
 def _enqueue(work: Work) -> None:
     """Queues a job for `work`. Debounced work creates no job if the realm has a live job. If the
-    live job hasn't started, updates the generation of the live job. If the live job has started,
-    arranges for another job to follow the live job."""
+    live job hasn't started, debounced work changes the generation and the due time of the live job.
+    If the live job has started, debounced work makes another job follow the live job."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)
@@ -208,8 +216,8 @@ def _enqueue_dependent(job: ReindexJob) -> None:
 
 
 def cancel(realm_url: str) -> int:
-    """Cancels a realm's unfinished jobs. Visitors keep seeing the realm's index. Returns the number
-    of cancelled jobs."""
+    """Cancels a realm's unfinished jobs. Visitors keep seeing the realm's last index. Returns the
+    number of cancelled jobs."""
     with transaction.atomic():
         _lock_jobs(Q(realm_url=realm_url))
         return _end_live(realm_url, Status.CANCELLED)
@@ -221,8 +229,9 @@ def _lock_jobs(which: Q) -> list[ReindexJob]:
 
 
 def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
-    """Creates a job that supersedes the realm's unfinished jobs. If a concurrent transaction also
-    creates a job for the realm, a second try supersedes that job too."""
+    """Creates a job that supersedes the realm's unfinished jobs. If a concurrent transaction has
+    created another job for the realm, the first try fails, and the second try also supersedes that
+    other job."""
     for last in (False, True):
         _end_live(realm_url, Status.SUPERSEDED)
         try:
@@ -240,14 +249,15 @@ def _create(realm_url: str, generation: int, **more: Any) -> ReindexJob:
 
 
 def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more: Any) -> None:
-    """Creates a job for a realm, unless another transaction has just created one. The job has the
-    owner and kind of the job `last`."""
+    """Creates a job for a realm, unless the realm has a live job. The new job has the owner of the
+    job `last`, and is a draft if `last` is one."""
     job = ReindexJob(
         realm_url=realm_url,
         generation=generation,
         draft=last.draft,
         owner=last.owner,
-        # A job that replaces a job of the same generation continues that job's trace.
+        # If the caller has no trace of its own, and `last` has the same generation as the new job,
+        # the new job continues the trace of `last`.
         trace=spans.current() or (last.trace if generation == last.generation else ""),
         sent_at=timezone.now(),
         **more,
@@ -258,8 +268,8 @@ def create_unless_live(realm_url: str, generation: int, last: ReindexJob, **more
 
 def enqueue_successor(job: ReindexJob) -> None:
     """Queues another job after a job has ended, if the ended job's `next_generation` is set. The
-    caller has locked the ended job. If the ended job had to render every card and wasn't done, the
-    next job renders every card."""
+    caller has locked the ended job. If the ended job had to render every card and its status isn't
+    DONE, the next job renders every card too."""
     if job.next_generation is None:
         return
     _end_live(job.realm_url, Status.SUPERSEDED)

@@ -6,13 +6,14 @@ from typing import Any
 from reindex.models import ReindexJob
 from reindex.reading.card_paths import file_of
 
-#: The maximum length of a message in a line. Unit: characters.
+#: The maximum length of each message, list of cards or reason within a line. Unit: characters.
 MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
     """Returns a job's report, line by line: counts, kinds of errors and warnings, replicas that
-    failed, and why the job failed. Files of the job's own realm are shown as paths."""
+    failed, and why the job failed. Equal errors of several cards are one kind. Files of the job's
+    own realm are shown as paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [
@@ -28,15 +29,15 @@ def outcome(job: ReindexJob) -> list[str]:
         kinds.append(f"  and {summary['furtherWarnings']} further kinds of warning")
     lines += [line.replace(job.realm_url, "") for line in kinds]
     for address, why in summary.get("avoided", {}).items():
-        lines.append(f"  replica {address} was asked last: {_shown(why)}")
+        lines.append(f"  replica {address} failed: {_shown(why)}")
     if job.error:
         lines.append(f"  {_shown(job.error)}")
     return lines
 
 
 def _error(kind: dict[str, Any]) -> str:
-    """Returns the line for one kind of error: how often it occurred, its title, message, causes and
-    place, and the first cards that have it."""
+    """Returns the line for one kind of error. The line has the number of cards with the error, the
+    error's title, message, causes and place, and the files of the first cards."""
     why = _because([kind["message"], *kind.get("causes", ())])
     return f"  {kind['count']} × {kind['title']}: {why}{_where(kind)}: {_cards(kind)}"
 
@@ -55,7 +56,8 @@ def _where(kind: dict[str, Any]) -> str:
 
 
 def _cards(kind: dict[str, Any]) -> str:
-    """Returns the file names of the first cards that have an error or warning, as text."""
+    """Returns the paths of the files of the first cards that have an error or warning, separated by
+    commas. The text ends with `…` if more cards have the error or warning."""
     more = ", …" if kind["count"] > len(kind["cards"]) else ""
     return _shown(", ".join(file_of(card) for card in kind["cards"]) + more)
 

@@ -1,8 +1,9 @@
-"""Runs the sweeper, which sends messages for waiting work and retries failed jobs. If workers keep
-dying while they work on a job, the sweeper fails the job.
+"""Defines the sweeper, a task that workers run every few seconds. The sweeper sends Celery messages
+for work that waits for a worker, and retries failed jobs. If several workers die while they work on
+a job, the sweeper marks the job as failed.
 
 Work may wait because a message or a worker was lost. Work also waits after a worker has given it
-back by `release`, `postpone` or `record_failure`, because these functions send no message.
+back, because `batches.release`, `leases.postpone` and `lifecycle.record_failure` send no message.
 """
 
 from contextlib import suppress
@@ -22,18 +23,21 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: The sweeper retries a failed job after this time, because its cause may be gone.
+#: The minimum time between a job's failure and the next try. By then the cause of the failure may
+#: be gone.
 RETRY_SECONDS = 60.0
-#: The maximum number of messages of one sweep.
+#: The maximum number of messages that one sweep sends.
 MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Sends a message for each piece of work that no worker has leased, if its last message is
-    older than one sweep interval. Returns the number of messages.
+    """Marks hopeless jobs as failed (`_give_up`), retries failed jobs, and sends messages for work
+    that waits for a worker. Returns the number of messages.
 
-    One sweep sends at most MAX_SWEPT messages, which expire with the next sweep. Otherwise messages
-    would pile up while all workers are busy.
+    A piece of work is a job to plan, a batch to render, or a module whose definitions a worker has
+    to build. The sweep sends a message for each piece that is due and that no worker has leased, if
+    the piece's last message is older than REALM_SWEEP_SECONDS. Each message expires after
+    REALM_SWEEP_SECONDS. Otherwise messages would pile up while all workers are busy.
     """
     now = timezone.now()
     _give_up(now)
@@ -54,13 +58,14 @@ def sweep() -> int:
 
 
 def _give_up(now: datetime) -> None:
-    """Fails a job if MAX_ATTEMPTS workers have died while they planned it, or while they rendered
-    the same batch. A worker has died if it was killed, or ended without reporting an error."""
+    """Marks a job as failed after MAX_ATTEMPTS attempts to plan it or to render the same batch, if
+    the lease of the last attempt has expired. A lease expires if the worker died or hangs. If the
+    last attempt ended with an error instead, `count_failure` has already marked the job."""
     hopeless = Q(attempts__gte=MAX_ATTEMPTS, lease_until__lt=now)
     for job in ReindexJob.objects.filter(hopeless, status=Status.QUEUED):
         with transaction.atomic():
             planning = held_job(job)
-            # The worker may have renewed the lease since the query.
+            # The worker may have renewed the lease since the query of the loop.
             if planning is not None and planning.lease_until == job.lease_until:
                 error = f"{MAX_ATTEMPTS} workers ended while they planned the job"
                 count_failure(planning, planning.attempts, error)
@@ -76,11 +81,13 @@ def _give_up(now: datetime) -> None:
 
 
 def _try_again(now: datetime) -> None:
-    """Resumes the jobs that failed RETRY_SECONDS ago and are still needed."""
+    """Resumes the jobs that failed more than RETRY_SECONDS ago, unless newer jobs have replaced
+    them."""
     before = now - timedelta(seconds=RETRY_SECONDS)
     failed = ReindexJob.objects.filter(status=Status.FAILED, finished_at__lt=before)
     for job_id in failed.values_list("pk", flat=True):
-        # If a change creates another job for the realm concurrently, that job replaces this one.
+        # A realm has at most one live job. If another transaction has just created a job for the
+        # realm, `_take_up` may raise IntegrityError. The failed job is then no longer needed.
         with suppress(IntegrityError), transaction.atomic():
             _take_up(job_id)
 
@@ -108,7 +115,7 @@ def _take_up(job_id: int) -> bool:
         job.save()
         return False
     if newer.exists():
-        # The newer job has deleted the rows that this job rendered.
+        # A newer job may have deleted the cards that this job rendered, so this job starts again.
         job.batches.all().delete()
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED

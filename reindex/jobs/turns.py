@@ -1,9 +1,11 @@
-"""Chooses the piece of work that a worker does next. A piece is a plan, a batch, or definitions.
+"""Chooses the piece of work that a worker does next. A piece is a job to plan, a batch of a job's
+cards to render, or a module whose definitions have to be built.
 
-Owners of realms take turns. These rules order the pieces, the most important rule first:
+Owners of realms take turns. A draft is a job for a source realm, where an author edits files. These
+rules order the pieces, the most important rule first:
 
-- The owner with the fewest workers comes first. An owner's second piece is ordered as if a worker
-  were already working on the owner's first piece, and so on.
+- The owner for whom the fewest workers work comes first. An owner's second piece is ordered as if a
+  worker were already working on the owner's first piece, and so on.
 - Drafts and definitions that have waited for less than PATIENCE come last.
 - The owner who has used the least worker time lately comes first.
 - Published realms come before drafts and definitions.
@@ -12,8 +14,8 @@ Owners of realms take turns. These rules order the pieces, the most important ru
 Among the pieces of one owner, published realms always come before drafts and definitions.
 
 So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
-A batch may be long. If an owner with fewer workers waits, a worker ends its batch early, and the
-unrendered cards become new batches (`Turn`).
+A batch may be long. If an owner with fewer workers waits, a worker stops after SLICE_SECONDS, and
+the unrendered cards of its batch become new batches (`Turn`).
 """
 
 import time
@@ -29,42 +31,44 @@ from reindex.jobs import batches, lifecycle, wanted
 from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
-#: Drafts and definitions come after other owners' published realms until they have waited this
-#: long.
+#: For this long, drafts and definitions wait behind the published realms of other owners.
 PATIENCE = timedelta(seconds=10)
 #: The half-life of the worker time that an owner has used. After each half-life, the used time
 #: counts half as much.
 HALF_LIFE = timedelta(seconds=60)
-#: The minimum length of a turn, even if other owners wait, because starting a prerenderer takes
-#: most of a second.
+#: A turn lasts at least this long, even if other owners wait, unless the work is done earlier.
+#: Starting a prerenderer (the process that renders cards) takes almost a second, so a shorter turn
+#: would render hardly any cards.
 SLICE_SECONDS = 2.0
-#: Work that has waited for less than this doesn't end a turn, because an idle worker will probably
-#: take it.
+#: Work that has waited for less than this doesn't end a worker's turn, because another worker that
+#: is idle will probably take the work.
 HARDLY_WAITED = timedelta(milliseconds=100)
-#: How often a worker checks whether other owners wait.
+#: The minimum time between two checks whether other owners wait.
 LOOK_SECONDS = 0.5
-#: How many pieces a worker tries to lease before it gives up.
+#: How many pieces `take` tries to lease before it gives up.
 MANY = 16
 
 Piece = ReindexJob | ReindexBatch | WantedDefinitions
-#: The kinds of work.
+#: The kinds of pieces. The kind `plan` means a job to plan.
 KINDS = ("plan", "batch", "definitions")
 
 
 @dataclass
 class Turn:
-    """The time that a worker spends on one owner's work. When the turn ends, this time is added to
-    the owner's usage."""
+    """The time that a worker spends on one piece of work. If the piece is a job, the worker may
+    render the job's first batch in the same turn."""
 
     owner: str
-    #: Whether the work is a draft or definitions, which come after published realms.
+    #: Whether the piece is part of a draft, or builds definitions. Such pieces come after published
+    #: realms.
     later: bool
     _began: float = field(default_factory=time.monotonic)
     _looked: float = 0
 
     def is_over(self) -> bool:
-        """Returns whether the turn has lasted SLICE_SECONDS and an owner with fewer workers
-        waits."""
+        """Returns whether the turn has lasted SLICE_SECONDS and an owner with fewer workers waits.
+        Asks the database only if LOOK_SECONDS have passed since the last query, and otherwise
+        returns False."""
         now = time.monotonic()
         if now - self._began < SLICE_SECONDS or now - self._looked < LOOK_SECONDS:
             return False
@@ -77,9 +81,10 @@ class Turn:
 
 
 def take() -> Piece | None:
-    """Leases the next piece of work and returns it. Tries the first MANY pieces. Returns None if no
-    work waits, or if other workers were faster for all these pieces. Also sends delayed messages
-    for jobs that aren't due yet (`send_when_due`)."""
+    """Leases the next piece of work and returns the piece. Tries the first MANY pieces. Returns
+    None if no work waits, or if other workers have leased all these pieces in the meantime. If a
+    job's message was delivered before the job was due, sends another message, to be delivered when
+    the job is due (`send_when_due`)."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()
@@ -95,9 +100,9 @@ def take() -> Piece | None:
 
 def others_wait(owner: str, *, later: bool) -> bool:
     """Returns whether there is an owner with waiting work who has fewer workers than `owner`. Work
-    that has waited for less than HARDLY_WAITED doesn't count. If `later` is false, drafts and
-    definitions count only after they have waited for PATIENCE. `later` is true if the caller is
-    working on a draft or on definitions."""
+    that has waited for less than HARDLY_WAITED doesn't count. `later` says whether the caller is
+    working on a draft or on definitions. If `later` is false, drafts and definitions count only
+    after they have waited for PATIENCE."""
     waited = timezone.now() - HARDLY_WAITED
     with connection.cursor() as cursor:
         cursor.execute(sql.OTHERS_WAIT, _named(owner=owner, later=later, waited=waited))
@@ -106,8 +111,8 @@ def others_wait(owner: str, *, later: bool) -> bool:
 
 
 def waiting(now: datetime) -> dict[str, tuple[int, datetime]]:
-    """Returns, for each kind of work, how many pieces wait for a worker, and since when the oldest
-    piece has been due."""
+    """Returns, for each kind of piece, how many pieces wait for a worker, and when the oldest of
+    these pieces became due."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WAITING_PIECES, {"now": now})
         return {kind: (count, since) for kind, count, since in cursor.fetchall()}

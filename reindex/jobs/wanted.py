@@ -1,4 +1,5 @@
-"""Queues modules, so that workers build the modules' definitions before a request needs them."""
+"""Queues modules, so that workers build the modules' definitions before a request needs the
+definitions. The definitions of a module describe the card types that the module exports."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,13 +16,15 @@ from reindex.models import (
     WantedDefinitions,
 )
 
-#: The delay between rendering pages and building the definitions of their modules.
+#: The time from the queueing of a module until a worker may build the module's definitions.
+#: Meanwhile workers render the pages that are waiting.
 DEFINITIONS_AFTER = timedelta(seconds=1)
 
 
 def lease_definitions(module_url: str) -> WantedDefinitions | None:
-    """Leases the task to build the definitions of a module. Returns None if another worker has the
-    lease, if the task is gone, or if the task has failed too often."""
+    """Leases a queued module to the caller, who builds the module's definitions. Returns None if
+    another worker has the lease, if the module is no longer queued, or after MAX_ATTEMPTS
+    attempts."""
     now = timezone.now()
     with bookkeeping():
         wanted = (
@@ -33,8 +36,7 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
         if wanted is None:
             return None
         if wanted.attempts >= MAX_ATTEMPTS:
-            # MAX_ATTEMPTS workers have tried in vain. The first request for the definitions builds
-            # them.
+            # No worker tries again. The first request that needs the definitions builds them.
             wanted.delete()
             return None
         wanted.attempts += 1
@@ -52,15 +54,14 @@ def remove_wanted(wanted: WantedDefinitions) -> None:
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
-    """Queues the modules that have no cached definitions. Workers render pages before they build
-    definitions. If a module is already queued and `anew` is true, the module's row is reset. So the
+    """Queues those of the given modules that have no stored definitions. The builds use worker time
+    of `owner`. If a module is already queued and `anew` is true, resets the module's row. So the
     definitions are built again even if a worker has begun to build them from older files."""
     if not module_urls:
         return
     spelt = {module_url: module_spellings(module_url) for module_url in module_urls}
     query = DefinitionCacheEntryQuery(tuple(url for urls in spelt.values() for url in urls))
     known = DefinitionLookup().get_cached_definitions_batch(query)
-    # The build is delayed, so that pages that wait for a worker are rendered first.
     due_at = timezone.now() + DEFINITIONS_AFTER
     lacking = [
         WantedDefinitions(module_url=module_url, owner=owner, due_at=due_at)

@@ -1,8 +1,10 @@
-"""Renders the cards of a batch. Cards that load code of the same realms share a sandbox.
+"""Renders a batch, which is a part of the cards of one realm. Cards that load code of the same
+realms share a sandbox.
 
 A sandbox may import modules only of the realms that it was started for. So a realm's code can
-affect only pages that use the realm. If a sandbox loads code of other realms, each of its cards
-depends on every module that the sandbox was given.
+affect only pages that use the realm. But a module may affect all pages of its sandbox. So if a
+sandbox loads code of a realm that is neither the rendered realm nor the card library's realm, each
+card of the sandbox depends on every module that the sandbox was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,16 +24,18 @@ from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM
 
-#: At most this many levels of links are read for all cards of a batch. The first level is read at
-#: the start, and one more each time that a card needs more documents. Deeper links are read only
-#: for the card that needs them.
+#: At most this many levels of links are read for all cards of a batch. The first level has the
+#: cards that the batch's cards link to, the second has the cards that the first level links to, and
+#: so on. The first level is read at the start. Each time that a card needs an unread document, the
+#: next level is read. Deeper links are read only for the card that needs them.
 LEVELS_AT_ONCE = 3
-#: The number of consecutive processes that may end without the result of any card. A process ends
-#: without a result if a module hangs. After MAX_FRUITLESS such processes, the next card gets an
-#: error.
+#: The number of consecutive prerenderers (processes that render cards) that may end without the
+#: result of any card. A prerenderer ends without a result if a module hangs. After MAX_FRUITLESS
+#: such prerenderers, the next card gets an error.
 MAX_FRUITLESS = 5
 
-#: The other realms that a card loads code from.
+#: The realms that a card loads code from, without the card's own realm and the card library's
+#: realm.
 Strangers: TypeAlias = frozenset[str]
 
 
@@ -51,9 +55,9 @@ def render_cards(
 ) -> None:
     """Renders cards and calls `receive` with each card's result. The keys of `cards` are public
     URLs. `go_on` is called regularly and may raise an exception to end the rendering. `lost` knows
-    which cards and modules hang, and records new ones.
+    which cards and modules hang, and records new hangs.
 
-    A card that hangs or kills the process gets an error document; the other cards are rendered.
+    A card that hangs or kills its process gets an error document; the other cards are rendered.
     Raises ReplicaUnavailable if the documents or modules can't be read.
     """
     documents: dict[str, Document | None] = dict(cards)
@@ -66,10 +70,10 @@ class _Known:
 
     reader: Reader
     documents: dict[str, Document | None]
-    #: The modules that the cards adopt from. Each module is mapped to the realms that it loads code
-    #: from.
+    #: The modules that define the types of these cards. Each module is mapped to all realms that it
+    #: loads code from.
     modules: dict[str, Strangers] = field(default_factory=dict)
-    #: The module that each card adopts from.
+    #: For each card's URL, the module that defines the card's type.
     module_of: dict[str, str] = field(default_factory=dict)
     _levels: int = 0
 
@@ -138,7 +142,8 @@ class _Batch:
         self.imports = {each: self.reader.modules([each]) for each in modules}
 
     def render(self) -> None:
-        """Renders all cards. Cards that load code of the fewest other realms come first."""
+        """Renders all cards. The group that loads code of the fewest other realms comes first,
+        because this group may leave cards to groups that load code of more realms."""
         self.lost.recall(
             {*self.imports, *(each for all_ in self.imports.values() for each in all_)}
         )
@@ -159,9 +164,10 @@ class _Batch:
     def answer(
         self, result: Message, doubtful: bool, strangers: Strangers, given: Iterable[str]
     ) -> None:
-        """Passes a card's result to `receive`. Adds the result's dependency keys, and `strangers`,
-        the other realms that supplied code. The dependency keys include those of the modules
-        `given`."""
+        """Passes a card's result to `receive`, with further values: the dependency keys, which
+        identify what the card was made from; the warnings; and the realms in `strangers`. The
+        dependency keys include those of the modules in `given`. If the result is `doubtful`, the
+        card isn't cacheable, so the next job renders it again."""
         url, documents = result["url"], self.known.documents
         document = documents[url]
         assert document is not None
@@ -205,21 +211,24 @@ class _Group:
         try:
             self._render(urls, dict(self.batch.lost.modules))
         finally:
-            # If the turn ends early, the results so far are passed on too. These results depend on
-            # the modules in `_given`.
+            # The results so far are passed on even if `go_on` has ended the rendering. These
+            # results depend on the modules in `_given`.
             for result, doubtful in self._answers:
                 self.batch.answer(result, doubtful, self.strangers, self._given)
 
     def _render(self, urls: list[str], hung: Message, *, again: bool = False) -> None:
         """Renders cards. If a process dies, the cards without a result are divided into halves,
         which are rendered separately. `hung` has the errors of the modules that are known to hang.
-        These modules are not loaded. If `hung` isn't empty, the results are marked as doubtful."""
+        The processes don't load these modules. If `hung` isn't empty, all results are marked as
+        doubtful. `again` is true if `urls` has one card and a process has already died while it
+        rendered this card."""
         left = dict.fromkeys(urls)
         unavailable: Message | None = hung
         lost = self.batch.lost
 
-        # Each process except the last returns the error of a hanging card or reports a hanging
-        # module.
+        # Each round of the loop runs one process. `unavailable` is None after a process has done
+        # its task. Otherwise a card or a module has hung, and `unavailable` has the errors of all
+        # hanging modules.
         fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
@@ -291,8 +300,8 @@ class _Group:
                     for url, each in self._source(module, at).items()
                 }
             if needs["dynamic"] and at in self.moved:
-                # Otherwise the importing module would continue without the import, and would render
-                # the next cards in that state.
+                # Without this exception, the card code would continue without the import, and the
+                # process would render the next cards with this code.
                 raise _Moved
             return {"documents": supplied, "sources": sources}
 
@@ -329,7 +338,8 @@ class _Group:
         if not realms <= self.strangers:
             self.moved[card] = self.strangers | realms
             return {url: refused(url, 503, "its realm's code is not loaded in this sandbox")}
-        # The import wasn't known before, and all later results of the process may depend on it.
+        # The import wasn't known when the process got its task. All later results of the process
+        # may depend on this import.
         self._asked |= self.batch.reader.reached(url)[0]
         return self._sources([url])
 

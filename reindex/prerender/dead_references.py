@@ -1,8 +1,8 @@
 """Finds dead references: images and links to missing files, in cards and in `realm.json`.
 
-A realm's manifest lists its files at the pinned generation. A reference is checked only if it leads
-to a realm that the job reads or to the server's own origin. Other web addresses are never
-requested.
+Whether a file exists is looked up in the list of its realm's files, at the generation that the job
+reads. A reference is checked only if it leads to a realm that the job reads or to the server's own
+origin. Other web addresses are never requested.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from reindex.reading.pins import Pin
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
 
-#: Files that a realm generates for search engines.
+#: The names of files that the server generates for search engines.
 _GENERATED = ("robots.txt", "sitemap.xml")
 
 
@@ -34,8 +34,8 @@ class DeadReferences:
 
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
         """Returns a warning for each reference `{"key", "url", "kind"}` that leads to no file. Also
-        returns the dependency keys of the files and realms that the warnings depend on. Raises
-        ReplicaUnavailable and PinEnded."""
+        returns the dependency keys of the files and realms that decide whether there is a warning.
+        Raises ReplicaUnavailable and PinEnded."""
         warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:

@@ -1,16 +1,18 @@
 """Limits the time that a job loses to hanging cards and modules. Decides which cards the job skips.
 
-A card that exceeds its time limit costs that time, and its process has to be killed. A job may lose
-REALM_LOST_SECONDS to cards that exceed their limits. After that, the job skips all cards of a
-module if one of these cards has hung. After the job has lost 2 * REALM_LOST_SECONDS, it skips all
-remaining cards.
+A card that exceeds its time limit costs the job this time, and the card's process has to be killed.
+A job may lose REALM_LOST_SECONDS to cards that exceed their limits. After that, the job skips all
+cards of a module if the module or one of these cards has hung. After the job has lost
+2 * REALM_LOST_SECONDS, it skips all remaining cards.
 
-A hanging card or module is stored with a hash of its content and of everything that it imports. For
-a day, or until the hash changes, later jobs report the stored error instead of running the code. A
-harmless card exceeds its limit, too, if its process is stopped or gets no processor time. So the
+A card or module that exceeds its limit is stored with a hash of everything that it is made from. If
+it is proven that the card or module hangs, later jobs report the stored error instead of running
+the code, for a day or until the hash changes.
+
+A harmless card, too, exceeds its limit if its process is stopped or gets no processor time. So the
 job also measures the processor time of the process. If the process used a processor for more than
-half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise
-exceeded limits in two jobs are needed to prove that the card or module hangs.
+half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise the
+proof takes an exceeded limit in each of two jobs.
 """
 
 import hashlib
@@ -33,12 +35,12 @@ from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 
-#: For how long jobs skip a card or module that is stored as hanging.
+#: For how long jobs skip a hanging card or module. The time begins when it last exceeded its limit.
 REMEMBERED = timedelta(days=1)
 #: The number of signs that prove that a card or module hangs. If a card or module exceeds its time
 #: limit in a busy process, this counts as PROOF signs. In any other process, it counts as one sign.
 PROOF = 2
-#: A process is busy if it used a processor for more than this fraction of the time.
+#: A process is busy if it used a processor for more than this fraction of the real time.
 BUSY = 0.5
 
 
@@ -51,7 +53,8 @@ def _processor_clock(pid: int) -> int:
 
 @dataclass
 class Stopwatch:
-    """Measures the real time and the processor time between the answers of a process."""
+    """Measures the real time and the processor time from one answer of a process to the next. The
+    time between two answers is a lap."""
 
     pid: int = 0
     _from: tuple[float, float] = (0, 0)
@@ -62,7 +65,7 @@ class Stopwatch:
         self._from = self._read()
 
     def lap(self) -> tuple[float, float]:
-        """Returns the seconds of real time and of processor time since the last lap."""
+        """Ends a lap. Returns its real time and its processor time in seconds."""
         now = self._read()
         passed = now[0] - self._from[0], now[1] - self._from[1]
         self._from = now
@@ -70,7 +73,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Doesn't count the time of the `with` block."""
+        """Leaves the time of the `with` block out of the lap."""
         before = self._read()
         yield
         after = self._read()
@@ -81,15 +84,15 @@ class Stopwatch:
 
     def _read(self) -> tuple[float, float]:
         used = self._from[1]
-        # A process that has ended uses no more processor time.
+        # The clock of a process that has ended can't be read. The lap then has no processor time.
         with suppress(OSError):
             used = time.clock_gettime(_processor_clock(self.pid))
         return time.monotonic(), used
 
 
 def signs_of(wall: float, busy: float) -> int:
-    """Returns how many signs of a hang are counted for one exceeded time limit. `wall` is the real
-    time and `busy` the processor time."""
+    """Returns how many signs of a hang an exceeded time limit counts as. `wall` is the real time of
+    the lap in which the limit was exceeded, and `busy` is the processor time of this lap."""
     return PROOF if busy > BUSY * wall else 1
 
 
@@ -101,13 +104,14 @@ class LostTime:
     reader: Reader
     cards: Mapping[str, Document]
     watch: Stopwatch = field(default_factory=Stopwatch)
-    #: Errors of the modules that hang, by URL.
+    #: The errors of the modules that hang, by URL.
     modules: dict[str, Document] = field(default_factory=dict)
     _known_cards: dict[str, Document] = field(default_factory=dict)
-    #: The URL of the card with the latest result, and the card's real and processor time.
+    #: The URL of the card with the latest result, and the real and the processor time of its lap.
+    #: The URL is None if a process ended without a result because of a hang.
     _last: tuple[str | None, float, float] = (None, 0, 0)
     #: When a process dies, its unrendered cards are divided into numbered parts, which are rendered
-    #: separately. `_parts` maps each card's URL to the number that identifies the card's part.
+    #: separately. `_parts` maps each card's URL to the number of the card's part.
     _parts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,7 +121,7 @@ class LostTime:
 
     def recall(self, modules: Iterable[str]) -> None:
         """Looks up which of the given modules and of the batch's cards are known to hang. Does
-        nothing for a full job, which runs even the cards and modules that are known to hang."""
+        nothing for a full job, which renders every card, even a card that is known to hang."""
         if self.job.full:
             return
         digests = _digests(self.reader, modules)
@@ -150,15 +154,16 @@ class LostTime:
         """Records that a process has sent a card's result, or that it has ended because of a
         hang."""
         wall, busy = self.watch.lap()
-        # A process sends the result of a hanging card right before it exits.
+        # The last message of a process has no URL. If this message follows the result of a hanging
+        # card, its lap is short, and it must not replace the card in `_last`.
         if url is not None or wall > settings.REALM_RENDER_SECONDS / 2:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
         """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
-        has all modules that are known to hang. If a module in `modules` is new, that module hung.
-        Otherwise a card hung, and the last result that the process sent is that card's error. Does
-        nothing if the process ended for a reason other than a hang."""
+        has the errors of all modules that are known to hang. If a module in `modules` is new, that
+        module hung. Otherwise a card hung, and the last result that the process sent is that card's
+        error. Does nothing if the process ended for a reason other than a hang."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -176,7 +181,7 @@ class LostTime:
 
     def died(self, urls: list[str]) -> None:
         """Records that a process died before it returned results for the cards `urls`, and adds the
-        lost time to the job's row. Divides these cards into halves, which are rendered
+        lost time to the job's row. Divides these cards into two parts, which the caller renders
         separately."""
         half, number = len(urls) // 2, max(self._parts.values(), default=0)
         self._parts |= dict.fromkeys(urls[:half], number + 1)
@@ -184,9 +189,10 @@ class LostTime:
         self._lose(self.watch.lap()[0], self._suspect(urls[0]) if len(urls) == 1 else {})
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
-        """Divides the remaining cards into new batches. After a process died, each part that is
-        rendered separately becomes a batch. If `halved` is true, each half of the cards becomes a
-        batch, because reading their documents took a whole turn."""
+        """Divides the cards that have no result when a worker stops early. Each returned list
+        becomes a new batch. If a process has died, each part in `_parts` becomes a batch.
+        Otherwise, if `halved` is true, each half of the cards becomes a batch. `halved` is true if
+        the worker stopped before the first result, because it spent its time reading documents."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
@@ -254,7 +260,8 @@ def _hung(
 def remember_module(
     reader: Reader, url: str, error: Document, signs: int, job_id: int, realm_url: str = ""
 ) -> None:
-    """Stores that a module has hung in a job."""
+    """Stores that a module hung. `job_id` is the id of the job. A build of definitions has no job
+    and passes a unique negative number."""
     _remember(_module_key(reader, url), _digest(reader, url), realm_url, url, error, signs, job_id)
 
 
@@ -295,7 +302,7 @@ def _as_known(hang: Hang) -> Document:
 
 def _module_key(reader: Reader, url: str) -> str:
     """Returns the hash of a module and of all its imports. The hash doesn't depend on the URL of
-    the module's realm."""
+    the module's realm, so an unchanged module keeps its hash when its realm is published."""
     # The last URL that `modules` returns is the module's canonical URL.
     *_, url = [url, *reader.modules([url])]
     reached, complete = reader.reached(url)
@@ -308,7 +315,8 @@ def _module_key(reader: Reader, url: str) -> str:
 
 
 def _digest(reader: Reader, url: str) -> str:
-    """Returns the hash of the source that a sandbox gets for a module, after redirects."""
+    """Returns the hash of the source that a sandbox gets for a module, after redirects. Returns ""
+    if there is no source."""
     source = reader.source(url)
     source = reader.source(source["redirect"]) if "redirect" in source else source
     text = source.get("code", source.get("data", ""))

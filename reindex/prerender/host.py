@@ -1,7 +1,7 @@
 """Starts and controls a prerenderer, a Deno process that runs card code in a sandbox.
 
-The process may read only its own code and has no network access. The process receives tasks on
-stdin, and exits when stdin is closed.
+The process may read no files except its own code, and has no network access. The process receives
+tasks on stdin, and exits when stdin is closed. Its main program is `deno/host.ts`.
 """
 
 import hashlib
@@ -20,10 +20,11 @@ from typing import Any
 from deno import find_deno_bin
 from django.conf import settings
 
-#: The memory limit of a prerenderer. V8 does not start with less than about 1 GiB.
+#: The memory limit of a prerenderer process. V8 doesn't start with a limit below about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
 
-#: A kept prerenderer that isn't ready after this time is killed.
+#: When a task comes, a kept prerenderer has this many seconds to report that it is ready. Otherwise
+#: it is killed.
 READY_SECONDS = 1.0
 
 _HOST = Path(settings.TYPESCRIPT_DIR) / "reindex" / "deno"
@@ -32,8 +33,9 @@ _NODE_MODULES = Path(settings.TYPESCRIPT_DIR) / "node_modules"
 
 @dataclass(frozen=True)
 class Library:
-    """The card library at one generation. `module` is the URL of `@realm/base`. `sources` has the
-    source of that module and of everything that it imports."""
+    """The card library at one generation. `realm` is the URL of the library's realm. Card code
+    imports the library as `@realm/base`, and `module` is the URL of that module. `sources` has the
+    source of the module and of everything that it imports."""
 
     realm: str
     module: str
@@ -41,7 +43,7 @@ class Library:
 
     @cached_property
     def version(self) -> str:
-        """A hash of the library's sources. Generations with the same sources have the same
+        """A hash of the library's sources. Two generations with the same sources have the same
         version."""
         return hashlib.sha256(json.dumps(self.sources, sort_keys=True).encode()).hexdigest()
 
@@ -58,8 +60,8 @@ class Host:
     kept: bool = False
 
     def say(self, *messages: Any) -> None:
-        """Writes each message as a line of JSON to the process's stdin. Raises BrokenPipeError if
-        the process has ended."""
+        """Writes the messages to the process's stdin, each as one line of JSON. Raises
+        BrokenPipeError if the process has ended."""
         stdin = self.process.stdin
         assert stdin is not None
         for message in messages:
@@ -67,8 +69,8 @@ class Host:
         stdin.flush()
 
     def is_ready(self) -> bool:
-        """Returns whether the process can take a task. A kept process must first report that it is
-        ready."""
+        """Returns whether the process can take a task. Waits until a kept process reports that it
+        is ready, for at most READY_SECONDS."""
         if self.kept:
             assert self.process.stdout is not None
             timer = threading.Timer(READY_SECONDS, self.process.kill)
@@ -81,7 +83,7 @@ class Host:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """Kills the prerenderer's process."""
+        """Kills the process, and closes the pipes to it."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -91,7 +93,8 @@ class Host:
 
 
 def start(library: Library) -> Host:
-    """Starts a prerenderer, which loads the card library before it takes a task."""
+    """Starts a prerenderer with a card library. Returns before the prerenderer has loaded the
+    library."""
     process = subprocess.Popen(
         _command(),
         stdin=subprocess.PIPE,
@@ -100,11 +103,11 @@ def start(library: Library) -> Host:
         cwd=settings.TYPESCRIPT_DIR,
         env=_environment(),
         start_new_session=True,
-        # The pipe is large enough for the card library, so that writing the library doesn't wait
-        # for the process.
+        # The card library fits into a pipe of this size. So this function can write the library
+        # without waiting for the process to read it.
         pipesize=1024 * 1024,
     )
-    # V8's heap limit doesn't include array buffers.
+    # V8's own memory limit leaves out array buffers, so the kernel limits the process too.
     resource.prlimit(process.pid, resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
     host = Host(process, secrets.token_hex(16), library.version)
     request = {
@@ -117,7 +120,8 @@ def start(library: Library) -> Host:
             "sources": library.sources,
         },
     }
-    # If the process has already ended, the caller gets the error when it sends a task.
+    # If the process has already ended, the caller gets BrokenPipeError later, when the caller sends
+    # a task.
     with suppress(BrokenPipeError):
         host.say(request)
     return host
@@ -133,7 +137,8 @@ def _command() -> list[str]:
         "--no-npm", "--no-remote", "--unstable-worker-options",
         f"--import-map={_HOST / 'import_map.json'}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        # Code compiled from strings could import with Deno's own loader, so it is disallowed.
+        # Code that `eval` makes from a string could import with Deno's own loader instead of
+        # `loader.ts`, which loads only what the worker sends. So V8 compiles no strings.
         f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""Builds a module's definitions, by running the module in a sandbox and listing its card types."""
+"""Builds a module's definitions, which describe the card types that the module exports. A build
+runs the module in a sandbox, a Deno process without permissions."""
 
 import threading
 import time
@@ -15,20 +16,21 @@ from reindex.reading.places import Authority
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 
-#: An error lists at most this many missing imports.
+#: The error of a build lists at most this many missing imports.
 MAX_MISSING = 5
 
-#: A process of a web service runs one build at a time.
+#: Each process runs at most one build at a time, even if it has several threads.
 _building = threading.Lock()
 
 
 class ModuleBuilder:
     """Builds the definitions of modules in public realms (a `definitions.entries.Builder`). With an
-    `authority`, also builds the definitions of modules in realms that the authority's user may
-    read.
+    `authority`, also builds the definitions of modules in private realms that one user may read.
+    `user` is the key of this user.
 
-    A build reads the *current* generations of realms, never a job's pins. Otherwise a late build
-    for a superseded job would store outdated definitions as the newest.
+    A build reads each realm at its current generation, and never at a generation that a job has
+    pinned. With the generations of an old job, a late build would store outdated definitions as the
+    newest.
     """
 
     def __init__(self, authority: Authority | None = None, user: str = "") -> None:
@@ -36,17 +38,20 @@ class ModuleBuilder:
         self._access = Access(user=user)
 
     def locate(self, url: str) -> ModuleLocation | None:
-        """Returns a module's realm, generation and imports, or None if no readable realm has the
-        module. Asks the registry at each call, so all committed changes are seen."""
+        """Returns a module's realm, its generation, and the module's imports. Returns None if no
+        readable realm has the module. Each call asks the registry, the server's table of realms. So
+        the result includes all changes that were committed before the call."""
         reader = Reader({}, authority=self._authority, access=self._access)
         pin = reader.locate(url)
         modules = reader.modules([url]) if pin else []
         if pin is None or not modules:
             return None
-        # The prerenderer always imports the card library, even if the module doesn't.
+        # The prerenderer always imports the card library. So this line adds the library's realm to
+        # `reader.pins`, even if the module doesn't import the library.
         reader.locate(BASE_MODULE)
         *imported, canonical = modules
-        # If somebody creates a missing import, the module has to be built again.
+        # Missing imports are dependencies too. If somebody creates such an import, the definitions
+        # have to be built again.
         dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
         return ModuleLocation(
@@ -91,15 +96,16 @@ class ModuleBuilder:
 
 
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """Returns URLs with the escaping that notifications of file changes use. Imports may escape
-    more characters than necessary."""
+    """Returns the URLs, escaped as in the notifications that announce changes of files. Imports may
+    escape more characters than these notifications do."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 
 
 def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]) -> Message:
-    """Runs a module in a sandbox and returns its definitions or an error. Adds to `late` the
-    imports that become known only during the build."""
+    """Runs a module in a sandbox and returns its definitions or an error. `dependencies` are the
+    imports that are known before the build. Adds to `late` the imports that become known only
+    during the build."""
     results: list[Message] = []
     realms = reader.realms_of([module]) | {BASE_REALM}
     sources = {url: reader.source(url) for url in sorted(reader.reached(module)[0])}
@@ -109,13 +115,12 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
         sources: dict[str, Message] = {}
         for url in needs["modules"]:
             reached = reader.reached(url)[0]
-            # The import becomes known only during the build. A change of the imported module, or of
-            # a module that it imports in turn, has to invalidate the definitions too.
+            # A change of the module or of one of its imports has to invalidate the definitions.
             late.update(reached)
             if reader.realms_of([url]) <= realms:
                 sources |= {each: reader.source(each) for each in sorted(reached)}
             else:
-                sources[url] = refused(url, 403, "other realms' modules are imported by their URL")
+                sources[url] = refused(url, 403, "an import from another realm needs a literal URL")
         return {"documents": dict.fromkeys(needs["documents"]), "sources": sources}
 
     process = host.start(library(reader))
@@ -137,14 +142,14 @@ def _define(reader: Reader, module: str, dependencies: list[str], late: set[str]
     result = checked_definitions(results[0])
     wall, busy = laps[0]
     if "error" in result and wall >= settings.REALM_RENDER_SECONDS:
-        # The database adds up only signs with different job ids. A build has no job, so each build
-        # uses a unique negative number as its job id. The ids of jobs are positive.
+        # The database adds up only those signs of a hang that come from different jobs. A build has
+        # no job, so it uses a unique negative number as its job id. The ids of jobs are positive.
         signs, build = hangs.signs_of(wall, busy), -time.time_ns()
         hangs.remember_module(reader, module, result["error"], signs, build)
     return result
 
 
 def _missing(module: str) -> Message:
-    """Returns the error for an import of a module that is missing or not readable."""
+    """Returns the error for an import of a module that doesn't exist or isn't readable."""
     message = f"{module} does not exist, or is closed to some readers of the module that imports it"
     return {"status": 404, "title": "Module not found", "message": message, "module": module}

@@ -1,8 +1,10 @@
-"""Keeps the idle prerenderers of a worker process.
+"""Keeps the idle prerenderers of a worker process. A prerenderer is a Deno process that renders
+cards in a sandbox.
 
-If files of a job's own realm have changed, a prerenderer is started while the job is still being
-planned. After a successful task, the prerenderer is kept for the next task. A kept prerenderer
-starts a new sandbox for each task, so no data of one task reaches another.
+A worker plans a job before it renders the job's cards. If files of the job's realm have changed,
+the worker starts a prerenderer during the planning. After a successful task, the worker keeps the
+prerenderer for the next task. A kept prerenderer starts a new sandbox for each task, so no data of
+one task reaches another.
 """
 
 import threading
@@ -14,10 +16,11 @@ from django.conf import settings
 from reindex.prerender import host
 from reindex.prerender.host import Host, Library
 
-#: The shortest time that an idle prerenderer waits for a task before the pool ends it.
+#: The pool ends a prerenderer after it has been idle for REALM_PRERENDERER_SECONDS, or for
+#: START_SECONDS if that is longer.
 START_SECONDS = 60.0
-#: The maximum number of idle prerenderers. Two are useful, because an author's draft and its
-#: published realm are often rendered alternately.
+#: The maximum number of idle prerenderers. Two are useful after a change of the card library. Jobs
+#: that began before the change still need a prerenderer with the old library.
 MAX_WAITING = 2
 
 
@@ -45,8 +48,8 @@ class RendererPool:
             return [each.host for each in self._waiting]
 
     def prewarm(self, library: Library) -> None:
-        """Starts a prerenderer for a task that is likely to follow, unless a suitable one is
-        idle."""
+        """Starts a prerenderer for a task that is likely to follow. Does nothing if a running idle
+        prerenderer has the same card library."""
         with self._lock:
             for each in self.waiting:
                 if each.library == library.version and each.process.poll() is None:
@@ -54,8 +57,8 @@ class RendererPool:
         self._add(host.start(library))
 
     def acquire(self, library: Library) -> Host:
-        """Returns an idle prerenderer that is ready for a task. If there is none, starts a new
-        one."""
+        """Returns an idle prerenderer that has the card library and is ready for a task. If there
+        is none, starts and returns a new one."""
         while waiting := self._take(library):
             if waiting.is_ready():
                 return waiting
@@ -63,16 +66,17 @@ class RendererPool:
         return host.start(library)
 
     def release(self, done: Host) -> None:
-        """Takes a prerenderer back after a successful task. Keeps only the prerenderer that was
-        released last, until `get_ready` is called."""
+        """Takes back the prerenderer `done` after a successful task, and keeps it aside until the
+        next call of `get_ready`. If another prerenderer is kept aside, ends that other one."""
         if self._released is not None:
             self._released.end()
         self._released = done
 
     def get_ready(self) -> None:
-        """Makes the released prerenderer start a new sandbox and wait for the next task. The worker
-        calls `get_ready` after it has stored the results, so that starting the sandbox delays no
-        page. If REALM_PRERENDERER_SECONDS is 0, ends all idle prerenderers instead."""
+        """Makes the released prerenderer start a new sandbox and wait for the next task. If
+        REALM_PRERENDERER_SECONDS is 0, ends this and all idle prerenderers instead. The worker
+        calls `get_ready` after it has stored the results of its tasks, so that starting the sandbox
+        delays no page."""
         released, self._released = self._released, None
         keeps = settings.REALM_PRERENDERER_SECONDS > 0
         if released is not None and keeps:

@@ -14,17 +14,20 @@ from reindex.reading.documents import Document
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_REALM
 
-#: The fields of the card library's `RealmConfig`, and the fields that clients read from `_info`.
+#: The fields of `RealmConfig`, the card library's class for the card in `realm.json`.
 TEXTS = ("name", "description", "iconURL", "backgroundURL", "stylesheet", "lang")
+#: The fields that cause no warning. Only the endpoint `_info` uses those that are not in TEXTS.
 _KNOWN = (*TEXTS, "cardInfo", "showAsCatalog", "includePrerenderedDefaultRealmIndex")
+#: The fields that contain the URL of a file.
 _FILES = ("iconURL", "backgroundURL", "stylesheet")
 #: The syntax of a language tag (RFC 5646, section 2.1).
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+#: The language of a realm that sets no valid language.
 LANGUAGE = "en"
 
 
 def read(reader: Reader, realm_url: str) -> Document:
-    """Returns the realm's settings that templates use, with absolute URLs."""
+    """Returns those settings of the realm that the templates of cards use, with absolute URLs."""
     texts = {key: each for key, each in _attributes(reader, realm_url).items() if _is_text(each)}
     lang = texts.get("lang", "")
     realm: Document = {"url": realm_url, "name": texts.get("name", ""), "baseURL": BASE_REALM}
@@ -37,8 +40,8 @@ def read(reader: Reader, realm_url: str) -> Document:
 
 
 def checked(reader: Reader, realm_url: str) -> Iterator[Message]:
-    """Yields a result for `realm.json` if some of its settings have no effect. The result has
-    warnings and no page. Raises ReplicaUnavailable and PinEnded."""
+    """If some settings in `realm.json` have no effect, yields one result for the card in
+    `realm.json`. The result has warnings and no page. Raises ReplicaUnavailable and PinEnded."""
     attributes = _attributes(reader, realm_url)
     warnings = list(_warnings(attributes))
     named: list[Message] = []

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-#: The folders and file patterns of the code that renders cards. The card library isn't listed
-#: here. The library is the realm `@realm/base`, and jobs notice its changes like the changes of any
-#: other realm. The order of the files is the same in a clone and in an installation, so the hash is
-#: the same too.
+#: The folders and file patterns of the code that renders cards. The card library is not listed,
+#: because it is a realm. Jobs notice its changes like the changes of any other realm. The files
+#: have the same order in a clone of the repository and in an installed package, so the hash is the
+#: same in both.
 _RENDERER = (
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.ts"),
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.json"),
@@ -23,8 +23,8 @@ _RENDERER = (
 
 @cache
 def renderer() -> str:
-    """Returns the hash of the code that renders cards. If it changes, jobs render every card
-    again."""
+    """Returns the hash of the code that renders cards. After the hash has changed, the next job of
+    each realm renders all cards of the realm again."""
     digest = hashlib.sha256()
     for root, pattern in _RENDERER:
         for path in sorted(Path(root).glob(pattern)):

@@ -1,34 +1,38 @@
 """Checks the prerenderer's results before the index stores them.
 
-Card code can manipulate results, so a result may be any JSON. A valid result has the form and the
-size that the index, the search and the pages rely on. An invalid result becomes an error of its own
-card or module, and affects no other result.
+The prerenderer is a Deno process that runs card code. Card code can manipulate results, so a result
+may be any JSON. A valid result has the form and the size that the index, the search and the pages
+rely on. An invalid result becomes an error of its own card or module, and affects no other result.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError
 
 from reindex.reading.strict_json import BrokenDocument
 
 Message: TypeAlias = dict[str, Any]
+_Form = TypeVar("_Form", bound=BaseModel)
 
-#: The maximum size of a card's HTML and search document together, so that its row isn't too large.
-#: Unit: bytes.
+#: The maximum size of the JSON of one result, for a card or for a module's definitions. The limit
+#: bounds the size of a row in the database. Unit: bytes.
 MAX_RESULT = 8_000_000
 
-#: The maximum length of a card's searchable text. The card library has the same limit. Postgres can
-#: index a text of ten times this length. A text that Postgres can't index would make the swap fail
-#: for all cards. Unit: characters.
+#: The maximum length of a card's searchable text. The card library has the same limit
+#: (`card_library/search.ts`). Postgres can index a text of ten times this length. A swap shows all
+#: new cards of a job to visitors. One text that Postgres can't index would make the swap fail.
+#: Unit: characters.
 MAX_TEXT = 100_000
 
-#: A card has at most this many warnings, and at most this many references. `deno/cards.ts` has the
-#: same limit of warnings, and the card library's `referencesOf` the same limit of references.
+#: The maximum numbers of a card's warnings and references. `deno/cards.ts` also limits the warnings
+#: to MAX_WARNINGS. The card library's `referencesOf` also limits the references to MAX_REFERENCES.
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 
-#: The maximum length of each text in an error. Unit: characters.
+#: The maximum length of each text in an error. A longer text is cut. Unit: characters.
 MAX_WORDS = 4_000
+#: An error has at most this many causes, and at most this many `dependencies`, which are errors of
+#: imported modules.
 MAX_CAUSES = 10
 
 
@@ -70,7 +74,8 @@ class _Shape(
         "str | dict[str, _Shape] | Annotated[list[_Shape], Field(min_length=1, max_length=1)]"
     ]
 ):
-    """The type of a searchable field: a plain type, a card's fields, or a list of one of these."""
+    """The type of a searchable field. It is the name of a plain type, a dictionary from a card's
+    field names to their types, or a list with one such type."""
 
 
 class _Search(_Strict):
@@ -117,8 +122,8 @@ class _Defined(_Strict):
 
 
 def checked_card(result: Message) -> Message:
-    """Checks a card's result from the prerenderer. Returns `html`, `search` and `links`, or an
-    `error`."""
+    """Checks a card's result from the prerenderer. Returns the fields of `_Rendered` if the result
+    is valid. Returns an `error` if the result is invalid or is itself an error."""
     base = {"type": "card", "url": result["url"], "ms": _milliseconds(result.get("ms"))}
     if result.get("size", 0) > MAX_RESULT:
         why = f"its result has {result['size']} bytes; the limit is {MAX_RESULT}"
@@ -126,20 +131,24 @@ def checked_card(result: Message) -> Message:
     error = _error(result)
     if error is not None:
         return {**base, "error": error}
-    if "error" not in result and _is(_Rendered, result):
-        return {**base, **{key: result[key] for key in _Rendered.model_fields}}
+    rendered = _valid(_Rendered, result)
+    if "error" not in result and rendered is not None:
+        sent = {key: result[key] for key in _Rendered.model_fields}
+        # In the checked lists, long texts are cut.
+        return {**base, **sent, **rendered.model_dump(include={"warnings", "references"})}
     return base | failed(result["url"], "its result has an invalid form")
 
 
 def checked_definitions(result: Message) -> Message:
-    """Checks a module's result from the prerenderer. Returns `definitions` or an `error`."""
+    """Checks a module's result from the prerenderer. Returns `definitions` if the result is valid.
+    Returns an `error` if the result is invalid or is itself an error."""
     if result.get("size", 0) > MAX_RESULT:
         why = f"its definitions have {result['size']} bytes; the limit is {MAX_RESULT}"
         return not_built(500, why)
     error = _error(result)
     if error is not None:
         return {"error": error}
-    if "error" not in result and _is(_Defined, result):
+    if "error" not in result and _valid(_Defined, result) is not None:
         return {"definitions": result["definitions"]}
     return not_built(500, "the module's definitions have an invalid form")
 
@@ -158,7 +167,8 @@ def failed(url: str, why: object) -> Message:
 
 def broken_card(error: BrokenDocument) -> Message:
     """Returns the error document of a card with a broken file."""
-    # The prefix that the fields and links of all cards share is left out.
+    # The path of every field begins with `data.attributes.`, and the path of every link begins with
+    # `data.relationships.`. The error's `field` leaves out these beginnings.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
     return {
         "status": 422,
@@ -183,12 +193,12 @@ def _error(result: Message) -> Message | None:
         return None
 
 
-def _is(form: type[BaseModel], result: Message) -> bool:
+def _valid(form: type[_Form], result: Message) -> _Form | None:
+    """Returns the result as an object of the class `form`; None if the result is invalid."""
     try:
-        form.model_validate(result)
+        return form.model_validate(result)
     except ValidationError:
-        return False
-    return True
+        return None
 
 
 def _milliseconds(value: Any) -> int:

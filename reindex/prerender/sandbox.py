@@ -1,10 +1,10 @@
 """Runs a task in a prerenderer. A prerenderer is a Deno process that runs card code in a Worker
 without permissions.
 
-The process receives one task on stdin and answers in lines that begin with a secret nonce. Card
-code doesn't know the nonce, so it can't forge a result by writing to stdout. If a process dies or
-stops answering, only the results that it hasn't sent are lost. `deno/protocol.ts` describes the
-messages.
+The process receives one task on stdin and answers in lines that begin with a nonce, a secret random
+text. Card code doesn't know the nonce, so it can't forge a result by writing to stdout. If a
+process dies or stops answering, only the results that the process hasn't sent are lost.
+`deno/protocol.ts` describes the messages.
 """
 
 import json
@@ -22,11 +22,12 @@ from reindex.prerender.host import Host
 from reindex.prerender.results import MAX_RESULT, Message
 from reindex.reading.strict_json import finite, no_number
 
-#: Time that is added to a card's time limit, for starting a Worker and for ending a hanging Worker.
+#: A process is killed if it sends nothing for a card's time limit plus this many seconds. In the
+#: additional time, the process can start a Worker, and can report that a card hangs.
 GRACE_SECONDS = 20.0
 
-#: The maximum length of a line. A longer line is cut, because it can't be a valid result and may
-#: never end.
+#: The maximum length of a line from a process. A longer line can't be a valid result and may never
+#: end. So only its beginning is kept. Unit: bytes.
 MAX_LINE = MAX_RESULT + 1_000
 
 _decode = json.JSONDecoder(parse_float=finite, parse_constant=no_number).decode
@@ -43,16 +44,16 @@ def run(
     supply: Callable[[Message], Message],
     unavailable: Message | None = None,
 ) -> Message | None:
-    """Runs one task in a process and calls `receive` with every result. Calls `supply` with the
-    URLs of further `documents` and `modules` that a render needs; `supply` returns a `Supply`. The
-    third key of the argument, `dynamic`, is True if card code waits for the modules and would
-    continue without them.
+    """Runs one task in a process, and calls `receive` with each result, and with each message of
+    the type `error` or `stopped`. If the task needs further documents or modules, calls `supply`
+    with the message of the type `needs`, which lists their URLs. `supply` returns a `Supply`, a
+    message with these documents and modules.
 
-    Returns None when the task is done, and the caller may keep the process. If a card hangs, the
-    card's result is an error, and `run` kills the process and returns the hanging modules. To
-    render the remaining cards, the caller runs another task and passes the hanging modules as
-    `unavailable`. Raises SandboxDied if the process dies. The results that were passed to `receive`
-    before the process died are valid.
+    Returns None when the task is done. The caller may then keep the process. If a card hangs, kills
+    the process, and returns the errors of all modules that are known to hang, by URL. To render the
+    remaining cards, the caller runs another task in a new process, and passes these errors as
+    `unavailable`. Raises SandboxDied if the process dies. The results that `receive` got before are
+    valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -75,8 +76,8 @@ class _Talk:
     supply: Callable[[Message], Message]
 
     def about(self, order: Message, task: Message) -> Message | None:
-        """Sends a task and handles all messages of the process until the task ends. Returns None
-        when the task is done. If a card hangs, returns the hanging modules. Raises SandboxDied."""
+        """Sends a task, and handles the messages of the process until the task ends. Returns the
+        same as `run`. Raises SandboxDied."""
         process = self.host.process
         watch = _Watch(process, settings.REALM_RENDER_SECONDS + GRACE_SECONDS)
         try:
@@ -94,9 +95,9 @@ class _Talk:
                         needs = {key: _texts(message[key]) for key in ("documents", "modules")}
                         self.host.say(self.supply({**needs, "dynamic": bool(message["dynamic"])}))
                     case "card" | "definitions":
-                        # The line after `message` has the result of a card or a module. Card code
-                        # can manipulate the result, so the values in `message` replace values of
-                        # the same name in the result.
+                        # The next line has the result of the card or module. Card code can
+                        # manipulate the result, but not `message`. So a value in `message` replaces
+                        # the value of the same name in the result.
                         result, size = next(lines, (b"", 0))
                         if size == 0:
                             break
@@ -111,13 +112,15 @@ class _Talk:
             watch.stop()
         if watch.killed:
             raise SandboxDied(f"the prerenderer sent nothing for {watch.patience:g} s")
-        # A process that is out of memory ends with a signal: V8 aborts it, or the kernel kills it.
+        # If a process has no memory left, V8 aborts it or the kernel kills it. In both cases the
+        # process ends with a signal, and its return code is negative.
         guess = ", most likely for lack of memory" if process.wait() < 0 else ""
         raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """For each line that begins with the nonce, yields the rest of the line and the length of
-        this rest. If a line is too long, yields only its beginning, with the full length."""
+        """Yields the text after the nonce, and the length of this text, for each line that begins
+        with the nonce. If a line is longer than MAX_LINE, yields only the beginning of the text,
+        but the length of the whole text."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()
@@ -133,8 +136,8 @@ def _read(line: bytes) -> Message:
     """Parses one message, and replaces characters that Postgres can't store."""
     try:
         message = _decode(line.decode())
-        # In JSON, the characters that Postgres can't store are escaped. A message without these
-        # escapes stays as it is.
+        # Postgres can't store NUL and halves of surrogate pairs. In JSON they are always escaped. A
+        # message without such escapes needs no change.
         if b"\\u0000" in line or b"\\ud" in line or b"\\uD" in line:
             message = _storable(message)
     except (ValueError, RecursionError) as error:
@@ -158,8 +161,8 @@ def _storable(value: Any) -> Any:
 
 
 class _Watch:
-    """Kills a process that has sent no message for `patience` seconds. Runs in one thread per
-    task."""
+    """Kills a process that has sent no message for `patience` seconds. Each task has a watch, and
+    each watch has a thread."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", patience: float) -> None:
         self._process = process

@@ -1,14 +1,15 @@
-"""Converts between the path of a card and the path of its file, which ends in `.json`."""
+"""Converts between the path of a card and the path of its file. The file's path is the card's path
+with `.json` at the end."""
 
 CARD_EXTENSION = ".json"
-#: The file name of a realm's front page, and of a folder's page.
+#: The name of the file with the front page of a realm or the page of a folder.
 FRONT_PAGE = "index.json"
-#: The file that describes a realm.
+#: The path of the file with a realm's settings, such as its name.
 REALM_CONFIG = "realm.json"
 
 
 def is_card_file(path: str) -> bool:
-    """Returns whether the file at `path` may hold a card: its name ends in `.json`."""
+    """Returns whether the file at `path` may hold a card, because its name ends in `.json`."""
     return path.endswith(CARD_EXTENSION)
 
 
@@ -23,6 +24,6 @@ def file_of(card: str) -> str:
 
 
 def named_card(path: str) -> str:
-    """Returns the path of the card that visitors see at `path`. At a folder's path, visitors see
-    the card `index` of the folder."""
+    """Returns the path of the card that visitors see at `path`. At the path of a folder, and at the
+    empty path of the realm itself, they see the card `index` in the folder or realm."""
     return f"{path}index" if path.endswith("/") or not path else path

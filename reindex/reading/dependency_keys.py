@@ -1,10 +1,11 @@
 """Computes dependency keys. A dependency key is a 64-bit hash that identifies a file or a realm.
-Each card in the index has the keys of the files and realms that it was made from.
+The index stores, for each card, the keys of the files and realms that the card was made from.
 
-A card is carried over to the next generation only if all these files and realms are unchanged. If
-two files happen to have the same key, a card may be rendered unnecessarily, but no page is stale.
-The key of a module leaves out the extension, because a file with another extension could take the
-module's place.
+A card is carried over to the realm's next generation only if all these files and realms are
+unchanged. A card that is carried over isn't rendered again. If two files happen to have the same
+key, a card may be rendered unnecessarily, but no page is stale. The key of a module leaves out the
+file's extension, because an import without an extension could load a new file with another
+extension.
 """
 
 import hashlib
@@ -23,26 +24,28 @@ from reindex.reading.references import BASE_MODULE, is_plain
 
 @short_cached(maxsize=50_000)
 def dependency_key(realm_url: str, path: str = "") -> int:
-    """Returns the dependency key of a file, or of a whole realm if `path` is empty. The key is a
-    signed 64-bit integer."""
+    """Returns the dependency key of a file. If `path` is empty, returns the key of the whole realm.
+    The key is a signed 64-bit integer."""
     digest = hashlib.blake2b(f"{realm_url}\n{stem(path)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 @dataclass
 class DependencyTracker:
-    """Finds the dependency keys of the cards that a reader has read."""
+    """Finds the dependency keys of the cards that `reader` has read. These are cards of the realm
+    `realm_url` and the cards that they link to."""
 
     reader: Reader
     realm_url: str
+    #: A cache of the results of `_closure`, by module URL.
     _modules: dict[str, tuple[frozenset[int], bool]] = field(default_factory=dict)
     #: A cache of the results of `_card`, because many cards of a batch link to the same card.
     _cards: dict[str, tuple[frozenset[int], bool, str | None]] = field(default_factory=dict)
 
     def of(self, url: str, document: Document, links: Iterable[str]) -> tuple[list[int], bool]:
         """Returns the dependency keys of all files and realms that a card was made from. Also
-        returns whether the keys are complete. If the keys are complete, nothing but a change of
-        these files and realms can change the card. `links` has the linked cards that the rendering
+        returns whether the keys are complete. If they are, only a change of these files and realms
+        can change the card. `links` has the URLs of the linked cards that the rendering
         requested."""
         keys = {dependency_key(self.realm_url, REALM_CONFIG)}
         cacheable = True
@@ -62,8 +65,9 @@ class DependencyTracker:
         return sorted(keys), cacheable
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
-        """Returns three values: the dependency keys of a card's own file, whether the two other
-        values are certain, and the URL of the card's module."""
+        """Returns three values: the dependency keys of the file with the card, whether the two
+        other values are certain, and the URL of the module that the card adopts from. There is no
+        such URL if the card is missing."""
         known = self._cards.get(url)
         if known is not None:
             return known
@@ -83,6 +87,8 @@ class DependencyTracker:
         return {key for place in places for key in self._keys(place, place.path)}
 
     def _closure(self, entry: str) -> tuple[frozenset[int], bool]:
+        """Returns the dependency keys of a module and of everything that it imports. Also returns
+        whether the keys are complete."""
         if entry not in self._modules:
             keys: set[int] = set()
             urls, complete = self.reader.reached(entry)
@@ -96,12 +102,12 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # Someone may create another realm at the URL of the path's top folder. Then the new realm
-        # contains the path, so the result depends on the folder too.
+        # When a realm is created or removed below the path's top folder, the folder's key counts as
+        # changed. The path may then lead to another realm.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}
-        # If another realm is published at a new address, the key of the whole realm counts as
-        # changed.
+        # The keys include the key of each other realm as a whole. This key counts as changed if the
+        # realm's published address changes, or if it is unknown which of the realm's files changed.
         others = {realm_url, *place.through} - {self.realm_url}
         return keys | {dependency_key(each) for each in others}

@@ -1,7 +1,7 @@
-"""Parses cards from the content of files, and resolves their references.
+"""Parses the cards in files, and resolves the references in cards to URLs.
 
-Pages, the JSON API, the search and the check before a publish all use this parser, so that they
-agree on which files are cards and report the same errors.
+Pages, the JSON API, the search and the check before a publish all use this parser. So they agree on
+which files are cards, and report the same errors.
 """
 
 import json
@@ -35,18 +35,19 @@ def read_document(data: bytes | str, path: str) -> Document | None:
 
 
 def no_longer_a_card(path: str) -> BrokenDocument:
-    """Returns the error for a file that held a card before and now holds plain data."""
+    """Returns the error for a file that held a card earlier and now holds plain data."""
     return BrokenDocument(path, f"was a card before; {_EXPECTED}; rename the file if it is data")
 
 
 def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) -> Document:
-    """Returns a copy of a card. References that begin with `/` become absolute URLs on this server,
-    so they mean the same wherever the card is published. The copy's references are in Unicode NFC.
-    `moved` is called with each absolute URL and returns the URL that replaces it in the copy."""
+    """Returns a copy of a card with changed references. A reference that begins with `/` becomes an
+    absolute URL on this server, because the card's realm may be published at another host. All
+    references are converted to Unicode NFC. Each absolute URL is passed to `moved`, and is replaced
+    by the URL that `moved` returns."""
 
     def placed(reference: str) -> str:
         url = with_composed(rooted(reference))
-        # A relative reference stays in the card's own realm.
+        # A relative reference leads into the card's own realm, so `moved` isn't called.
         return moved(url) if "://" in url else url
 
     data = document["data"]
@@ -57,7 +58,8 @@ def absolute(document: Document, moved: Callable[[str], str] = lambda url: url) 
 
 
 def _placed_links(value: Any, placed: Callable[[str], str]) -> Any:
-    # `match` would take twice as long, and this function runs for every link of every card.
+    # A `match` statement would take twice as long, and this function runs for every link of every
+    # card.
     if isinstance(value, dict):
         links = value.get("links")
         if isinstance(links, dict) and isinstance(link := links.get("self"), str):
@@ -99,9 +101,9 @@ def links_of(url: str, document: Document) -> list[str]:
 
 
 def _claim(document: Any) -> str | None:
-    """Decides whether a document without a valid type is a broken card or plain data. For a broken
-    card, returns the key by which the card was recognized, such as `adoptsFrom`. For plain data,
-    returns None."""
+    """Decides whether a document without a valid `adoptsFrom` is a broken card or plain data. For a
+    broken card, returns the key by which the card was recognized, such as a misspelt `adoptsFrom`.
+    For plain data, returns None."""
     if not isinstance(document, dict):
         return None
     wrapped = list(_objects(document, "data"))
@@ -113,7 +115,7 @@ def _claim(document: Any) -> str | None:
     for each in wrapped:
         if each.get("type") == "card":
             return "type"
-        # A document with another type is a JSON:API document but not a card.
+        # If `type` doesn't resemble `card`, the document is another kind of JSON:API document.
         if _resembles(each.get("type", "card"), "card"):
             return next((key for key in ("attributes", "relationships") if key in each), None)
     if document.get("type") == "card" and isinstance(document.get("attributes"), dict):
@@ -128,7 +130,7 @@ def _objects(value: Document, name: str) -> Iterator[Document]:
 
 
 def _resembles(text: Any, name: str) -> bool:
-    """Returns whether a key equals a name or may be a misspelling of the name."""
+    """Returns whether a text equals a name or may be a misspelling of the name."""
     if not isinstance(text, str) or abs(len(text) - len(name)) > 4:
         return False
     plain = text.lower().replace("_", "").replace("-", "")

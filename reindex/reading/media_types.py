@@ -1,17 +1,18 @@
-"""The media types in requests for files and realms."""
+"""The media types that requests ask for, and that requests and responses contain."""
 
-#: A file's bytes, as they are stored.
+#: The bytes of a file, exactly as they are stored.
 SOURCE = "application/vnd.card+source"
-#: A card as a JSON:API document.
+#: A JSON:API document with a card, or with the cards that a search found.
 CARD = "application/vnd.card+json"
-#: Any other document of JSON:API.
+#: Any other JSON:API document, such as a list of a realm's files, or an error.
 API = "application/vnd.api+json"
 JSON = "application/json"
-#: Many files, each as one line of JSON.
+#: Several files, each as one line of JSON.
 NDJSON = "application/x-ndjson"
 HTML = "text/html"
 JAVASCRIPT = "text/javascript"
 #: Bytes of an unknown type.
 BYTES = "application/octet-stream"
-#: Any type. The server sends a module as JavaScript, and any other file unchanged.
+#: Any type. The server sends a module as JavaScript, and any other file unchanged. If no file has
+#: the URL, the server sends the page at the URL.
 ANY = "*/*"

@@ -1,4 +1,4 @@
-"""Caches the modules that cards load when they are rendered, and finds the modules' imports."""
+"""Caches modules that this process has read from realms, and finds the imports of modules."""
 
 import json
 import re
@@ -19,14 +19,15 @@ from reindex.reading.replicas import (
     Response,
 )
 
-#: White space in JavaScript: Python's white space and the byte order mark.
+#: White space in JavaScript, which is Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
-#: Static imports, and dynamic imports of a literal, in transpiled code. A match that isn't an
-#: import does no harm.
+#: In transpiled code, a static import, or a dynamic import of a literal. A match that isn't an
+#: import, such as a match in a comment, only adds an unnecessary dependency.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: Anything that could be an import. If only this pattern matches and `_IMPORT` doesn't, the import
-#: has a comment in it, a quote in the specifier, or an expression instead of a literal.
+#: Anything that could be an import. This pattern also matches imports that `_IMPORT` doesn't match:
+#: imports with a comment inside, with a quote in the specifier, or with an expression instead of a
+#: literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
 )
@@ -37,9 +38,10 @@ _CLOSES = re.compile(rf"{_S}[,)]")
 
 @dataclass(frozen=True)
 class Module:
-    """What a module's URL leads to. `file` is the URL of the module's file, or None if there is no
-    file. `complete` says whether `imports` has all imports. `refusal` says why the server refused
-    to send the text."""
+    """The module that a URL leads to. `file` is the URL of the module's file, or None if there is
+    no file. `imports` has the URLs of the module's imports, and `complete` says whether these are
+    all imports. `text` is the text of the file, transpiled if it is TypeScript. If the file
+    can't be transpiled, `refusal` says why, and `text` is empty."""
 
     file: str | None
     imports: tuple[str, ...] = ()
@@ -49,22 +51,24 @@ class Module:
 
 
 class _KnownModules(dict[tuple[Pin, str], Module]):
-    """A cache of the modules that this process has read. The modules of one generation never
-    change."""
+    """A cache of the modules that this process has read, by `Pin` and URL. A `Pin` names a realm
+    and a generation. The modules of one generation never change, so no entry is ever outdated."""
 
     MAX_CHARACTERS = 32 * 1024 * 1024
     MAX_MODULES = 10_000
 
     def keep(self, pin: Pin, url: str, module: Module) -> None:
-        """Caches a module. Empties the cache first if it has too many modules or too much text."""
+        """Caches a module. If the cache would have too many modules or too much text, empties the
+        cache first."""
         self._characters += len(module.text)
         if self._characters > self.MAX_CHARACTERS or len(self) >= self.MAX_MODULES:
             forget_modules()
         self[pin, url] = module
 
     def carry_over(self, before: Pin, pin: Pin, differing: Iterable[str]) -> None:
-        """Caches the modules of the generation `before` for the generation `pin` of the same realm,
-        without the modules that may depend on the paths in `differing`."""
+        """Copies cached modules of the generation `before` to the generation `pin` of the same
+        realm. `differing` has the paths that differ between the two generations. A module is not
+        copied if its path, apart from the extension, or its top folder is among these paths."""
         stems = {stem(path) for path in differing}
         for (known_pin, url), module in list(self.items()):
             path = pin.path_of(url)
@@ -88,7 +92,7 @@ def forget_modules() -> None:
 
 
 def module_in(url: str, response: Response) -> Module:
-    """Makes a Module from a realm's response to a request for `url`."""
+    """Makes a Module from a replica's response to a request for `url`."""
     if response.status == 302:
         return Module(joined(url, response.headers["location"]))
     if response.status == 406:
@@ -105,8 +109,8 @@ def module_in(url: str, response: Response) -> Module:
 
 
 def _is_whole(text: str, start: int) -> bool:
-    """Returns whether the specifier of the import at `start` is only a literal, unlike in
-    `import("./a" + b)`."""
+    """Returns whether the specifier of the import at `start` is a single literal. The specifier of
+    `import("./a" + b)` is not."""
     match = _IMPORT.match(text, start)
     if match is None:
         return False
@@ -115,7 +119,8 @@ def _is_whole(text: str, start: int) -> bool:
 
 
 def imports_of(url: str, code: bytes) -> list[str]:
-    """Returns the public URLs that the module at `url` imports. `code` may be transpiled or not."""
+    """Returns the public URLs that the module at `url` imports. `code` is the source of the module,
+    or its transpiled JavaScript."""
     text = code.decode(errors="replace")
     imports = [resolve_module(match[2], url) for match in _IMPORT.finditer(text)]
     return [each for each in imports if each is not None]

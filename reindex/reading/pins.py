@@ -1,9 +1,12 @@
 """Signs and verifies pins. A pin is a token for reading one realm at exactly one generation.
 
-Each request to `/_at/<path>` has a pin in its header `X-Realm-Pin`. Workers and definition builders
-have pins; card code never gets one. Each pin has a reader, which is a user, everyone, or the realm
-that a job renders. The server checks the reader's access at every request, so a pin ends when the
-access ends.
+A pinned read is a request to `/_at/<path>` with a pin in the header `X-Realm-Pin`. Workers send
+pinned reads when they render pages. Processes that build definitions send them too. Card code never
+gets a pin.
+
+Each pin has a reader, which is a user, everyone (EVERYONE), or the realm itself (ITSELF). At every
+request the server checks that the reader may still read the realm. So a pin ends when the reader
+loses access.
 """
 
 import time
@@ -15,20 +18,24 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
-#: A response header with the URL of a published realm's source realm. Only the response to a pinned
-#: read of several files has this header.
+#: A response header with the URL of a published realm's source realm. Only the answer to a request
+#: for several files of a published realm has this header.
 SOURCE_HEADER = "X-Realm-Source"
-#: The title of an error. A replica responds with this error if a pin's reader has lost access.
+#: The title of the error with which a replica answers if a pin's reader has lost access.
 PIN_ENDED = "Pin Ended"
+#: A pin is valid for at most this many seconds after it was signed.
 PIN_SECONDS = 3600
-#: Within each period of this length, a job sends the same token for a pin.
+#: Within each period of this length, `sign` returns the same token for the same arguments. So the
+#: server can cache the verified token.
 PIN_STEP_SECONDS = 600
-#: The generation in the pin of a realm that is missing or that the reader may not read.
+#: This number takes the place of the generation if a realm is missing or if the reader may not read
+#: the realm.
 UNREADABLE_GENERATION = 0
-#: A pin with this reader opens public realms only. No user's key has this value.
+#: A pin with this reader opens public realms only. If the reader is a user, the pin has the user's
+#: key instead (`reader_key` in `realms/access/auth.py`), which never has this value.
 EVERYONE = "*"
-#: A pin with this reader lets a job read the realm that the job renders. The pin needs no user's
-#: rights, and is valid while the realm exists.
+#: A pin with this reader opens its realm as long as the realm exists, and needs no user's rights. A
+#: job uses such a pin to read the realm that it renders, and to ask for the address of any realm.
 ITSELF = ""
 
 _SALT = "realms.pin"
@@ -48,16 +55,17 @@ class Pin:
 
 @dataclass(frozen=True)
 class Access:
-    """The rights that are used to read realms. A job with the id `job` renders the pages of the
-    realm `own`. Private realms are read with the rights of one user, and `user` is this user's
-    key."""
+    """The rights with which a job or a build of definitions reads realms. Both may read all public
+    realms. A job with the id `job` may also read the realm `own`, which it renders. A build may
+    also read the private realms that one user may read. `user` is the key of this user."""
 
     own: str = ""
     job: int = 0
     user: str = ""
 
     def reader_of(self, realm_url: str, *, private: bool = False) -> str:
-        """Returns the reader for a realm's pin: ITSELF, EVERYONE or a user's key."""
+        """Returns the reader for a realm's pin: ITSELF, EVERYONE or a user's key. `private` says
+        that the realm isn't public."""
         if realm_url == self.own:
             return ITSELF
         return self.user if private and self.user else EVERYONE
@@ -65,7 +73,8 @@ class Access:
 
 @dataclass(frozen=True)
 class SignedPin:
-    """The content of a token. The token was made for one job, and uses the access of `reader`."""
+    """The content of a token. The token gives the access of `reader`. `job` is the id of the job
+    that made the token, or 0 if no job made it."""
 
     pin: Pin
     job: int

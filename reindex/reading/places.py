@@ -1,4 +1,4 @@
-"""Types and functions for finding the realm and path of a URL's content."""
+"""Types and functions for finding the realm and the path where the content of a URL is stored."""
 
 from base64 import b64decode
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from reindex.reading.pins import Pin
 
 @dataclass(frozen=True)
 class Place:
-    """The realm and path of a URL's content.
+    """The realm and path where the content of a requested URL is stored.
 
-    If a published realm is read in place of a source realm, `url` lies in the published realm.
-    `through` lists the realms that were replaced, beginning with the source realm.
+    A published realm may be read in place of the source realm that contains the requested URL. In
+    this case, `url` is the corresponding URL in the published realm, and `through` has the source
+    realm. If the published realm was itself replaced, `through` has all replaced realms, in order.
     """
 
     pin: Pin
@@ -25,7 +26,7 @@ class Place:
 
     @property
     def path(self) -> str:
-        """The path in the pinned realm, unescaped."""
+        """The unescaped path of `url` in the realm."""
         return self.pin.path_of(self.url)
 
     @property
@@ -34,25 +35,26 @@ class Place:
         return file_of(self.path or "index")
 
 
-#: Returns the Authorization header for a user's reads of a realm, or None if the user may not read
-#: the realm.
+#: A function that gets the URL of a realm. It returns an Authorization header with which a user may
+#: read the realm, or None if the user may not read the realm.
 Authority: TypeAlias = Callable[[str], str | None]
 
 
 def folder_of(url: str) -> str:
-    """Returns the folder of a URL. URLs of the same folder lie in the same realm."""
+    """Returns the folder of a URL, without a slash at the end. All URLs of a folder lie in the same
+    realm."""
     return url.rpartition("/")[0]
 
 
 def possible(path: str) -> str | None:
-    """Returns the path unchanged, or None if no file can have the path. Callers don't request
-    impossible paths, because the response would say nothing about the realm."""
+    """Returns the path unchanged, or None if no file can have the path. Callers then treat the file
+    as missing, without a request."""
     return None if wrong_with_path(path) else path
 
 
 def content_of(file: Document) -> bytes | str | None:
-    """Returns a file's text, or its bytes if the file isn't text. Returns None if the realm has no
-    such file. `file` is one line of the response to a pinned read of several files."""
+    """Returns a file's text, or its bytes if the file isn't UTF-8. Returns None if the file is
+    missing. `file` is one parsed line of a replica's answer to a request for several files."""
     if "base64" in file:
         return b64decode(file["base64"])
     content: str | None = file["content"]

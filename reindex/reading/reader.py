@@ -1,8 +1,9 @@
-"""Reads cards and their linked cards, and modules and their imports.
+"""Reads cards and their linked cards, and modules and their imports, from any replica.
 
-Every realm is read at one pinned generation, from any replica. When an import or a link first
-refers to another realm, that realm is pinned at its generation in the registry. The job stores the
-pin, so all its batches read the same generation.
+A pin says at which generation a job reads a realm. When a card or module first refers to a realm
+without a pin, the reader asks the registry (the table of all realms) for the realm's current
+generation. The job stores this generation as the realm's pin, so all batches of the job read the
+same files. A published realm shows the files of its source realm at another URL.
 """
 
 import json
@@ -30,37 +31,38 @@ from reindex.reading.replicas import (
 )
 from reindex.reading.strict_json import BrokenDocument
 
-#: The maximum number of files per request. Even with the longest paths, the request is small.
+#: The maximum number of files per request. Even with long paths, replicas accept the request.
 MANY_FILES = 1000
 
 
 @dataclass
 class Reader:
-    """Reads realms for one job.
+    """Reads realms for one job, or to build the definitions of one module.
 
     `pins` has the generations of the realms known so far. For each new realm, the reader calls
     `pin` with the realm's URL and its current generation. For an unreadable realm, this generation
     is UNREADABLE_GENERATION. The function `pin` returns the generation to read.
 
-    Without an `authority`, only public realms are read. An `authority` makes a user's Authorization
-    headers. With these headers, private realms are read too, and are added to `private`.
+    Without an `authority`, the reader reads only public realms and the realm that the job renders.
+    An `authority` makes a user's Authorization headers. With these headers, the reader also reads
+    the private realms that the user may read, and adds them to `private`.
     """
 
     pins: dict[str, int]
     pin: Callable[[str, int], int] = lambda realm_url, generation: generation
-    #: Called with each public URL that lies in no realm.
+    #: The reader calls `not_found` with a public URL that lies in no realm, once for each folder.
     not_found: Callable[[str], None] = lambda url: None
     #: Returns the URL where visitors find a realm's pages.
     address: Callable[[str], str] = lambda realm_url: realm_url
-    #: Whether the published realm is read in place of a source realm.
+    #: Whether the reader replaces a source realm by its published realm, if it has one.
     as_published: bool = False
     authority: Authority | None = None
     access: Access = field(default_factory=Access)
     private: set[str] = field(default_factory=set)
-    #: The replica that answered last.
+    #: The address of the replica that answered last.
     read_from: str = ""
-    #: Called before each read of files, but not before requests for a realm's generation, address
-    #: or changes. `go_on` may raise an exception to end the reading.
+    #: The reader calls `go_on` before each read of files, but not before it requests a realm's
+    #: generation, address or changes. `go_on` may raise an exception to end the reading.
     go_on: Callable[[], None] = lambda: None
     #: The errors of the broken cards read so far, by card URL.
     broken: dict[str, BrokenDocument] = field(default_factory=dict)
@@ -70,24 +72,24 @@ class Reader:
     data: set[str] = field(default_factory=set)
     _documents: dict[str, Document | None] = field(default_factory=dict)
     _imports: dict[str, Module] = field(default_factory=dict)
+    #: Folders that lie in no readable realm.
     _strangers: set[str] = field(default_factory=set)
     _carried: set[Pin] = field(default_factory=set)
+    #: Realms that may not be read.
     _closed: set[str] = field(default_factory=set)
-    #: Folders of the source realms in `shown_at`. The registry isn't asked about them again.
+    #: Folders of the source realms in `shown_at`. The registry has been asked about these folders.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
 
     def locate(self, url: str) -> Pin | None:
-        """Returns the pin for reading a public URL, or None if no readable realm contains the
-        URL."""
+        """Returns the pin of the readable realm that contains a public URL, or None."""
         place = self.place(url)
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Returns the realm and path of a public URL's content, or None if no readable realm
-        contains the URL. If `shown_at` maps the URL's source realm to a published realm, the URL is
-        read in the published realm."""
+        """Returns the realm and path of a public URL's content. For a realm in `shown_at`, returns
+        a place in the published realm. Returns None if no readable realm contains the URL."""
         if folder_of(url) in self._strangers:
             return None
         realm_url = self._around(url)
@@ -109,16 +111,16 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns whether the registry must be asked which realm contains a URL of a source realm.
-        The published realm, which is read instead, doesn't know the source realm's inner realms.
-        All URLs of a folder lie in one realm, so the registry is asked once for each folder."""
+        """Returns True for the first URL of each folder of a source realm. Then the caller must ask
+        the registry which realm contains the folder. The published realm, which is read instead,
+        doesn't know the source realm's inner realms."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
 
     def _meet(self, url: str) -> str | None:
-        """Asks the registry which realm contains a URL, and pins that realm. The realm may be an
-        inner realm of a known realm. Returns None if no readable realm contains the URL."""
+        """Asks the registry which realm contains a URL, and returns this realm's URL. Pins a new
+        realm, or adds it to `shown_at`. Returns None if no readable realm contains the URL."""
         realm_url, generation = standing_at(url)
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
@@ -129,7 +131,7 @@ class Reader:
                 self._own_folders.add(folder_of(url))
                 return realm_url
         if realm_url in self._closed or not url.startswith(realm_url):
-            # The URL has a replica's own address, but imports may only use public URLs.
+            # A URL outside `realm_url` begins with a replica's address. Imports may not use it.
             generation = UNREADABLE_GENERATION
         elif realm_url:
             if generation == UNREADABLE_GENERATION:
@@ -138,7 +140,7 @@ class Reader:
         if not realm_url:
             self.not_found(url)
         if generation == UNREADABLE_GENERATION:
-            # A private realm's content never reaches the render of another realm.
+            # A private realm's content must not appear on the pages of another realm.
             self._closed.add(realm_url)
             self._strangers.add(folder_of(url))
             return None
@@ -146,8 +148,8 @@ class Reader:
         return realm_url
 
     def _is_within(self, pin: Pin, url: str) -> bool:
-        """Checks a realm's report that a URL lies in an inner realm, and pins an unknown inner
-        realm. Returns False if the inner realm has been deleted since."""
+        """Checks a replica's answer that a URL lies in an inner realm of the pinned realm. Pins the
+        inner realm if it is new. Returns False if it has been deleted since the answer."""
         if self.locate(url) == pin:
             self._meet(url)
         located = self.locate(url)
@@ -168,8 +170,8 @@ class Reader:
 
     def elsewhere(self) -> dict[str, str]:
         """Returns the addresses of moved realms and of all known realms inside a moved realm. A
-        realm counts as moved if its address differs from its URL. The keys are the realms' URLs,
-        inner realms first."""
+        realm counts as moved if its address differs from its URL. The keys of the result are the
+        realms' URLs. Inner realms come first."""
         known = {realm_url: self.address(realm_url) for realm_url in self.pins} | self.shown_at
         inner_first = {
             realm_url: known[realm_url] for realm_url in sorted(known, key=len, reverse=True)
@@ -182,8 +184,7 @@ class Reader:
     # --- cards ---
 
     def card(self, url: str) -> Document | None:
-        """Reads and returns the card at a public URL (without .json), or None if there is no
-        card."""
+        """Returns the card at a public URL (without .json), or None if there is no card."""
         if url not in self._documents:
             self._documents[url] = self._read_card(url)
         return self._documents[url]
@@ -199,7 +200,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards. Returns the URLs that lie in an inner realm and have to be read again."""
+        """Reads cards. Returns the URLs that lie in new inner realms and must be read again."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -232,8 +233,8 @@ class Reader:
         return absolute(document, self._at_home)
 
     def _at_home(self, url: str) -> str:
-        """Returns the URL in the rendered realm for a URL in its source realm. Returns other URLs
-        unchanged."""
+        """Converts a URL in the source realm of the rendered realm to the URL of the same file in
+        the rendered realm. Returns any other URL unchanged."""
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
@@ -243,8 +244,8 @@ class Reader:
         return own + url.removeprefix(around) if is_source else url
 
     def _get_many(self, pin: Pin, paths: list[str]) -> dict[str, Document]:
-        """Reads files of a realm, and returns the realm's answers by path. If a response has only
-        the first files, requests the missing files again."""
+        """Requests files of a realm, and returns the answer for each path. If a response ends
+        before the last requested file, sends another request for the remaining files."""
         files: dict[str, Document] = {}
         while len(files) < len(paths):
             requested = paths[len(files) : len(files) + MANY_FILES]
@@ -268,8 +269,8 @@ class Reader:
         return self._documents.get(url)
 
     def linked(self, cards: Mapping[str, Document | None]) -> dict[str, Document | None]:
-        """Reads the cards that the given cards link to, apart from the given cards. A missing
-        card's value is None."""
+        """Returns the cards that the given cards link to, except the given cards themselves. The
+        keys are the cards' URLs. The value for a missing card is None."""
         targets = {
             target
             for url, document in cards.items()
@@ -283,10 +284,9 @@ class Reader:
     # --- modules ---
 
     def modules(self, urls: Iterable[str]) -> list[str]:
-        """Returns the canonical URLs of modules and of all their imports, dependencies first.
-
-        Missing modules are left out, because the rendering of a card reports them.
-        """
+        """Returns the canonical URLs of modules and of all their imports, dependencies first. The
+        canonical URL of a module is the URL of its file. Leaves out missing modules, because the
+        rendering of a card reports them."""
         order: list[str] = []
         entered: set[str] = set()
         stack = [(url, False) for url in reversed(list(urls))]
@@ -338,7 +338,7 @@ class Reader:
         if place is None:
             return Module(None)
         if place.url != url:
-            # A module needs one URL: a class that is loaded from two URLs would be two classes.
+            # If a module were loaded from two URLs, each of its classes would become two classes.
             return self._module(place.url)
         pin = place.pin
         self._check_access(pin)
@@ -355,8 +355,8 @@ class Reader:
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _check_access(self, pin: Pin) -> None:
-        """Checks that a realm is still readable, because its modules may be cached from an earlier
-        job. Checks each realm once. Raises PinEnded."""
+        """Asks a replica whether the realm may still be read, because its modules may be cached
+        from an earlier job. Asks only once for each pin. Raises PinEnded."""
         if pin not in self._carried and pin.realm_url not in (self.access.own, BASE_REALM):
             self._get(pin, "", NDJSON, b'{"paths": []}')
 
@@ -373,8 +373,8 @@ class Reader:
             known_modules.carry_over(before, pin, differing)
 
     def source(self, url: str) -> Document:
-        """Returns what a sandbox gets for a module's URL: `code`, the `data` of a file that isn't
-        code, a `redirect` to another URL, or an `error`."""
+        """Returns what a sandbox gets for a module's URL: the `code` of the module, the `data` of a
+        file that isn't code, a `redirect` to another URL, or an `error`."""
         module = self._module(url)
         if self.locate(url) is None:
             message = f"{url} is not in a public realm of this server"

@@ -1,4 +1,6 @@
-"""Asks realms over HTTP which of their files changed between two generations."""
+"""Asks replicas over HTTP for the list of a realm's files at a generation, and for the files that
+changed between two generations. A pin contains a realm and a generation.
+"""
 
 import json
 
@@ -6,13 +8,16 @@ from reindex.reading.media_types import API
 from reindex.reading.pins import Access, Pin
 from reindex.reading.replicas import ReplicaUnavailable, get_pinned
 
-#: The maximum number of cached responses of each kind. The oldest response is evicted first.
+#: The maximum number of entries in each of the caches `_files` and `_changed`. The oldest entry is
+#: evicted first.
 MAX_KEPT = 8
 
 
 def manifest(pin: Pin, access: Access, since: int | None = None) -> dict[str, str | None] | None:
-    """Returns the hashes of a realm's files, by path. With `since`, returns only files that changed
-    since that generation. Returns None if the realm's history doesn't reach back that far.
+    """Returns the hashes of a realm's files at the pin's generation, by path. With `since`, returns
+    only the files that differ between the generation `since` and the pin's generation. The value of
+    a deleted file is None. Returns None if the two generations can't be compared, for example
+    because the realm's history doesn't reach back to `since`.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -30,25 +35,27 @@ _files: dict[Pin, frozenset[str]] = {}
 
 
 def files(pin: Pin, access: Access) -> frozenset[str]:
-    """Returns the paths of a realm's files at a generation. The paths at a generation never change,
-    so they are cached. Raises the errors of `manifest`."""
+    """Returns the paths of a realm's files at the pin's generation. These paths never change, so
+    they are cached. Raises the errors of `manifest`."""
     if pin not in _files:
         found = manifest(pin, access)
-        assert found is not None  # None is only possible with `since`
+        assert found is not None  # `manifest` returns None only with `since`.
         if len(_files) >= MAX_KEPT:
             _files.pop(next(iter(_files)), None)
         _files[pin] = frozenset(found)
     return _files[pin]
 
 
+#: The results of `changed`. A key contains the arguments `pin` and `since`.
 _changed: dict[tuple[Pin, int], frozenset[str] | None] = {}
-#: For each realm, the generation that this process read last.
+#: For each realm's URL, the newest generation that `note_read` has recorded.
 _read_at: dict[str, int] = {}
 
 
 def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
-    """Returns the paths of the files that changed since an earlier generation; None if the realm's
-    history doesn't reach back that far. The result never changes, so it is cached."""
+    """Returns the paths of the files that differ between the generation `since` and the pin's
+    generation. Returns None if the two generations can't be compared. The difference between two
+    generations never changes, so it is cached. Raises the errors of `manifest`."""
     if (pin, since) not in _changed:
         files = manifest(pin, access, since)
         if len(_changed) >= MAX_KEPT:
@@ -58,9 +65,10 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 
 def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
-    """Records that this process reads a realm at a generation. Returns the generation that the
-    process read before, and the paths of the files that changed since. Returns None if no earlier
-    generation was read, or if the paths are unknown."""
+    """Records that this process reads a realm at the pin's generation. If the newest generation
+    recorded before is older, returns the pin of this older generation and the paths of the files
+    that changed between the two generations. Returns None if no generation was recorded before, if
+    the recorded generation isn't older, or if the changed paths are unknown."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

@@ -9,45 +9,50 @@ from notifications.short_cached import short_cached
 from notifications.texts import composed
 from reindex.reading.card_paths import card_of
 
-#: The URL of `@realm/base`.
+#: The realm of the card library.
 BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
+#: The module that cards and modules import as `@realm/base`.
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
-#: The URLs that this server's realms could have. The server requests no other URLs for a card.
+#: Matches each URL that could lie in a realm of this server. For a card, the server requests no
+#: other URLs.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
-#: A relative reference with a last segment that needs no escaping or normalizing.
+#: Matches a relative reference if its last segment needs no escaping or normalizing. The first
+#: group is the folder part of the reference, and the second group is the last segment.
 _PLAIN = re.compile(r"(\.\.?/(?:[^?#]*/)?)([A-Za-z0-9_-][A-Za-z0-9._-]*)")
 
-#: The characters that JavaScript leaves unescaped in a URL's path (WHATWG URL, section 1.3).
+#: The characters besides letters and digits that JavaScript leaves unescaped in a URL's path
+#: (WHATWG URL, section 1.3).
 UNESCAPED = "/:@!$&'()*+,;=~-._[]|^"
 
 _PLAIN_SEGMENT = re.compile(r"[\w.~!*'():@$&+,;=\[\]|^-]*", re.ASCII)
 _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
-#: Non-ASCII characters, escaped or not, and the ASCII character before them, which may combine with
-#: them.
+#: Matches non-ASCII characters, escaped or not, and the ASCII character before them. Unicode NFC
+#: may combine this character with the character after it, for example `e` with an accent.
 _BEYOND_ASCII = re.compile(
     r"(?:[A-Za-z<=>]|%3[CE])?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])+", re.IGNORECASE
 )
 
-#: The specifiers that Python and JavaScript resolve alike: packages, relative references, and URLs
-#: in the form that realms have. Other spellings are excluded, because browsers also read `\` as `/`
-#: and `%2e` as `.`, and Python doesn't.
+#: Matches the specifiers that Python and JavaScript resolve to the same URL: packages, relative
+#: references, and URLs in the form that realms have. A backslash doesn't match, because JavaScript
+#: reads it as `/`, and Python doesn't.
 _ALIKE = re.compile(
     r"@?[A-Za-z][\w./-]*|\.\.?/[^\\\x00-\x20\x7f]*"
     r"|(?:/|https?://[a-z0-9.-]+(?::(?!80/|443/)[0-9]+)?/)(?![/.])(?:(?!/\.)[^\\\x00-\x20\x7f])*"
 )
 
+#: JavaScript resolves the path segment `%2e` like `.`, and Python doesn't.
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
-#: The part of a URL, up to a slash, that could be the URL of a realm.
+#: Matches the longest beginning of a URL that could be the URL of a realm. It ends with a slash.
 _REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][A-Za-z0-9._~-]*/)*")
 
 
 def resolve_module(specifier: str, base: str) -> str | None:
     """Returns the public URL of a module that the module or card at `base` imports. Returns None if
-    `specifier` names a package."""
+    `specifier` names a package, or if no realm can have the URL."""
     if specifier == "@realm/base":
         return BASE_MODULE
     if specifier.startswith(("./", "../", "/", "http://", "https://")):
@@ -56,7 +61,7 @@ def resolve_module(specifier: str, base: str) -> str | None:
 
 
 def is_plain(specifier: str) -> bool:
-    """Returns whether `resolve_module` and JavaScript are certain to resolve a specifier to the
+    """Returns whether it is certain that `resolve_module` and JavaScript resolve a specifier to the
     same URL."""
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
@@ -82,9 +87,10 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """Returns the URL of the card that a URL leads to. The result is the same for all escapings of
-    the path. The URL of a folder becomes the URL of the folder's `index`. `url` has no query.
-    `resolveCardURL` of the card library does the same."""
+    """Returns the URL of the card that `url` leads to. `url` has no query. The result has no
+    `.json`. It is the same for all spellings of the path, with and without escapes. The URL of a
+    folder becomes the URL of the folder's card `index`. `resolveCardURL` of the card library does
+    the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"
@@ -100,12 +106,12 @@ def _in_one_spelling(segment: str) -> str:
 
 
 def joined(base: str, reference: str) -> str | None:
-    """Resolves a reference in the file at `base`. Returns the URL without query and fragment, or
-    None if no realm can have such a URL."""
+    """Resolves a reference that the file at `base` contains. Returns the URL without query and
+    fragment, or None if no realm can have such a URL."""
     if not reference.startswith(("./", "../")):
         return _joined_once(base, reference)
-    # Only the folder part of the reference is joined with `base`. So one cache entry serves all
-    # references to files in that folder.
+    # If the reference matches `_PLAIN`, `_joined_once` gets only folders. So one entry of its cache
+    # serves all such references from the files of one folder to the files of another folder.
     base = f"{base.rpartition('/')[0]}/"
     plain = _PLAIN.fullmatch(reference)
     if plain is None:
@@ -119,8 +125,8 @@ def joined(base: str, reference: str) -> str | None:
 def _joined_once(base: str, reference: str) -> str | None:
     try:
         parts = urlsplit(urljoin(base, reference))
-        # `quote` leaves existing escapes unchanged. `with_composed` replaces only the escapes of
-        # text that isn't in Unicode NFC.
+        # `quote` leaves existing escapes unchanged, because `%` is in `safe`. `with_composed`
+        # replaces only the escapes of text that isn't in Unicode NFC.
         path = with_composed(quote(parts.path, safe=f"{UNESCAPED}%"))
     except ValueError:
         return None
@@ -129,8 +135,8 @@ def _joined_once(base: str, reference: str) -> str | None:
 
 
 def with_composed(reference: str) -> str:
-    """Converts a reference to Unicode NFC, like the paths of files. Converts escaped characters
-    too."""
+    """Converts a reference to Unicode NFC, the form in which the paths of files are stored. Also
+    converts escaped characters."""
     if reference.isascii() and "%" not in reference:
         return reference
     return _BEYOND_ASCII.sub(_composed_part, reference)

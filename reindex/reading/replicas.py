@@ -1,7 +1,11 @@
-"""Reads realms over HTTP from the replicas, like any other client.
+"""Reads realms over HTTP from the replicas, the web servers that cache realms.
 
-If a response to a pinned read succeeds but names another generation, that is an error. For a while
-after a replica has failed, it is asked only after all other replicas.
+A pinned read is a request for a realm's content at exactly one generation. The request has a pin, a
+token that contains the realm, the generation and the reader (`pins.py`). The reader is a user,
+everyone, or the realm that a job renders. If a replica responds with the content of another
+generation, this module raises WrongGeneration.
+
+After a replica has failed, this process asks all other replicas first for SHUN_SECONDS.
 """
 
 import json
@@ -32,19 +36,20 @@ from reindex.reading.pins import (
 logger = logging.getLogger(__name__)
 
 SHUN_SECONDS = 10.0
-#: The status of a pinned read if the file belongs to a realm within the pinned realm.
+#: The status of the response to a pinned read if the file belongs to a realm within the pinned
+#: realm.
 MISDIRECTED = 421
 #: A usable response to a pinned read has one of these statuses: 200 with content, 302 with a
 #: redirect to the file, 404 if there is no such file, 406 if the module can't be transpiled, 410 if
-#: the generation is gone from history, or 421 if the file belongs to another realm.
+#: the realm's history no longer has the generation, or MISDIRECTED.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: The replicas that failed lately. Each address has a time and the reason of the failure. Until
-#: that time, this process asks the replica only after all other replicas.
+#: The replicas that failed lately, by address. The value is a time and the reason for the failure.
+#: Until that time, this process asks all other replicas first.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
 class ReplicaUnavailable(Exception):
-    """No replica answered, or a replica's answer has an unusable status or content."""
+    """No replica responded, or a replica's response has an unusable status or content."""
 
 
 class PinEnded(Exception):
@@ -53,12 +58,13 @@ class PinEnded(Exception):
 
 
 class WrongGeneration(Exception):
-    """A replica answered a pinned read with another generation."""
+    """A replica responded to a pinned read with a generation other than the pin's."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """A complete HTTP response."""
+    """A complete HTTP response. The names of its headers are in lower case. `replica` is the
+    address of the replica that sent it."""
 
     status: int
     headers: Mapping[str, str]
@@ -85,14 +91,14 @@ def replica_addresses() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _live(second: int) -> tuple[str, ...]:
-    """Returns the live replicas. The cache queries the database at most once per second, because
-    `second` is its key."""
+    """Returns the addresses of the live replicas. `second` is only the key of the cache, so that
+    the database is queried at most once per second."""
     return tuple(Replica.live_addresses())
 
 
 def unhealthy() -> dict[str, str]:
-    """Returns the replicas that failed lately, each with the reason. Until SHUN_SECONDS have
-    passed, this process asks all other replicas first."""
+    """Returns the addresses of the replicas that failed less than SHUN_SECONDS ago, each with the
+    reason for the failure. This process asks all other replicas first."""
     now = time.monotonic()
     return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
@@ -102,8 +108,8 @@ def _until(address: str) -> float:
 
 
 def mark_unhealthy(address: str, why: object) -> None:
-    """Records that a replica failed. Until SHUN_SECONDS have passed, this process asks all other
-    replicas first."""
+    """Records that a replica failed. For SHUN_SECONDS, this process asks all other replicas
+    first."""
     logger.warning(
         "replica %s failed; other replicas are asked first for %d s: %s", address, SHUN_SECONDS, why
     )
@@ -120,10 +126,11 @@ def get_pinned(
     query: str = "",
     body: bytes | None = None,
 ) -> Response:
-    """Reads a file of a realm at exactly one generation. `path` is unescaped. For a missing file,
-    the response has the status 404. `private` says that the realm isn't public.
+    """Reads a file of a realm at the pin's generation. `path` is unescaped. If `path` is empty, the
+    response has the list of the realm's files or, with a `body`, the files that the `body` lists.
+    For a missing file, the response has the status 404. `private` says that the realm isn't public.
 
-    With a body the request is a POST. Raises ReplicaUnavailable, PinEnded and WrongGeneration.
+    Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
     token = sign(pin, access.reader_of(pin.realm_url, private=private), access.job)
     headers = {"Accept": accept, PIN_HEADER: token}
@@ -131,8 +138,8 @@ def get_pinned(
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status == 410 and not query:
-        # The generation is gone from history. The replica can't tell whether the generation
-        # contained the file.
+        # The realm's history no longer has the generation, so the replica can't tell whether the
+        # realm had the file.
         raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -146,11 +153,12 @@ def get_pinned(
 
 
 def ask_registry(url: str, authorization: str | None = None) -> Response:
-    """Asks the registry about the realm that contains a public URL. The answer is in the headers of
-    the response to an uncached HEAD request."""
+    """Asks the registry, the table of all realms, which realm contains a public URL. A replica
+    answers in the headers of a response to a HEAD request. Because of `noCache`, the replica reads
+    the answer from the database."""
     parts = urlsplit(url)
-    # The response to a request for a page would have the generation of the realm's index. Before
-    # the realm's first index, that generation is 0.
+    # This request is for the source of a file and not for a page. The response for a page would
+    # have the generation of the realm's index, which may be older than the realm's generation.
     headers = {"Host": parts.netloc, "Accept": SOURCE}
     if authorization is not None:
         headers["Authorization"] = authorization
@@ -159,8 +167,8 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 def ask_address(realm_url: str) -> str:
     """Asks a replica for the address where visitors find a realm's pages. For a published source
-    realm, even a private one, this is the address at which the realm is published. For any other
-    realm, this is the realm's URL. Raises ReplicaUnavailable."""
+    realm, even a private one, this is the URL of its oldest published realm. For any other realm,
+    this is the realm's own URL. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
     response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
@@ -169,11 +177,11 @@ def ask_address(realm_url: str) -> str:
 
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
-    """Returns the URL of the realm that contains a public URL, and the realm's generation in the
-    registry. The realm's URL is empty if there is no realm. The generation is UNREADABLE_GENERATION
-    if the realm can't be read. Without `authorization`, only public realms can be read.
-    `authorization` is a user's Authorization header, which gives access to all realms that the user
-    may read."""
+    """Returns the URL of the realm that contains a public URL, and the realm's current generation.
+    If no realm contains the URL, the realm's URL is empty. If the realm is missing or can't be
+    read, the generation is UNREADABLE_GENERATION. `authorization` is a user's Authorization header,
+    which gives access to all realms that the user may read. Without it, only public realms can be
+    read."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"
@@ -190,9 +198,9 @@ def _get(
     *,
     named: bool = False,
 ) -> Response:
-    """Sends a request to one replica after another, and returns the first usable response. With
-    `named`, an error response is usable too if its headers contain the realm's URL. Raises
-    ReplicaUnavailable."""
+    """Sends a request to one replica after another, and returns the first usable response. A
+    response with a status below 500 is usable. With `named`, a response with a higher status is
+    usable too if its headers contain the realm's URL. Raises ReplicaUnavailable."""
     failures: list[str] = []
     for address in replica_addresses():
         try:
@@ -205,7 +213,8 @@ def _get(
             continue
         answer_headers = _lower(answer.headers)
         if answer.status >= 500 and not (named and "x-boxel-realm-url" in answer_headers):
-            # A 503 is about the requested resource, not about the replica.
+            # A 503 says that the replica can't answer this request now, for example because the
+            # database can't be reached. The replica itself hasn't failed.
             if answer.status != 503:
                 mark_unhealthy(address, answer.status)
             failures.append(f"{address}: {answer.status}")

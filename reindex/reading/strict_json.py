@@ -1,8 +1,8 @@
 """Parses strict JSON (RFC 8259, UTF-8), and reports errors with their positions.
 
-Python's own parser also accepts other encodings, NaN, duplicate keys, and numbers that no browser
-can hold. A document that this module accepts means the same to the server and to a card's
-JavaScript.
+Python's own parser accepts more than strict JSON: other encodings, NaN, duplicate keys, and numbers
+that JavaScript can't hold. If neither `parse` nor `Parsed.check` finds a fault in a document, the
+document means the same to the server and to a card's JavaScript.
 """
 
 import json
@@ -18,10 +18,10 @@ from notifications.texts import made_storable
 #: parser's stack.
 MAX_DEPTH = 100
 
-#: JavaScript can hold every integer with at most this many digits. An integer with more digits is
-#: checked by `Parsed.check`.
+#: JavaScript can hold every integer of at most this many digits without rounding. If an integer has
+#: more digits, `Parsed.check` checks it.
 _SAFE_DIGITS = 15
-#: Integers with more digits than this are not parsed. JavaScript can't hold more than 309 digits.
+#: Integers of more digits than this aren't parsed. JavaScript can't hold more than 309 digits.
 _MAX_DIGITS = 400
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
@@ -29,10 +29,9 @@ _NO_JSON = ("NaN", "Infinity", "-Infinity")
 
 
 class BrokenDocument(ValueError):
-    """A file holds no valid document; the message begins with the file, the line and the column.
-
-    `field` is the faulty key as a path in the document, or empty.
-    """
+    """A file holds no valid document. The exception's message begins with the file's path, the line
+    and the column. `field` is the path of the faulty key in the document, such as
+    `data.meta.adoptsFrom`, or empty."""
 
     def __init__(
         self, path: str, why: str, text: str = "", position: int = 0, field: str = ""
@@ -45,8 +44,8 @@ class BrokenDocument(ValueError):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A JSON text and its parsed value. `odd` is True if the text may have a fault that only
-    `check` finds."""
+    """The JSON text of the file at `path`, and the parsed value. `odd` is True if the text may have
+    a duplicate key or a number that JavaScript can't hold."""
 
     path: str
     text: str
@@ -56,7 +55,7 @@ class Parsed:
     def check(self) -> None:
         """Raises BrokenDocument for the document's first fault. A fault is a duplicate key, a
         number that JavaScript can't hold, or nesting deeper than MAX_DEPTH."""
-        # A text with at most MAX_DEPTH brackets can't nest too deep.
+        # A text with at most MAX_DEPTH opening brackets can't nest too deep.
         brackets = self.text.count("{") + self.text.count("[")
         if self.odd or brackets > MAX_DEPTH:
             for why, position, key in _oddities(self.text):
@@ -64,7 +63,8 @@ class Parsed:
 
 
 def parse(data: bytes | str, path: str) -> Parsed:
-    """Reads the JSON text in the file at `path`. Raises BrokenDocument."""
+    """Parses `data`, the content of the file at `path`. Raises BrokenDocument if the content isn't
+    JSON. `Parsed.check` finds further faults."""
     text = data if isinstance(data, str) else _decoded(data, path)
     if text.startswith("\ufeff"):
         raise BrokenDocument(path, "begins with a byte order mark, which JSON doesn't have", text)
@@ -88,14 +88,14 @@ def parse(data: bytes | str, path: str) -> Parsed:
 
 
 def finite(literal: str) -> float | None:
-    """Converts a number literal of a JSON document. Returns None if the number is out of range,
-    because JavaScript serializes such numbers as null."""
+    """Converts a number literal of a JSON document. Returns None if JavaScript would read the
+    number as infinite, because JavaScript serializes an infinite number as null."""
     return value if isfinite(value := float(literal)) else None
 
 
 def finite_only(literal: str) -> float:
-    """Converts a number literal of a JSON document. Raises ValueError for a number out of range and
-    for `NaN`."""
+    """Converts a number literal of a JSON document. Raises ValueError for `NaN`, for `Infinity`,
+    and for a number that JavaScript would read as infinite."""
     value = finite(literal)
     if value is None:
         raise ValueError(f"{literal} is not a number that JSON can hold")
@@ -103,7 +103,7 @@ def finite_only(literal: str) -> float:
 
 
 def no_number(literal: str) -> None:
-    """Raises ValueError, because `NaN` and `Infinity` are not JSON."""
+    """Raises ValueError for the literal `NaN`, `Infinity` or `-Infinity`, which JSON lacks."""
     raise ValueError(f"{literal} is not a number that JSON has")
 
 
@@ -118,7 +118,8 @@ def _decoded(data: bytes, path: str) -> str:
 
 @dataclass
 class _Notes:
-    """Records during parsing whether the text has to be checked token by token."""
+    """Converts the numbers and objects of a text during parsing. Sets `odd` if the text has to be
+    checked token by token (see `Parsed.odd`)."""
 
     odd: bool = False
 
@@ -143,7 +144,7 @@ class _Notes:
 @dataclass
 class _Level:
     """An object or a list that contains a token. `key` is the token's key in the object, or the
-    token's index in the list."""
+    token's index in the list. `names` has the object's keys so far, and is None for a list."""
 
     names: set[str] | None
     key: str | int = 0
@@ -159,8 +160,8 @@ class _Level:
 
 
 def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
-    """Yields the faults of a JSON text, each with its message, its position and the path of its
-    key."""
+    """Yields the faults of a JSON text that `Parsed.check` reports. For each fault, yields a
+    message, the position in the text, and the path of the faulty key."""
     levels: list[_Level] = []
 
     def key() -> str:
@@ -191,8 +192,9 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def is_held(literal: str) -> bool:
-    """Returns whether JavaScript can hold the number that a literal stands for. Returns True if the
-    literal is not a number."""
+    """Returns whether JavaScript can hold the number that a literal stands for. JavaScript can hold
+    an integer if it doesn't round the integer. It can hold any other number if it doesn't turn the
+    number into 0 or into an infinite number. Returns True if the literal is not a number."""
     if not literal.lstrip("-").isdigit():
         digits = re.split("[eE]", literal)[0]
         nonzero = literal[-1].isdigit() and any(each in "123456789" for each in digits)
