@@ -157,7 +157,7 @@ def test_an_interrupted_command_says_that_the_rendering_goes_on(
 
     make.publish(source, PAGE)
     monkeypatch.setattr("realms.management.progress.time.sleep", interrupt)
-    with pytest.raises(CommandError, match=f"the rendering of {PAGE} goes on") as raised:
+    with pytest.raises(CommandError, match=f"{PAGE} is still being rendered") as raised:
         progress.follow(PAGE, 1, StringIO())
     assert raised.value.returncode == 130
     assert ReindexJob.objects.get(realm_url=PAGE).status == "queued"
@@ -175,7 +175,7 @@ def test_a_publish_over_another_site_must_be_confirmed(source: Realm, theirs: bo
     out = StringIO()
     with pytest.raises(CommandError, match="stdin is not a terminal: pass --yes"):
         call_command(*command, stdout=out)
-    assert f"{PAGE} shows ada's realm {source.url}, not {other.url}" in out.getvalue()
+    assert f"{PAGE} now shows ada's realm {source.url}, not {other.url}" in out.getvalue()
     run(*command, "--dry-run")
     assert everything() == before
     run(*command, "--yes")
