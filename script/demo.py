@@ -1,9 +1,11 @@
 """Runs the demo, which starts a fleet on one machine, publishes realms, and checks that pages are
 current.
 
-Two replicas (each two web workers and a sidecar) and a Celery worker run under supervisord. Each
+The fleet is two replicas and a Celery worker, which run under supervisord. Each replica has two web
+workers and a sidecar, the process that tells the replica's caches which files have changed. Each
 step prints one line with its measurement. The demo ends at the first step that fails. With
-`--check`, the demo also ends after the last step. Without `--check`, the demo stays up.
+`--check`, the demo also ends after the last step. Without `--check`, the demo then runs until
+Ctrl-C.
 """
 
 import argparse
@@ -29,15 +31,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="script/demo",
         description="Starts two replicas and a Celery worker, publishes three example realms, and "
-        "shows how soon every replica serves what changed.",
+        "shows how soon both replicas serve a change.",
     )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="stop after the last step; exit with status 1 if a step fails",
+        help="end the demo after the last step; without --check, the demo then runs until Ctrl-C",
     )
     parser.add_argument(
-        "--port", type=int, default=4201, help="the first replica's port (default: 4201 or above)"
+        "--port",
+        type=int,
+        default=4201,
+        help="the replicas use the first two free ports from this port on (default: 4201)",
     )
     options = parser.parse_args()
     status = guarded(lambda: run(options.check, options.port), is_postgres)
@@ -46,7 +51,8 @@ def main() -> int:
     from settings.embedded.server import stop_if_unused
 
     if not settings.DATABASE_URL:
-        # If tests of this clone use the same Postgres, the last of these tests stops Postgres.
+        # If other processes of this clone (such as tests) use the same Postgres, the last of these
+        # processes stops Postgres.
         stop_if_unused(settings.DATA_DIR)
     return status
 
@@ -58,7 +64,8 @@ def run(check: bool, first_port: int) -> int:
     console = Console(highlight=False)
     ports = free_ports(first_port, 2)
     os.environ["REALM_PUBLIC_ORIGIN"] = f"http://localhost:{ports[0]}"
-    # The settings read the environment at their first import, so import them only here.
+    # The settings read the environment at their first import, so they are imported only now, after
+    # REALM_PUBLIC_ORIGIN is set.
     import django
     from django.conf import settings
     from show import Show, StepFailed
@@ -97,7 +104,8 @@ def is_postgres(process: psutil.Process) -> bool:
 
 
 def addresses(ports: list[int], password: str) -> str:
-    """Returns a text with the addresses of the sites and the admin on both replicas."""
+    """Returns a text that lists the addresses of the sites and of the admin on both replicas, and
+    the user name and password for the admin."""
     names = {"people": "Harbour Row", "lights": "Night Marks", "tools": "Tool Library"}
     rows: list[tuple[str, ...]] = [("", "replica a", "replica b")]
     rows += [
@@ -112,8 +120,8 @@ def addresses(ports: list[int], password: str) -> str:
 
 
 def free_ports(first: int, count: int) -> list[int]:
-    """Returns the first `count` free ports from `first` on. Skips ports on which other programs
-    listen, such as the demo of another clone."""
+    """Returns the lowest `count` free ports that are not below the port `first`. Skips the ports on
+    which other programs listen, such as the demo of another clone. Tries at most 200 ports."""
     import socket
 
     found: list[int] = []
@@ -127,7 +135,7 @@ def free_ports(first: int, count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise SystemExit(f"script/demo: no free ports from {first} on")
+    raise SystemExit(f"script/demo: found fewer than {count} free ports from {first} on")
 
 
 if __name__ == "__main__":

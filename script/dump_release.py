@@ -1,12 +1,13 @@
-"""Dumps the database of a release as plain SQL, with its blobs, for a test of later migrations.
+"""Dumps the database and the blobs of a release, for a test of later migrations.
 
     cd CLONE_OF_THE_RELEASE
     .venv/bin/python PATH_TO/script/dump_release.py tests/db/data/NAME.tar.gz
 
 First run `script/release_content.py` to fill the database. The archive has `database.sql`, which
-psql can load, and `blobs/`. The embedded Postgres has no pg_dump. So this script runs the release's
-migrations on an empty database and records their statements, and reads each table with COPY. The
-script itself imports only the settings of the release, so the script works with every release.
+psql can load, and `blobs/`, the files that are too large for a row of the database. The embedded
+Postgres has no pg_dump. So this script runs the release's migrations on an empty database, records
+their statements, and reads each table's rows with COPY. The script itself imports only the settings
+of the release, so the script works with every release.
 """
 
 import io
@@ -27,7 +28,8 @@ from django.db import connection, transaction
 #: begin with one of these words. Statements that change rows aren't needed, because `copied` dumps
 #: the rows.
 _SCHEMA = ("CREATE", "ALTER", "DROP", "COMMENT", "DO")
-#: A larger dump is refused, because the dump is committed to the repository.
+#: The maximum size of the archive. The script fails if the archive is larger, because archives are
+#: committed to the repository.
 LARGEST_BYTES = 200 * 1024
 
 
@@ -50,12 +52,12 @@ def main() -> None:
             add(archive, f"blobs/{path.relative_to(blobs)}", path.read_bytes())
     size = target.stat().st_size
     if size > LARGEST_BYTES:
-        sys.exit(f"{target} has {size} bytes, more than {LARGEST_BYTES}: dump a smaller database")
+        sys.exit(f"{target} has {size} bytes; dump a database that needs at most {LARGEST_BYTES}")
     sys.stdout.write(f"{target}: {size} bytes\n")
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Adds a file to the archive, always with the same date and owner."""
+    """Adds a file with the content `data` to the archive."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
@@ -81,8 +83,8 @@ def schema() -> list[str]:
 
 
 def copied(cursor: Any) -> list[str]:
-    """Returns COPY statements with each table's rows. Triggers and foreign keys are off while the
-    rows load."""
+    """Returns COPY statements with each table's rows. Further statements turn triggers and foreign
+    keys off while psql loads the rows."""
     parts = ["SET session_replication_role = replica;"]
     for table in sorted(connection.introspection.table_names(cursor)):
         columns = ", ".join(

@@ -1,9 +1,10 @@
-"""Runs a program so that it leaves no process behind, however it is stopped.
+"""Runs a program so that the program leaves no process behind, however it is stopped.
 
-The program runs in a child process. The parent adopts every orphan of the child and ends all
-orphans when the child has ended. If the parent is killed, the kernel signals the child, and the
-child ends its descendants. Processes remain only if parent and child are killed at the same
-instant.
+The program runs in a child process of the process that calls `guarded`. When the program has ended,
+the child ends all its descendants. If the child is killed, the parent adopts the orphans and ends
+them. If the parent is killed, the kernel sends SIGTERM to the child. The program must return after
+SIGTERM, so that the child then ends its descendants. Processes remain only if parent and child are
+killed at the same instant.
 """
 
 import atexit
@@ -26,8 +27,8 @@ def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]
     """Runs `program` in a child process. When `program` has ended, ends all processes that the
     program started and that still run. Returns the exit status of `program`.
 
-    `shared` returns whether other programs may use a process. `guarded` doesn't end shared
-    processes.
+    `guarded` doesn't end a process for which `shared` returns True, because other programs may use
+    this process.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     sys.stdout.flush()
@@ -39,7 +40,7 @@ def guarded(program: Callable[[], int], shared: Callable[[psutil.Process], bool]
             die_with_parent()
             _prctl(_PR_SET_CHILD_SUBREAPER, 1)
             status = program()
-        except Exception:  # noqa: BLE001  the child ends here and prints the reason
+        except Exception:  # noqa: BLE001  the child prints any error and ends
             traceback.print_exc()
         finally:
             end_descendants(shared)
@@ -69,8 +70,8 @@ def die_with_parent() -> None:
 
 
 def end_descendants(shared: Callable[[psutil.Process], bool]) -> None:
-    """Ends every descendant process, including adopted orphans. Processes that survive SIGTERM get
-    SIGKILL."""
+    """Ends all descendants of this process, including adopted orphans, except those for which
+    `shared` returns True. A process that survives SIGTERM for GRACE_SECONDS gets SIGKILL."""
     me = psutil.Process()
     for stop in (psutil.Process.terminate, psutil.Process.kill):
         family = [each for each in me.children(recursive=True) if not _is(shared, each)]

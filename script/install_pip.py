@@ -1,4 +1,5 @@
-"""Installs pip into a virtual environment, for a Python without ensurepip."""
+"""Installs pip into a virtual environment, for a Python without ensurepip, the standard module that
+installs pip."""
 
 import json
 import os
@@ -7,7 +8,7 @@ import sys
 import tempfile
 import urllib.request
 
-# The index that pip itself would use in this environment.
+# The package index. pip reads the same environment variable and has the same default.
 INDEX = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
 
 if __name__ == "__main__":

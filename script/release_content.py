@@ -6,8 +6,9 @@
     .venv/bin/python PATH_TO/script/release_content.py
     .venv/bin/python PATH_TO/script/dump_release.py PATH_TO/tests/db/data/COMMIT.tar.gz
 
-The script starts a replica of the release, and uses only commands and endpoints that all releases
-have. `tests/db/storage/test_migrating.py` checks the content that this script makes.
+Before the first Python command, install the release's requirements into `../release/.venv`. The
+script starts a replica of the release, and uses only commands and endpoints that all releases have.
+`tests/db/storage/test_migrating.py` checks that the content of this script survives migrations.
 """
 
 import json
@@ -62,7 +63,7 @@ get_user_model().objects.get(username="ghost").delete()
 
 def main() -> None:
     """Makes users, realms, publications, permissions and jobs, and deletes a realm and a user."""
-    # The first import of the settings reads the environment.
+    # These are the release's settings, because `sys.path` begins with the current folder.
     from settings import DATA_DIR
     from settings.processes import celery_worker, replica
 
@@ -85,12 +86,13 @@ def main() -> None:
 
 
 def finished(folder: Path) -> None:
-    """Makes a site that was published twice, a private realm, and a deleted realm."""
+    """Makes a site that was published twice, a private realm, and a deleted realm. A worker has
+    rendered the site's pages."""
     files = {
         "person.tsx": PERSON, "post.tsx": POST, "index.json": post("old bytes"),
         "ada.json": card("person", "Person", {"name": "Ada"}, {}),
         "notes/one.txt": "the first note",
-        # Too large for a row of the database, so it is stored in the blob storage.
+        # This file is too large for a row of the database, so it is stored in the blob storage.
         "big.bin": "0123456789" * 7000,
     }  # fmt: skip
     imported(folder / "ada", ADAS, files, "--public")
@@ -104,14 +106,14 @@ def finished(folder: Path) -> None:
 
 
 def waiting(folder: Path) -> None:
-    """Publishes a realm while no worker runs, so the pages stay unrendered."""
+    """Publishes a realm while no worker runs, so the new pages stay unrendered."""
     imported(folder / "ada", ADAS, {"index.json": post("bytes that wait")})
     manage("publish_realm", ADAS, SITE, "--no-wait")
 
 
 def rights(port: int) -> None:
-    """Grants read access to one user, to a user who is deleted later, and to all signed-in
-    users."""
+    """Lets two users read Ben's realm, and all signed-in users read Ada's realm. One of the two
+    users is deleted later."""
     given = {BENS: ("ben", {"@cyn:localhost": ["read"], "@ghost:localhost": ["read"]}),
              ADAS: ("ada", {"users": ["read"]})}  # fmt: skip
     for realm, (owner, permissions) in given.items():
@@ -133,7 +135,7 @@ def realm_token(port: int, name: str, realm: str) -> str:
 
 
 def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
-    """Returns the JSON file of a card."""
+    """Returns the text of a card's JSON file. The card's class is `name` in the file `module`."""
     relationships = {key: {"links": {"self": link}} for key, link in links.items()}
     adopts = {"adoptsFrom": {"module": f"./{module}", "name": name}}
     data = {"attributes": attributes, "relationships": relationships, "meta": adopts}
@@ -141,7 +143,7 @@ def card(module: str, name: str, attributes: Any, links: dict[str, str]) -> str:
 
 
 def post(body: str) -> str:
-    """Returns the JSON file of the card that is the site's front page."""
+    """Returns the text of the JSON file of the site's front page."""
     return card("post", "Post", {"title": "Home", "body": body}, {"author": "./ada"})
 
 
@@ -174,8 +176,8 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def ask(port: int, method: str, url: str, token: str = "", body: Any = None) -> str:
-    """Requests a public URL from the replica and returns the body. Raises OSError if the request
-    fails or the response has an error status."""
+    """Requests a public URL from the replica and returns the body of the response. Raises OSError
+    if the request fails or the response has an error status."""
     host, _, path = url.partition("://")[2].partition("/")
     headers = {"Host": host, "Accept": "*/*", "Authorization": token}
     kind = {"Content-Type": "application/vnd.api+json"} if body is not None else {}
@@ -188,7 +190,7 @@ def ask(port: int, method: str, url: str, token: str = "", body: Any = None) -> 
 
 
 def wait_for(port: int) -> None:
-    """Waits until the replica on `port` answers."""
+    """Waits until the replica on `port` answers. Raises OSError after START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -198,7 +200,8 @@ def wait_for(port: int) -> None:
                 raise
             time.sleep(0.1)
         else:
-            # Renders start only when the sidecar has registered the replica for the workers.
+            # Workers find the replica only after the replica's sidecar, a separate process, has
+            # reported the replica's address to the database.
             time.sleep(2)
             return
 

@@ -1,4 +1,8 @@
-"""Defines the steps of the demo and their measurements."""
+"""Defines the steps of the demo and their measurements.
+
+The demo's two replicas are called a and b. The sidecar of a replica is the process that tells the
+replica's caches which files have changed.
+"""
 
 import json
 import threading
@@ -33,7 +37,7 @@ class Answer:
 
 
 class Show:
-    """The demo's steps. script/demo calls them in this order."""
+    """The demo's steps. `script/demo.py` calls the public methods in the order of this class."""
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Show:
             self._until(lambda: len(self._workers(workers)) == 4, 40, "4 web workers answer")
             for name in "ab":
                 self._until(partial(self._live, name), 20, f"the sidecar of {name} is live")
-            say(f"{len(workers)} workers")
+            say(f"{len(workers)} web workers")
 
     def publish(self, folder: Path, examples: tuple[str, ...]) -> None:
         """Imports the example realms, publishes them through replica a, and waits until their pages
@@ -116,14 +120,14 @@ class Show:
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
 
     def change_one_card(self, example: str, path: str) -> None:
-        """Changes a card on replica a. Measures how soon replica b serves the changed card, and how
-        soon both replicas serve its page."""
+        """Changes a card on replica a and publishes its realm again. Measures how soon replica b
+        serves the changed card, and how soon both replicas serve the card's new page."""
         source = self._source(example) + path
         page = self._site(example) + path.removesuffix(".json")
         with self._step("both replicas answer from their caches, on every web worker") as say:
             for url in (source, page):
                 accept = SOURCE if url is source else "text/html"
-                say(f"{self._warm(url, accept)} workers hit")
+                say(f"{self._warm(url, accept)} web workers")
         mark = f"changed at {time.time_ns()}"
         with self._step("a card is changed over HTTP on replica a; b serves the new source") as say:
             self._change(source, mark)
@@ -144,8 +148,8 @@ class Show:
         self._see_pages(example, page, mark, generation, published_at)
 
     def lose_a_sidecar(self, example: str, path: str) -> None:
-        """Kills the sidecar of replica b just before a publish. Checks that replica b serves no
-        stale bytes, although it may become slower."""
+        """Kills the sidecar of replica b just before a publish. Checks that from 2 s after the
+        publish replica b serves only new bytes, although it may become slower."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
         mark = f"published without a sidecar at {time.time_ns()}"
@@ -156,11 +160,11 @@ class Show:
             generation = self._publish(example)
             committed = time.monotonic()
             say(f"generation {generation}")
-        with self._step("a read on b that asks for that generation gets its bytes at once") as say:
+        with self._step("a read on b that asks for the new generation gets it at once") as say:
             pin = {"X-Realm-Min-Generation": str(generation)}
             began = time.monotonic()
             if mark not in self._ask("b", published, SOURCE, pin).body.decode():
-                raise StepFailed("a pinned read got older bytes")
+                raise StepFailed("the read got older bytes")
             say(f"{(time.monotonic() - began) * 1000:.0f} ms")
         with self._step("b serves only new bytes 2 s after the publish, without a sidecar") as say:
             old, reads, last_old = 0, 0, committed
@@ -171,7 +175,10 @@ class Show:
                     old, last_old = old + 1, sent_at
             if last_old > committed + 2:
                 raise StepFailed("b served old bytes more than 2 s after they were superseded")
-            say(f"{reads} reads, {old} old, the last after {(last_old - committed) * 1000:.0f} ms")
+            say(
+                f"{reads} reads; {old} got old bytes, "
+                f"the last {(last_old - committed) * 1000:.0f} ms after the publish"
+            )
         self._see_pages(example, page, mark, generation, committed)
         with self._step("b's sidecar is started again; b answers from its caches again") as say:
             began = time.monotonic()
@@ -207,7 +214,7 @@ class Show:
 
     def _until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
         if not self._fleet.wait_until(condition, seconds):
-            raise StepFailed(f"not within {seconds:.0f} s: {what}")
+            raise StepFailed(f"after {seconds:.0f} s this is still not true: {what}")
 
     def _after(self, condition: Callable[[], Any], what: str) -> str:
         began = time.monotonic()
@@ -262,7 +269,8 @@ class Show:
         return pages[0].body.decode()
 
     def _warm(self, url: str, accept: str) -> int:
-        """Requests `url` until every web worker of both replicas has answered from its cache."""
+        """Requests `url` until every web worker of both replicas has answered from its cache.
+        Returns the number of web workers."""
         hits: set[str] = set()
 
         def all_hit() -> bool:
@@ -272,7 +280,7 @@ class Show:
                     hits.add(answer.headers["x-realm-replica"])
             return len(hits) == 4
 
-        self._until(all_hit, 20, f"all four web workers have hits for {url}")
+        self._until(all_hit, 20, f"all four web workers answer {url} from their caches")
         return len(hits)
 
     def _workers(self, seen: set[str]) -> set[str]:
@@ -322,8 +330,8 @@ class Show:
 
 
 def _figures(sites: list[str]) -> tuple[int, int, int]:
-    """Returns the numbers of rendered cards, carried-over cards and errors in the sites' last
-    jobs."""
+    """Returns three numbers for the jobs that made the sites' current pages: the rendered cards,
+    the unchanged cards that were not rendered again, and the errors."""
     from reindex.models import IndexHead
 
     jobs = [

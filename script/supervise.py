@@ -1,4 +1,5 @@
-"""Runs the demo's processes under supervisord, which restarts them and stops them together."""
+"""Runs the demo's processes under supervisord, which restarts a process that ends, and stops all
+processes together."""
 
 import os
 import subprocess
@@ -28,7 +29,8 @@ class Supervisor:
         self.ports = dict(zip("ab", ports, strict=True))
         self.logs = data_dir / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        # A Unix socket's path must be short, and the clone's path may be long.
+        # The folder has supervisord's control socket. A Unix socket's path must be short, but the
+        # clone's path may be long, so the folder is not in the clone.
         self._folder = tempfile.TemporaryDirectory(prefix="realm-demo-")
         self._stop = stop
         self._data_dir = data_dir
@@ -68,20 +70,21 @@ class Supervisor:
         self._folder.cleanup()
 
     def kill(self, program: str) -> None:
-        """Kills a process with SIGKILL and prevents its restart until `release`."""
+        """Kills a process with SIGKILL and prevents its restart until `release` is called."""
         self._control.signalProcess(program, "KILL")
-        # stopProcess fails between the kill and the restart, because there is no process to stop.
+        # `stopProcess` ends supervisord's restarts. Between the kill and the restart no process
+        # runs, and `stopProcess` fails. So the loop repeats `stopProcess`.
         while self._control.getProcessInfo(program)["statename"] != "STOPPED":
             with suppress(xmlrpc.client.Fault):
                 self._control.stopProcess(program)
 
     def release(self, program: str) -> None:
-        """Starts a killed process again."""
+        """Starts a process again that `kill` has stopped."""
         self._control.startProcess(program)
 
     def wait_until(self, condition: Callable[[], Any], seconds: float) -> bool:
         """Waits until a condition is true. Returns False if the condition stays false for
-        `seconds`. Raises KeyboardInterrupt if `stop` is set."""
+        `seconds`. Raises KeyboardInterrupt if the event `stop` is set."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._stop.is_set():

@@ -1,10 +1,10 @@
-"""Defines hatchling's build hooks, which add the requirements and the files outside the packages to
-the wheel.
+"""Defines two hooks of hatchling, the program that builds the wheel. One hook adds the requirements
+to the wheel, the other hook adds the files that Deno needs.
 
 In the wheel, the TypeScript files are in `settings/typescript/`. Each file has the same path in
 `settings/typescript/` as in the clone, so the relative paths between the files stay valid. The
-wheel also has the npm files that the prerenderer loads, so that an installed server needs no
-download.
+wheel also has the npm files that the prerenderer (the Deno process that renders cards) loads, so
+that an installed server needs no download.
 """
 
 import json
@@ -21,12 +21,12 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 _TARGET = "settings/typescript"
 _IMPORT_MAP = "reindex/deno/import_map.json"
 _SOURCES = ("deno.json", "deno.lock", "card_library/*", "reindex/deno/*")
-#: The files of an npm package that must be distributed with its code.
+#: The files of an npm package that must be distributed together with the package's code.
 _PAPERS = ("package.json", "LICENSE*")
 
 
 class Requirements(MetadataHookInterface):
-    """Makes the lines of requirements.txt the dependencies of the wheel."""
+    """Copies the requirements in requirements.txt to the wheel's dependencies."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Adds the dependencies to the project's metadata."""
@@ -36,11 +36,12 @@ class Requirements(MetadataHookInterface):
 
 
 class TypeScript(BuildHookInterface[Any]):
-    """Adds the files that Deno needs, which are outside the Python packages."""
+    """Adds the files that Deno needs to the wheel. These files are outside the Python packages, so
+    hatchling doesn't add them itself."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Tells hatchling which files go where in the wheel. Editable installations use the clone's
-        files."""
+        """Tells hatchling which files to add, and their paths in the wheel. Adds nothing for an
+        editable installation, which uses the clone's files."""
         if version == "editable":
             return
         root = Path(self.root)
@@ -57,11 +58,13 @@ def sources(root: Path) -> list[Path]:
 
 
 def loaded(root: Path) -> list[Path]:
-    """Returns the files of npm packages that the prerenderer loads. None of these files imports
-    another file of its own package. The files import other packages by name."""
+    """Returns the files of npm packages that the prerenderer loads. The import map names all of
+    them, because the files import each other only by the names in the import map, and never by a
+    path."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
-    # Not resolve(): Deno's folders of packages are symbolic links.
+    # `resolve` would follow symbolic links. Deno's folders of packages are symbolic links, but the
+    # wheel needs the paths in the import map.
     return sorted({Path(os.path.normpath(folder / each)) for each in imports.values()})
 
 
@@ -78,8 +81,8 @@ def _inside(path: Path, root: Path) -> str:
 
 
 def _install(root: Path) -> None:
-    """Installs the npm packages in the same way as `script/bootstrap` does. A source archive
-    doesn't contain these packages."""
+    """Installs the npm packages, as `script/bootstrap` does. A build from a source archive needs
+    this, because the archive doesn't contain these packages."""
     environment = {
         "DENO_TLS_CA_STORE": "mozilla,system",
         "DENO_NO_UPDATE_CHECK": "1",

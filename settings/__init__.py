@@ -1,7 +1,7 @@
 """Django's settings, read from environment variables. Every variable has a default.
 
-docs/reference/settings.md lists the variables, their defaults and their purposes. The server runs
-with the embedded Postgres, or with a separate Postgres server if DATABASE_URL is set.
+docs/reference/settings.md lists the variables, their defaults and their purposes. If DATABASE_URL
+is empty, the server starts and uses an embedded Postgres, with its data in REALM_DATA_DIR.
 """
 
 from typing import Any
@@ -12,8 +12,8 @@ from celery.schedules import crontab
 
 from settings.admin import admin_skin
 from settings.broker import celery_broker, celery_queues
-from settings.celery import app as celery_app  # noqa: F401  every process sends by this one
-from settings.environment import (  # the folders are settings too
+from settings.celery import app as celery_app  # noqa: F401  every process sends with this app
+from settings.environment import (  # BASE_DIR and TYPESCRIPT_DIR are settings, too
     BASE_DIR,  # noqa: F401
     TYPESCRIPT_DIR,  # noqa: F401
     read_environment,
@@ -65,15 +65,15 @@ REALM_BODY_BYTES = env.REALM_BODY_BYTES
 REALM_SEND_SECONDS = env.REALM_SEND_SECONDS
 REALM_ANSWER_BYTES = env.REALM_ANSWER_BYTES
 REALM_LISTING_BYTES = env.REALM_LISTING_BYTES
-# The default limits on a realm's files and bytes.
+# The limits on the files and bytes of each realm that has no limits of its own.
 REALM_MAX_FILES = env.REALM_MAX_FILES
 REALM_MAX_BYTES = env.REALM_MAX_BYTES
 
 REALM_RENDER_SECONDS = env.REALM_RENDER_SECONDS
 REALM_LOST_SECONDS = env.REALM_LOST_SECONDS
 REALM_RENDER_MEMORY_MB = env.REALM_RENDER_MEMORY_MB
-# Workers read realms from these replicas. If the list is empty, workers read from all replicas that
-# report.
+# Workers read realms from the replicas at these addresses. If the list is empty, workers read from
+# all replicas that have reported to the database lately.
 REALM_RENDER_REPLICAS = [each for each in env.REALM_RENDER_REPLICAS.split(",") if each]
 REALM_PRERENDERER_SECONDS = env.REALM_PRERENDERER_SECONDS
 REALM_BATCH_CARDS = env.REALM_BATCH_CARDS
@@ -83,11 +83,12 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 
 # --- Django ------------------------------------------------------------------------------------
 
-# Django signs sessions with a derived key, which does not reveal the seed.
+# Django signs sessions with this key. The key is derived from REALM_SECRET_SEED, but doesn't reveal
+# the seed.
 SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
-# Realms may be published at any host in the publish domains. So Django accepts every host, and the
-# registry checks the host.
+# Realms may be published at any host in REALM_PUBLISH_DOMAINS, so Django accepts every host. The
+# server then looks the requested URL up in the table of realms.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -96,7 +97,8 @@ USE_I18N = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "settings.urls"
 APPEND_SLASH = False
-# Django's own limit is off, because settings such as `FILE_SIZE_LIMIT_BYTES` limit uploads.
+# Django's own limit on the size of a request is off, because settings such as
+# `FILE_SIZE_LIMIT_BYTES` limit uploads.
 DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 INSTALLED_APPS = [
@@ -126,8 +128,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 
-# The silenced checks demand Django's SecurityMiddleware and clickjacking middleware, but
-# OriginMiddleware sets the same headers.
+# The silenced checks demand Django's SecurityMiddleware and XFrameOptionsMiddleware. Here,
+# OriginMiddleware sets the security headers instead.
 SILENCED_SYSTEM_CHECKS = ["security.W001", "security.W002"]
 
 TEMPLATES = [
@@ -153,7 +155,8 @@ globals().update(admin_cookies(REALM_ADMIN_ORIGIN or REALM_PUBLIC_ORIGIN))
 # --- Database, blobs, broker -------------------------------------------------------------------
 
 DATABASE_URL = env.DATABASE_URL
-# A direct connection for LISTEN, if DATABASE_URL goes through a pooler.
+# If DATABASE_URL leads to a pooler, LISTEN_DATABASE_URL leads directly to the same database.
+# Processes that receive notifications (LISTEN) need a direct connection.
 LISTEN_DATABASE_URL = env.LISTEN_DATABASE_URL
 
 _database: dict[str, Any]
@@ -163,11 +166,12 @@ else:
     _database = {"ENGINE": "settings.embedded", "NAME": "postgres", "USER": "postgres"}
 _database["CONN_MAX_AGE"] = None
 _database["CONN_HEALTH_CHECKS"] = True
-# A pooler shares sessions between clients, so a server-side cursor doesn't survive a transaction.
+# LISTEN_DATABASE_URL is set only if there is a pooler. A pooler may run each transaction in another
+# session, so a server-side cursor, which belongs to a session, can't be used after its transaction.
 _database["DISABLE_SERVER_SIDE_CURSORS"] = bool(LISTEN_DATABASE_URL)
 _database["OPTIONS"] = {
     "connect_timeout": 5,
-    # If the server's host disappears, a connection fails after about 30 s. A connection that has
+    # If the database's host disappears, a connection fails after about 30 s. A connection that has
     # sent data fails if the host doesn't acknowledge the data within `tcp_user_timeout`
     # milliseconds. A connection that only waits for an answer sends keepalive probes. The three
     # keepalive settings are the seconds before the first probe, the seconds between two probes, and
@@ -176,9 +180,9 @@ _database["OPTIONS"] = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # With 0, `realms/content/planned.py` keeps the plan of each statement that it runs. With None,
-    # `realms/content/planned.py` keeps no plans. Behind a pooler, plans can't be kept, because the
-    # next transaction may use another session.
+    # With 0, a database session keeps the plan of each statement that `realms/content/planned.py`
+    # runs. With None, no plans are kept. Behind a pooler, kept plans are unsafe, because the next
+    # transaction may run in another session, which may have other plans.
     "prepare_threshold": None if LISTEN_DATABASE_URL else 0,
     **_database.get("OPTIONS", {}),
 }
@@ -200,13 +204,13 @@ globals().update(celery_queues(REALM_QUEUE_PREFIX, REALM_QUEUE_KIND))
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# Celery kills a worker process that takes longer to start. With a low limit, a busy machine would
-# kill and restart processes for ever.
+# Celery kills a worker process that needs more than this many seconds to start. With a low limit,
+# Celery would kill and restart the processes of a busy machine for ever.
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # A worker process keeps its database connection for this many tasks. By default Celery closes the
 # connection around each task, and the first queries of a new connection are slow. See
-# `check_connection`.
+# `check_connection` in `settings/celery.py`.
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {

@@ -1,4 +1,4 @@
-"""The appearance of Django's admin: title, menu, style sheet and script."""
+"""Defines the appearance of Django's admin: the title, the menu, the style sheet and the script."""
 
 from typing import Any
 
@@ -8,13 +8,14 @@ from django.urls import reverse_lazy
 
 
 def admin_skin() -> dict[str, Any]:
-    """Returns the settings of django-unfold. The menu shows only the pages that a user may view."""
+    """Returns the settings of django-unfold, the package that draws the admin's pages. The menu
+    shows only the pages that a user may view."""
     return {
         "SITE_TITLE": "Realm server",
         "SITE_HEADER": "Realm server",
         "SITE_SYMBOL": "hub",
-        # Hides the "View site" link, because realms have many URLs, and the origin itself may have
-        # no realm.
+        # `None` hides the link "View site". There is no single site to view, because each realm has
+        # its own URL.
         "SITE_URL": None,
         "SHOW_VIEW_ON_SITE": False,
         "DASHBOARD_CALLBACK": "realms.admin.coherence.dashboard",

@@ -1,13 +1,13 @@
-"""Makes the settings of the Celery broker. Without a configured URL, the broker is a folder of
-files."""
+"""Makes the settings of the Celery broker, which brings messages to workers. If CELERY_BROKER_URL
+is empty, the broker is a folder of files."""
 
 from pathlib import Path
 from typing import Any
 
 from kombu import Exchange, Queue
 
-#: The only queue. A message only wakes a worker. `reindex/jobs/turns.py` chooses the worker's task
-#: from the rows in the database.
+#: The name of the only queue, without prefix. A message only wakes a worker. The worker then gets
+#: its work from the database (`reindex/jobs/turns.py`).
 QUEUE = "celery"
 
 
@@ -16,7 +16,7 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
     different prefixes, two installations on one broker would take each other's messages.
 
     If `kind` is "quorum", the queue is a quorum queue of RabbitMQ. The quorum queue has another
-    name, because the kind of an existing queue can't change.
+    name than the classic queue, because the kind of an existing queue can't change.
     """
     name, exchange_type, arguments = prefix + QUEUE, "direct", None
     if kind == "quorum":
@@ -37,18 +37,19 @@ def celery_queues(prefix: str, kind: str = "classic") -> dict[str, Any]:
 
 
 def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, Any]]:
-    """Returns the broker URL and its transport options. Source: kombu's `transport.filesystem`.
+    """Returns the broker's URL and its transport options. If `url` is empty, the broker is in
+    `folder`, and the options are those of the module `kombu.transport.filesystem`.
 
-    With any broker, a lost message costs only a delay, because the sweeper sends a new message for
-    every job row with pending work.
+    With any broker, a lost message costs only a delay. The sweeper, a task that workers run every
+    REALM_SWEEP_SECONDS, sends new messages for work that still waits in the database.
     """
     if url:
-        # If the broker is unreachable, Celery retries only once and soon, because a publish request
-        # is waiting.
+        # If the broker is unreachable, Celery retries only once and soon, because the request that
+        # publishes a realm waits for this.
         options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         if prefix and url.startswith(("redis", "sentinel")):
-            # On Redis, unacknowledged messages are stored outside the queues, under keys that need
-            # the prefix too.
+            # On Redis, unacknowledged messages are stored outside the queue. Their keys need the
+            # prefix, too.
             return url, {**options, "global_keyprefix": prefix}
         return url, options
     messages, control, processed = folder / "messages", folder / "control", folder / "taken"
@@ -57,11 +58,11 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),
         "control_folder": str(control),
-        # A consumer takes a message by renaming it, which succeeds for only one consumer. The
-        # rename is atomic, because both folders are on one file system.
+        # A worker takes a message by moving its file to this folder. If two workers try to take the
+        # same message, only one succeeds, because a move within one file system is atomic.
         "processed_folder": str(processed),
         "store_processed": False,
-        # The interval is short, because users wait for the messages. Listing a mostly empty folder
-        # is cheap.
+        # A worker looks for messages every 0.01 s. The interval is short, because authors wait for
+        # the work. Listing a mostly empty folder is cheap.
         "polling_interval": 0.01,
     }

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-#: The folder of the TypeScript and the npm files in an installed wheel (`script/wheel_hooks.py`). A
-#: clone doesn't have this folder.
+#: The folder of the TypeScript and npm files in an installed wheel. `script/wheel_hooks.py` adds
+#: this folder to the wheel. A clone doesn't have this folder.
 _PACKED = Path(__file__).resolve().with_name("typescript")
 INSTALLED = _PACKED.is_dir()
 #: This folder contains `card_library`, `reindex/deno`, `deno.json`, `deno.lock` and `node_modules`.
@@ -23,21 +23,21 @@ TYPESCRIPT_DIR = _PACKED if INSTALLED else BASE_DIR
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-#: A comma-separated list. The code that uses the list splits it.
+#: A comma-separated list, as one text. The code that uses the variable splits the text.
 Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
-#: The maximum of REALM_EDGE_SECONDS. If a shared cache receives no purge, visitors may get outdated
-#: answers for REALM_EDGE_SECONDS.
+#: The maximum of REALM_EDGE_SECONDS, the time for which a shared cache such as a CDN may keep an
+#: answer. A cache that isn't told to purge an outdated answer serves it until this time is over.
 MAX_EDGE_SECONDS = 3600
 
 
 class Environment(BaseSettings):
-    """The values of all environment variables. An empty variable counts as unset."""
+    """The values of the environment variables of the server. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(case_sensitive=True, env_ignore_empty=True, extra="ignore")
 
-    # An installation has its data in the current folder, because the package manager owns the
+    # An installed wheel keeps its data in the current folder, because the package manager owns the
     # folder of the packages.
     REALM_DATA_DIR: Path = Path(".data") if INSTALLED else BASE_DIR / ".data"
     DATABASE_URL: str = ""
@@ -96,8 +96,9 @@ class Environment(BaseSettings):
     @field_validator("REALM_BATCH_LEASE_SECONDS")
     @classmethod
     def _is_longer_than_one_card_takes(cls, seconds: float, others: ValidationInfo) -> float:
-        """Raises ValueError if a lease can expire while one card renders. Workers renew leases only
-        between cards, so no worker could ever finish the batch of such a card."""
+        """Raises ValueError if a worker's lease of a batch can expire while the worker renders one
+        card of the batch. The worker renews the lease only between two cards. So if rendering a
+        card took longer than the lease, no worker could ever finish the batch."""
         limit = others.data.get("REALM_RENDER_SECONDS")
         if limit is not None and seconds <= limit:
             raise ValueError(f"must be more than REALM_RENDER_SECONDS, which is {limit:g}")

@@ -1,12 +1,14 @@
-"""Changes kombu's filesystem transport so that messages and queue tables are written atomically.
+"""Changes kombu's filesystem transport so that messages and tables are written atomically. A table
+is a file that lists the queues of an exchange.
 
 kombu's own transport has three races between processes:
 
 - A consumer can take a half-written message.
 - Two consumers can take the same message. A consumer takes a message by moving it to the system's
   temporary folder. If the temporary folder and the queue are on different file systems, the move
-  copies the message.
-- A process can read an exchange's table while another process rewrites the table.
+  copies the message. So one consumer can read the copy while the other consumer overwrites it.
+- While one process creates an exchange's table, another process can read the empty table. The other
+  process can also write its own table, which lacks the queue of the first process.
 """
 
 import fcntl
@@ -46,7 +48,7 @@ class Channel(filesystem.Channel):
                     Path(self.processed_folder) / name
                 )
             except FileNotFoundError:
-                continue  # another consumer has it
+                continue  # another consumer has taken the message
             payload = taken.read_bytes()
             taken.unlink()
             return loads(bytes_to_str(payload))
@@ -114,7 +116,7 @@ class Transport(filesystem.Transport):
     implements = filesystem.Transport.implements.extend(asynchronous=True)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Starts to look for messages regularly, at the transport's polling interval."""
+        """Makes the worker's event loop look for messages once in each polling interval."""
         loop.call_repeatedly(self.polling_interval, self._take_all, (connection,))
 
     def _take_all(self, connection: Any) -> None:

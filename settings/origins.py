@@ -11,9 +11,11 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
-    """Returns the admin's own origin. Returns "" if the admin shares the public origin.
+    """Returns the origin `text` of the admin in its normal form. Returns "" if `text` is empty,
+    because the admin then shares the public origin.
 
-    Raises ImproperlyConfigured if the text isn't an origin, or if its host serves realms.
+    Raises ImproperlyConfigured if `text` isn't an origin, or if it has the host and port of one of
+    the `realm_origins`, at which realms are served.
     """
     origin = _without_default_port(text)
     if not origin:
@@ -40,8 +42,9 @@ def _without_default_port(origin: str) -> str:
 def admin_cookies(origin: str) -> dict[str, Any]:
     """Returns Django's settings for the admin's cookies at `origin`.
 
-    A browser accepts a cookie named `__Host-…` only over https, from that host itself and for all
-    its paths. So a site at a neighbouring host can't replace the admin's cookies.
+    Over https, the names of these cookies begin with `__Host-`. Only a host itself can set such a
+    cookie for the host. So a site at another host of the same domain can't replace the admin's
+    cookies.
     """
     secure = origin.startswith("https:")
     prefix = "__Host-" if secure else ""

@@ -14,8 +14,8 @@ from settings.web import BIN, web_command
 
 @dataclass(frozen=True)
 class Process:
-    """A process to start. `environment` has the variables that the process needs besides those of
-    the installation."""
+    """A process to start. `environment` has the process's own variables. The process also needs the
+    variables that all processes of the installation have."""
 
     name: str
     command: tuple[str, ...]
@@ -23,8 +23,8 @@ class Process:
 
 
 def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") -> list[Process]:
-    """Returns a replica's web service, which has two worker processes, and the replica's
-    sidecar."""
+    """Returns the processes of a replica: the web service, with two worker processes, and the
+    sidecar, which tells the caches of the web service which files have changed."""
     authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     environment = {
         "DJANGO_SETTINGS_MODULE": "settings",
@@ -41,8 +41,8 @@ def replica(name: str, port: int, data_dir: Path, *, host: str = "127.0.0.1") ->
 
 
 def celery_worker(name: str, *, processes: int = 2) -> Process:
-    """Returns the process of a Celery worker. Each worker also runs the sweeper, which sends new
-    messages for lost work."""
+    """Returns the process of a Celery worker. Each worker also runs the sweeper, a task that sends
+    messages again for work that still waits for a worker."""
     command = (
         str(BIN / "celery"), "-A", "settings.celery:app", "worker",
         "--hostname", f"{name}@%h", "--concurrency", str(processes), "--loglevel", "warning",

@@ -30,8 +30,8 @@ def secret_seed(data_dir: Path) -> str:
         try:
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32))
-            # `link` fails if the name exists, so two processes that start at the same time use one
-            # seed.
+            # `link` fails if `path` exists. So processes that make a seed at the same time all use
+            # the seed of the first process.
             os.link(draft, path)
         except FileExistsError:
             pass
@@ -50,6 +50,7 @@ def lazy_text(make: Callable[[], str]) -> str:
     """Returns a string that calls `make` for its value when the string is first used
     (docs/decisions/settings-write-nothing.md).
 
-    Unlike Django's `lazystr`, the string is a `str` for `isinstance`, as PyJWT requires of a key.
+    PyJWT accepts a key only if `isinstance(key, str)` is true. This is true of the returned string,
+    but not of a string that Django's `lazystr` returns.
     """
     return cast(str, SimpleLazyObject(make))

@@ -1,5 +1,5 @@
-"""Makes the storage for blobs that are too large for a database row. The storage is a folder or
-S3."""
+"""Makes the storage of blobs, the contents of files that are too large for a database row. The
+storage is a folder or S3."""
 
 import os
 import tempfile
@@ -46,8 +46,8 @@ class SyncedFileSystemStorage(FileSystemStorage):
 
 
 def blob_storage(url: str, default: Path) -> dict[str, Any]:
-    """Returns the entry in Django's STORAGES for a value of REALM_BLOB_STORAGE. The value is empty,
-    a folder, or `s3://bucket[/prefix]`."""
+    """Returns the entry in Django's STORAGES for `url`, the value of REALM_BLOB_STORAGE. The value
+    is a folder or `s3://bucket[/prefix]`. If the value is empty, `default` is the folder."""
     if not url or url.startswith("/"):
         return {
             "BACKEND": "settings.storage.SyncedFileSystemStorage",
@@ -62,8 +62,8 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
                 "location": prefix,
                 "file_overwrite": True,
                 "client_config": _patience(),
-                # By default a download is retried several times, each time with all the tries of
-                # `client_config`.
+                # By default boto3 starts a download several times, and `client_config` allows TRIES
+                # attempts for each request.
                 "transfer_config": _one_try(),
             },
         }
@@ -79,14 +79,14 @@ def _one_try() -> Any:
 
 
 def _patience() -> Any:
-    """Returns limits on the duration of a request to S3. A write holds its realm's lock during the
-    request, and boto3's default limits add up to minutes. Raises ImproperlyConfigured if the
-    library is missing."""
+    """Returns boto3's configuration with limits on the duration of a request to S3. boto3's default
+    limits add up to minutes, and a write to a realm holds the realm's lock during the request.
+    Raises ImproperlyConfigured if boto3 is not installed."""
     try:
         from botocore.config import Config
     except ImportError:
         raise ImproperlyConfigured(
-            "REALM_BLOB_STORAGE is on S3, and its library is not installed: "
+            "REALM_BLOB_STORAGE is on S3, but the library for S3 is not installed: "
             "pip install 'realm-server[s3]'"
         ) from None
     retries = {"mode": "standard", "total_max_attempts": TRIES}

@@ -17,7 +17,7 @@ def traces_endpoint(url: str) -> str:
         raise ImproperlyConfigured(f"REALM_TRACES_ENDPOINT is {url!r}; {expected}")
     if not _installed():
         raise ImproperlyConfigured(
-            "REALM_TRACES_ENDPOINT is set, and OpenTelemetry is not installed: "
+            "REALM_TRACES_ENDPOINT is set, but OpenTelemetry is not installed: "
             "pip install 'realm-server[tracing]'"
         )
     return url

@@ -1,4 +1,5 @@
-"""The URL patterns of the admin, the server's endpoints (`/_name`), pinned reads, and realms."""
+"""The URL patterns of the admin, the server's endpoints (`/_name`), pinned reads (`/_at/`), and
+realms. With a pinned read, a worker reads a file of a realm at one generation."""
 
 from django.contrib import admin
 from django.urls import path, re_path
@@ -21,8 +22,8 @@ urlpatterns = [
     path("_readiness", health_views.readiness),
     path("_publish-progress", reindex_views.publish_progress),
     re_path(r"^_at/(?P<path>(?s:.*))\Z", routes.pinned),
-    # The path of a realm's URL never starts with `/_`. But the endpoints of a realm at `/` have
-    # paths that start with `/_`.
+    # A realm's own URL never has a path that starts with `/_`. But if a realm is at `/`, the paths
+    # of its endpoints start with `/_`.
     re_path(rf"^(?:(?!_)|(?=(?:{'|'.join(routes.ENDPOINTS)})\Z))", routes.realm),
     re_path(r"^_", server_views.unknown),
 ]

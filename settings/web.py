@@ -1,5 +1,5 @@
-"""Makes and runs the web server's command with its required options. `script/web` and `realm-web`
-call this module."""
+"""Makes and runs the command that starts the web server with its required options. The program
+`script/web` of a clone and the program `realm-web` of an installed wheel call this module."""
 
 import argparse
 import os
@@ -29,15 +29,15 @@ def web_command(host: str, port: int, *, workers: int) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Parses the options of the command line, and replaces the process by the web server."""
+    """Parses the options of the command line, and replaces this process with the web server."""
     parser = argparse.ArgumentParser(
         prog=_program(), description="Runs the web service of a replica."
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=4201, help="the port (default: 4201)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
     options = parser.parse_args()
-    # Each connection is an open file, and the usual soft limit is too low.
+    # Each connection is an open file, and the usual soft limit on open files is too low.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     command = web_command(options.host, options.port, workers=options.workers)
@@ -45,8 +45,7 @@ def main() -> None:
 
 
 def _program() -> str:
-    """Returns the program's name for its help text. The program is a command in an installation,
-    and a script in a clone."""
+    """Returns the program's name for its help text."""
     return "realm-web" if Path(sys.argv[0]).name == "realm-web" else "script/web"
 
 

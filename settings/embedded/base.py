@@ -9,8 +9,8 @@ from settings.embedded.server import socket_folder
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """A connection to the embedded Postgres. The first connection starts the Postgres server;
-    importing the settings doesn't."""
+    """A connection to the embedded Postgres. The first connection starts the Postgres server.
+    Importing the settings doesn't start the server."""
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()

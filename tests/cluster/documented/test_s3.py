@@ -41,7 +41,7 @@ class Fleet:
     source: Realm
 
     def write(self, path: str, data: bytes) -> Answer:
-        """Writes a file through replica a."""
+        """Writes a file of the source realm through the first replica."""
         return self.cluster.replicas[0].request(
             "POST",
             self.source.url + path,
@@ -51,13 +51,13 @@ class Fleet:
         )
 
     def read(self, url: str) -> list[Answer]:
-        """Returns each replica's answer when it bypasses its caches."""
+        """Returns each replica's answer to a request that bypasses the caches."""
         return [each.get(f"{url}?noCache", TEXT) for each in self.cluster.replicas]
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Runs a management command to its end."""
         command = [sys.executable, "manage.py", *arguments]
-        # The tests' settings module uses another storage.
+        # The tests' settings module would store the content in a folder and not on S3.
         environment = {**self.cluster.environment, "DJANGO_SETTINGS_MODULE": "settings"}
         return subprocess.run(
             command, cwd=BASE_DIR, env=environment, capture_output=True, text=True,
@@ -81,8 +81,8 @@ def fleet(source: Realm, tmp_path: Path) -> Iterator[Fleet]:
             **KEYS,
         }
         assert set(re.findall(r"^    ([A-Z_0-9]+)=", PAGE, re.MULTILINE)) == set(environment)
-        # No worker runs here, so a job for the source realm would wait. Garbage collection keeps
-        # the files that a waiting job reads.
+        # With REALM_INDEX_SOURCES="1", a write would create a job for the source realm. No worker
+        # runs here, so the job would wait, and garbage collection would keep the job's files.
         with cluster(tmp_path, 2, REALM_INDEX_SOURCES="0", **environment) as running:
             yield Fleet(running, server, network, source)
 
@@ -95,7 +95,7 @@ def test_large_content_is_shared_through_s3(fleet: Fleet) -> None:
     for url in (fleet.source.url, PUBLISHED):
         assert [each.body for each in fleet.read(f"{url}large.txt")] == [LARGE, LARGE]
     assert fleet.storage()["says"] == "this host can write and read content"
-    assert list(fleet.s3.objects().values()) == [len(LARGE)], "the doctor leaves nothing"
+    assert list(fleet.s3.objects().values()) == [len(LARGE)], "the doctor leaves no object"
 
     assert fleet.write("unpublished.txt", LARGE + b"2").status == 204
     assert sorted(fleet.s3.objects().values()) == [len(LARGE), len(LARGE) + 1]
@@ -129,7 +129,7 @@ def test_an_outage_of_s3_is_reported_and_loses_no_acknowledged_write(fleet: Flee
     fleet.network.up()
     wait_until(
         lambda: [each.body for each in fleet.read(f"{fleet.source.url}large.txt")] == [LARGE] * 2,
-        "what was acknowledged is read again",
+        "the acknowledged file can be read again",
     )
     assert {each.status for each in fleet.read(f"{fleet.source.url}other.txt")} == {404}
     assert fleet.write("other.txt", LARGE + b"2").status == 204

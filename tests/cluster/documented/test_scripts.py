@@ -38,4 +38,4 @@ def test_a_documented_script_succeeds_in_a_fresh_clone(
     page = clone.folder / "docs/performance.md"
     before = page.read_text()
     clone.run(IN_CLONE[command].format(place=place), seconds=600)
-    assert page.read_text() == before, "run bench.support.page and commit the page"
+    assert page.read_text() == before, "run bench.support.page and commit performance.md"

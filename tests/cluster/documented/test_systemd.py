@@ -2,11 +2,11 @@
 journalctl command.
 
 The tests boot a new Debian (`tests/support/runbooks/machine.py`) and follow
-docs/operations/three-hosts.md on it. `tests/support/runbooks/one_machine.py` has the steps that
-differ from the page. The tests also follow docs/operations/upgrade.md, and run the systemctl and
-journalctl commands of docs/operations/troubleshooting.md. Together the tests take three minutes on
-two quiet cores. Installing Debian's packages takes half of the three minutes. The tests need root,
-the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
+docs/operations/three-hosts.md on it. `tests/support/runbooks/one_machine.py` replaces the commands
+of the page that can't run there. The tests also follow docs/operations/upgrade.md, and run the
+systemctl and journalctl commands of docs/operations/troubleshooting.md. Together the tests take
+three minutes on two quiet cores. Installing Debian's packages takes half of this time. The tests
+need root, the network and 4 GiB of memory. Without `mmdebstrap` the tests are skipped.
 """
 
 import json
@@ -47,7 +47,8 @@ SHOWS = {
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
-    """Yields a machine on which every command of the page has been run."""
+    """Yields a machine on which the commands of three-hosts.md for host 1 and host 2 have been
+    run."""
     with one_machine(tmp_path_factory.mktemp("machine")) as made:
         assert "Nothing is wrong." in made.follow(PAGE)
         yield made
@@ -61,7 +62,8 @@ def all_works(machine: OneMachine) -> None:
 
 
 def works(machine: OneMachine) -> None:
-    """Waits until all services run, the replica is ready and its sidecar keeps the board live."""
+    """Waits until all services run, the replica is ready and its sidecar is live. A live sidecar
+    receives all notifications of changes."""
 
     def settled() -> bool:
         states = {machine.show(unit, "ActiveState") for unit in UNITS}
@@ -77,8 +79,8 @@ def live(machine: OneMachine) -> bool:
 
 
 def rendered(machine: OneMachine, word: str) -> None:
-    """Publishes a change with a file that is too large for a row, and asserts that visitors get
-    both."""
+    """Publishes a changed page, and a file that is too large for a database row. Asserts that
+    visitors get the page and the file."""
     said = machine.run(
         "rm -rf /var/lib/realms/changed; cp -r examples/tools /var/lib/realms/changed\n"
         f"sed -i 's/Cutler Street/{word}/' $(grep -rl 'Cutler Street' /var/lib/realms/changed)\n"
@@ -109,7 +111,8 @@ def test_the_walls_of_a_unit_stand_around_its_process(machine: OneMachine, unit:
     assert re.search(r"^Uid:\s+850\s", status, re.MULTILINE)
     for line in ("CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
         assert line in status
-    # Runs as root, so that only the unit's mounts can refuse a write, and not file permissions.
+    # `touch` runs as root, so file permissions can't refuse its writes. Only the unit's mounts can
+    # refuse them.
     within = f"nsenter --target {pid} --mount touch"
     for path in ("/srv/realms/blobs/.x", "/var/lib/realms/.x", "/run/realms/.x"):
         machine.run(f"{within} {path} && rm {path}")
@@ -155,7 +158,7 @@ def test_a_service_ends_by_itself_within_its_time(machine: OneMachine, unit: str
     took = time.monotonic() - began
     state, result = machine.show(unit, "ActiveState"), machine.show(unit, "Result")
     machine.run(f"systemctl start {unit}")
-    # The result is `timeout` if systemd had to kill the service.
+    # The property `Result` is "timeout" if systemd had to kill the service.
     assert (state, result) == ("inactive", "success")
     assert took < allowed
 
@@ -169,10 +172,10 @@ def test_a_wrong_variable_is_named_in_the_log_of_the_service(machine: OneMachine
             lambda: "REALM_THREADS is 'many'" in machine.run("journalctl -u realms-web -n 50"),
             "the log names the variable", 30,
         )  # fmt: skip
-        wait_until(lambda: int(machine.show("realms-web", "NRestarts")) >= 2, "it tries again", 30)
+        wait_until(lambda: int(machine.show("realms-web", "NRestarts")) >= 2, "systemd retries", 30)
     finally:
         machine.hosts["host2"].write("/etc/realms/host.env", variables)
-    # systemd keeps restarting the service, so it works again without another command.
+    # systemd keeps restarting the service. So the service works again without another command.
     works(machine)
 
 
@@ -191,7 +194,7 @@ def test_a_database_that_is_stopped_is_shown_as_such(machine: OneMachine) -> Non
 
 def test_an_upgrade_leaves_all_services_at_the_next_release(machine: OneMachine) -> None:
     before = {unit: machine.show(unit, "MainPID") for unit in REPLICA}
-    # Only the page's own `daemon-reload` makes systemd read the changed unit.
+    # systemd reads the changed unit only at a `daemon-reload`, so upgrade.md must contain one.
     machine.run("echo '# of the old release' >> /etc/systemd/system/realms-web.service")
     for heading in ("## Host 2", "## Host 1"):
         machine.follow(OPERATIONS / "upgrade.md", heading)

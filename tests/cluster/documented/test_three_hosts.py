@@ -1,10 +1,10 @@
 """Follows docs/operations/three-hosts.md, with a network namespace for each host.
 
-The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx. The tests start
-these services on host 1. If one of these requirements is missing, the tests are skipped. Together
-the tests take three minutes on two quiet cores. The commands of the runbook take half of the three
-minutes, because they run once with Redis and once with RabbitMQ. Setting up RabbitMQ takes 20 s,
-and each of about fifteen management commands takes several seconds.
+The tests need root, namespaces, and Debian's Postgres, RabbitMQ, Redis and nginx. If one of
+these is missing, the tests are skipped. The tests start the four services on host 1. Together the
+tests take three minutes on two quiet cores. The commands of the page take half of this time,
+because they run once with Redis and once with RabbitMQ. Setting up RabbitMQ takes 20 s, and each of
+about fifteen management commands takes several seconds.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ over_rabbitmq = pytest.mark.parametrize("fleet", ["rabbitmq"], indirect=True)
 def fleet(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """Yields a fleet on which every command of the runbook has been run."""
+    """Yields a fleet on which every command of the page has been run."""
     with three_hosts(tmp_path_factory.mktemp("hosts"), request.param) as made:
         made.runner.follow(PAGE)
         yield made
@@ -75,7 +75,8 @@ def test_a_publish_is_seen_from_both_replicas_through_the_balancer(fleet: Fleet)
         f"deploy/manage publish_realm {SOURCE} {SITE}",
         cwd="/srv/realms/server",
     )
-    # The commands ended more than two seconds after the publish, so every answer must be new.
+    # A replica may serve old answers for two seconds after a publish (REALM_STALENESS_BOUND).
+    # `publish_realm` waits for the rendering and ends later than that. So every answer must be new.
     for _ in range(20):
         assert fleet.get(f"{SITE}theme.css").text.endswith("/* new */\n")
         page = fleet.get(SITE, accept="text/html").text
@@ -95,7 +96,7 @@ def test_no_visitor_gets_an_error_when_a_service_is_killed_and_returns(fleet: Fl
         fleet.wait_listed("host3", True)
         back = visits.wait_more(100)
         assert visits.replicas(back).keys() == BOTH
-    # nginx retries requests that the killed service had not begun to answer.
+    # If the killed service had not begun to answer a request, nginx sends it to the other replica.
     assert visits.failed() == []
 
 
@@ -166,8 +167,8 @@ def test_replicas_trust_the_balancer_about_https(fleet: Fleet) -> None:
     login = {"username": "operator", "password": WORDS["OPERATOR_PASSWORD"]}
     body = urlencode({**login, "csrfmiddlewaretoken": token}).encode()
     sent = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
-    # Over https Django requires the Referer of a form. The scheme that a visitor claims in a header
-    # must not matter.
+    # Over https Django refuses a form without a Referer. The first request below has no Referer and
+    # claims to use http. It must be refused, because it really came over https.
     said = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "10.0.0.11"}
     assert fleet.post(url, body, headers={**sent, **said}).status == 403
     assert fleet.post(url, body, headers={**sent, "Referer": url}).status == 302
@@ -178,8 +179,8 @@ def test_replicas_trust_the_balancer_about_https(fleet: Fleet) -> None:
 
 @contextmanager
 def uploads(fleet: Fleet) -> Iterator[list[str]]:
-    """Uploads files in another thread during the block. Yields the hashes of the accepted files.
-    Each file is too large for a database row."""
+    """Uploads files in another thread during the block. Yields a list, to which the thread adds the
+    hash of each accepted file. Each file is too large for a database row."""
     author = {"Content-Type": "application/octet-stream", **fleet.author()}
     accepted: list[str] = []
     ended = threading.Event()
@@ -204,7 +205,8 @@ def uploads(fleet: Fleet) -> Iterator[list[str]]:
 @over_rabbitmq
 def test_no_visitor_or_author_gets_an_error_during_an_upgrade(fleet: Fleet) -> None:
     before = {name: fleet.service(name, "realms-web").pid for name in REPLICAS}
-    # nginx doesn't retry a write that a replica has begun.
+    # nginx doesn't repeat a write that a replica has begun. So a replica must finish its writes
+    # before the upgrade stops it.
     with (
         fleet.visitors(SITE, "text/html") as visits,
         uploads(fleet) as accepted,
@@ -219,8 +221,8 @@ def test_no_visitor_or_author_gets_an_error_during_an_upgrade(fleet: Fleet) -> N
         fleet.runner.follow(OPERATIONS / "upgrade.md")
         back = visits.wait_more(100)
     assert visits.failed() == []
-    # Exit status 2 means that a replica gave no answer during the grace period. A replica that is
-    # being upgraded may give no answer for that long.
+    # Exit status 2 means that a replica gave `verify_coherence` no answer for three seconds (the
+    # grace period). A replica that is being upgraded may give no answer for that long.
     said = verified.result()
     assert said.splitlines()[-1] in ("exit status 0", "exit status 2"), said
     assert accepted
@@ -261,14 +263,14 @@ def test_a_restored_backup_has_every_file_and_every_page(fleet: Fleet) -> None:
         after = len(accepted)
         wait_until(lambda: len(accepted) >= after + 20, "twenty more uploads")
     assert after > before, "nothing was uploaded during the backup"
-    # Simulates the loss of host 1's disk.
+    # The blobs are deleted, as if host 1 had lost its disk. The restore makes a new database.
     for each in fleet.shared.iterdir():
         shutil.rmtree(each)
     fleet.runner.follow(page, "## Restore")
 
     blobs = {sha256 for (sha256,) in fleet.sql(BLOBS)}
     assert set(accepted[:before]) <= blobs
-    assert not set(accepted[-10:]) & blobs, "it is not the backup that was restored"
+    assert not set(accepted[-10:]) & blobs, "uploads from after the backup"
     assert [sha256 for sha256 in blobs if not stored(fleet.shared, sha256)] == []
     fleet.wait_answer(f"{ORIGIN}/_readiness", 200, at=REPLICAS["host3"])
     files = fleet.sql(FILES)

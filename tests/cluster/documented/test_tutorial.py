@@ -25,7 +25,7 @@ HEADS = ("script/demo", "export", "mkdir", "cat", "sed", ".venv/bin/")
 @contextmanager
 def demo(clone: Clone, command: str, log: Path) -> Iterator[int]:
     """Starts the server with `command`, a command of the tutorial. Yields the server's port. Stops
-    the server at the end."""
+    the server at the end of the block."""
     (port,) = free_ports(1)
     with log.open("wb") as output:
         server = subprocess.Popen(

@@ -1,8 +1,8 @@
 """Tests that the installed wheel is a complete realm server that needs no file of the clone.
 
 The processes of the server start from a new virtual environment, in an empty folder. The new
-environment shares the libraries of the tests' environment, because installing them would take
-minutes and need the network.
+environment shares the libraries of the tests' environment, because installing the libraries would
+take minutes and need the network.
 """
 
 import os
@@ -30,12 +30,14 @@ from tests.support.cluster import free_ports, wait_until
 from tests.support.servers.reaper import mark
 from tests.support.web import ask
 
-# The tests take 25 s, because the tests build and install the wheel, make an embedded Postgres, and
-# run a replica and a worker. Each of these processes could need a file that the wheel lacks.
+# The tests take 25 s. They build and install the wheel, make an embedded Postgres, and run a
+# replica and a worker. The tests run all these processes, because each process could need a file
+# that the wheel lacks.
 pytestmark = pytest.mark.cluster
 
-#: The scripts of these libraries start the services. The scripts in the tests' environment start
-#: another Python, so `bin_folder` writes new scripts.
+#: The libraries with the scripts that start the services. In the tests' environment, these scripts
+#: start the tests' own Python. So `bin_folder` writes scripts that start the new environment's
+#: Python.
 SCRIPTS = ("celery", "granian")
 PACKAGES = ("notifications", "definitions", "reindex", "realms", "settings")
 #: Folders that must not be in the wheel.
@@ -77,7 +79,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Yields an empty working directory for the server's processes. All users may enter the folder,
-    because the embedded server runs as another user if root starts it."""
+    because the embedded Postgres runs as another user if root starts it."""
     with tempfile.TemporaryDirectory(prefix="realm-wheel-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         folder = Path(name) / "place"
@@ -101,7 +103,7 @@ def environment(bin_folder: Path, place: Path) -> dict[str, str]:
 
 @pytest.fixture
 def services(bin_folder: Path, place: Path, environment: dict[str, str]) -> Iterator[int]:
-    """Runs a replica and a worker on a migrated database, and yields the port."""
+    """Runs a replica and a worker on a migrated database. Yields the web service's port."""
     port = int(environment["REALM_REPLICA_ADDRESS"].rpartition(":")[2])
     run(bin_folder, place, environment, "django-admin", "migrate", "--verbosity", "0")
     commands = (
@@ -121,7 +123,7 @@ def services(bin_folder: Path, place: Path, environment: dict[str, str]) -> Iter
     try:
         wait_until(lambda: ended(running) or answers(port), "the web service answers", 60)
         board = Board(place / ".data" / "board")
-        wait_until(lambda: ended(running) or board.live(), "the sidecar vouches for the board", 60)
+        wait_until(lambda: ended(running) or board.live(), "the sidecar makes the board live", 60)
         assert not ended(running)
         yield port
     finally:
@@ -174,7 +176,8 @@ def test_the_installed_commands_run_checks_and_print_help(
 def test_an_installation_has_the_same_renderer_as_the_clone(
     bin_folder: Path, place: Path, environment: dict[str, str]
 ) -> None:
-    """If the renderers differed, a fleet with both would render all cards again in each job."""
+    """`renderer` returns a hash of the code that renders cards. If the hashes of the clone and the
+    installation differed, a fleet with both would render all cards again in each job."""
     code = (
         "import django; django.setup(); from reindex.prerender import renderer as r;"
         "print(r.__file__, r.renderer())"
