@@ -1,10 +1,14 @@
 """Measures how fast a replica serves cached pages while hostile clients attack it.
 
-Starts one replica with two web workers on a new database. A client requests cached pages at a
-steady rate, each on a new connection. The time of the requests is measured without an attack,
-during each attack, and during all attacks at once. Each request is due at a fixed moment, and its
-time is measured from that moment. So the time includes the wait for a stalled server. The readers
-of listings request `_mtimes` and two folders of a large realm.
+Starts one replica with two web workers on a new database. A client requests pages at a steady rate,
+each time on a new connection. The pages are five cached files of 2 KB. The requests are timed
+without an attack, during each attack, and during all attacks at once. Each request is due at a
+fixed moment, and its time is measured from that moment. So the time includes the wait of a request
+that is sent late.
+
+The attackers send the headers or the bodies of their requests slowly, don't read their answers, or
+request listings of a large realm. The listings are `_mtimes`, which lists all files of the realm,
+and the listings of two folders.
 """
 
 import asyncio
@@ -37,9 +41,9 @@ API = "application/vnd.api+json"
 def main() -> int:
     bench = Bench("hostile", __doc__)
     add = bench.parser.add_argument
-    add("--files", type=int, default=100_000, help="files (default: 100,000)")
-    add("--rate", type=int, default=100, help="requests/s (default: 100)")
-    add("--seconds", type=float, default=15, help="for each attack (default: 15)")
+    add("--files", type=int, default=100_000, help="files of the large realm (default: 100,000)")
+    add("--rate", type=int, default=100, help="requests for pages a second (default: 100)")
+    add("--seconds", type=float, default=15, help="duration of each attack (default: 15)")
     if bench.quick:
         bench.options.files, bench.options.seconds = 2000, 1.0
     with bench:
@@ -60,10 +64,11 @@ def run(bench: Bench) -> None:
     middle, worst, memory = Series(), Series(), Series()
     failed = 0
 
-    def measure(name: str, attackers: list[Callable[[Any, Any], None]]) -> float:
+    def measure(name: str, attackers: list[Attack]) -> float:
         nonlocal failed
         with ExitStack() as stack:
-            stack.enter_context(_changing(large) if "listings" in name else ExitStack())
+            if any(attack.kind == "listings" for attack in attackers):
+                stack.enter_context(_changing(large))
             for attack in attackers:
                 stack.enter_context(_process(attack))
             peak = stack.enter_context(Memory(replica.running["web"].pid))
@@ -81,11 +86,12 @@ def run(bench: Bench) -> None:
             lambda: all(
                 each.cache == "hit" for url in PAGES for each in replica.each_worker(url).values()
             ),
-            "pages cached",
+            "both web workers have cached all pages",
         )
         attacks = scenarios(replica.port, make.realm_login(realm, "ada"))
         table = compare(
-            f"cached pages at {options.rate} requests/s, {options.files:,} files, p99",
+            f"cached pages, p99 of the time at {options.rate} requests/s; large realm: "
+            f"{options.files:,} files",
             unit="ms",
             better="lower",
             runs=bench.runs,
@@ -96,23 +102,24 @@ def run(bench: Bench) -> None:
     bench.add(table)
     bench.add(Table("cached pages, median time", "ms", "lower", middle.samples, "none"), plot=False)
     bench.add(Table("cached pages, longest time", "ms", "lower", worst.samples, "none"), plot=False)
-    bench.add(Table("largest web worker", "MiB", "lower", memory.samples, "none"))
+    bench.add(Table("memory of the largest web worker", "MiB", "lower", memory.samples, "none"))
     bench.judge(Bar("no cached page fails", failed, at_most=0, always=True))
     for name in attacks:
         text = f"p99 of the time of a cached page, in ms; attack at the same time: {name}"
         bench.judge(Bar(text, table.median(name), at_most=P99_MS))
     peak = max(max(each) for each in memory.samples.values())
-    bench.judge(Bar("the largest web worker, MiB", peak, at_most=MEMORY_MIB))
+    bench.judge(Bar("memory of the largest web worker, MiB", peak, at_most=MEMORY_MIB))
 
 
 def files(count: int) -> dict[str, bytes]:
-    """Makes `count` files: half of them in one folder, half in folders of a hundred files."""
+    """Returns `count` files. Half of them are in one folder, and half in folders of a hundred files
+    each."""
     half = count // 2
     made = {f"flat/file-{number:06}.json": b"{}" for number in range(half)}
     return made | {f"deep/{n // 100:04}/file-{n:06}.json": b"{}" for n in range(count - half)}
 
 
-def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any, Any], None]]]:
+def scenarios(port: int, login: dict[str, str]) -> "dict[str, list[Attack]]":
     """Returns the attackers of each attack, by the attack's name."""
     headers = Attack("headers", port)
     bodies = Attack("bodies", port, login)
@@ -130,7 +137,8 @@ def scenarios(port: int, login: dict[str, str]) -> dict[str, list[Callable[[Any,
 
 @dataclass(frozen=True)
 class Attack:
-    """Attacks a port from one process until `stop` is set."""
+    """An attack of one kind on a port. The attack is a function for a process of its own. It sets
+    the event `begun` when it has begun, and ends when the event `stop` is set."""
 
     kind: str
     port: int
@@ -155,7 +163,7 @@ class Attack:
             begun.set()
             stop.wait()
             return
-        # The server cuts off slow clients, so start them again every 12 seconds.
+        # The server closes the connections of slow clients, so start the attack anew every 12 s.
         while not stop.is_set():
             if self.kind == "headers":
                 attack = all_of(slow_headers(self.port, 40))
@@ -237,7 +245,8 @@ class Visit:
 
 
 async def visit(port: int, rate: int, seconds: float) -> Visit:
-    """Requests the pages at a steady rate, without waiting for late answers."""
+    """Requests the pages at a steady rate. Sends each request when it is due, even if answers to
+    earlier requests haven't arrived yet."""
     began = time.perf_counter() + 0.1
     tasks = [
         asyncio.create_task(_ask(port, PAGES[number % len(PAGES)], began + number / rate))

@@ -1,11 +1,16 @@
-"""Measures the cost of a replica, a write, a publish and a row, and computes the cost of a fleet.
+"""Measures what a replica, a write and a publish cost, and computes from this what a fleet costs.
 
-The unit costs are measured by calls of the project's own functions on a new Postgres. Besides the
-elapsed time, the script measures the processor time of the Postgres process that serves the
-connection. Other work on the machine distorts this processor time less than the elapsed time. WAL
-is the number of bytes that Postgres writes to its log; a standby and an archive get the same bytes.
-The last table computes the cost of a fleet by the formulas in the table's first column.
-`script/bench fleet notify` measures the value for `--wake`.
+The script first measures the costs of single actions, by calling the project's own functions on a
+new Postgres. Besides the elapsed time, the script measures the processor time of the Postgres
+process that serves the connection. Other work on the machine distorts this processor time less than
+the elapsed time. WAL is the number of bytes that Postgres writes to its log. Standbys and archives
+receive the same bytes. Once a second, each replica's sidecar stores a report, which says which
+generations (numbered states) of realms the replica has applied. A ping is a notification that a
+sidecar sends to itself.
+
+The last table computes the costs of a fleet by the formulas in its first column. The formulas also
+need the processor time that Postgres uses to wake one listener (`--wake`). Measure this time with
+`script/bench fleet notify`.
 """
 
 import argparse
@@ -49,11 +54,13 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=200)
     parser.add_argument("--realms", type=int, default=1000)
     parser.add_argument("--replicas", type=int, nargs="*", default=[10, 100, 1000])
-    parser.add_argument("--publishes", type=int, default=100_000, help="a day")
-    parser.add_argument("--writes", type=int, default=5, help="for each publish")
-    parser.add_argument("--peak", type=float, default=10, help="times the average")
+    parser.add_argument("--publishes", type=int, default=100_000, help="publishes in a day")
+    parser.add_argument("--writes", type=int, default=5, help="writes for each publish")
+    parser.add_argument("--peak", type=float, default=10, help="peak rate / average rate")
     parser.add_argument("--web-processes", type=int, default=2)
-    parser.add_argument("--wake", type=float, default=20, help="µs for each wake of a listener")
+    parser.add_argument(
+        "--wake", type=float, default=20, help="µs of processor time to wake one listener"
+    )
     parser.add_argument("--quick", action="store_true", help="few repetitions, realms and replicas")
     options = parser.parse_args()
     if options.quick:
@@ -68,8 +75,9 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of an action: the database server's processor time (s), its WAL (bytes), the number
-    of statements, and the elapsed times (s)."""
+    """The cost of an action. `cpu` is the mean processor time of the Postgres process, in seconds.
+    `wal` is the mean number of bytes that Postgres writes to its log. `seconds` has the elapsed
+    time of each repetition. `statements` is the number of SQL statements of one repetition."""
 
     cpu: float
     wal: float
@@ -124,7 +132,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
         make.write_paths(realm, {"f.txt": f"{next(number)}".encode()})
         listener.heard[SOURCE] = now_ns()
 
-    found["a report, nothing changed"] = cost(report, options.repeat)
+    found["a report without changes"] = cost(report, options.repeat)
     found["a report of one changed realm"] = cost(report, options.repeat, first=report_change)
     with ping_connection() as own:
         found["a ping"] = cost(
@@ -132,7 +140,7 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
             50 * options.repeat, pid=own.info.backend_pid,
         )  # fmt: skip
     table(
-        f"unit costs: each action was repeated {options.repeat} times, a ping 50 times as often",
+        f"unit costs: each action was repeated {options.repeat} times, the ping 50 times as often",
         ("", "statements", "time (ms)", "server's cpu (ms)", "WAL (bytes)"),
         [
             (what, each.statements or "-", spread(each.seconds, 1000, 1), f"{each.cpu * 1000:.2f}",
@@ -140,17 +148,20 @@ def units(server: Server, folder: Path, options: argparse.Namespace) -> dict[str
             for what, each in found.items()
         ],
     )  # fmt: skip
+    # `cost` has run each action once more, to count the action's statements.
+    runs = options.repeat + 1
     say(
-        f"notifications: a write sends {len(written) / options.repeat:.1f} with "
-        f"{sum(written) / options.repeat:.0f} bytes in total, a publish sends "
-        f"{len(published) / options.repeat:.1f} with {sum(published) / options.repeat:.0f} bytes"
+        f"a write sends {len(written) / runs:.1f} notifications with "
+        f"{sum(written) / runs:.0f} bytes in total; a publish sends "
+        f"{len(published) / runs:.1f} notifications with "
+        f"{sum(published) / runs:.0f} bytes in total"
     )
     table(
         "growth of each table and its indexes, in bytes",
-        ("table", "for a write", "for a publish"),
+        ("table", "growth by a write", "growth by a publish"),
         [
-            (name, f"{(between[name] - before[name]) / options.repeat:,.0f}",
-             f"{(after[name] - between[name]) / options.repeat:,.0f}")
+            (name, f"{(between[name] - before[name]) / runs:,.0f}",
+             f"{(after[name] - between[name]) / runs:,.0f}")
             for name in TABLES
         ],
     )  # fmt: skip
@@ -164,8 +175,9 @@ def cost(
     first: Callable[[], object] | None = None,
     pid: int | None = None,
 ) -> Cost:
-    """Measures the mean cost of an action. `first` runs before each action and isn't counted.
-    Measures the processor time of the Postgres process `pid`, by default the process of Django's
+    """Measures the cost of an action. Runs the action once to count its statements, and `repeat`
+    times to measure the rest. Before each run, calls `first`, which isn't measured. The processor
+    time is that of the Postgres process `pid`, by default the one that serves Django's
     connection."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
@@ -178,7 +190,8 @@ def cost(
         with CaptureQueriesContext(connection) as captured:
             action()
         cpu, wal, seconds = 0.0, 0, []
-        # The kernel counts processor time in steps of 10 ms, so all actions are counted together.
+        # The kernel counts processor time in steps of 10 ms. So without `first`, the time of all
+        # repetitions is read together.
         if first is None:
             began, at = sum(process.cpu_times()[:2]), _wal(cursor)
             seconds = timed(action, repeat)
@@ -199,7 +212,7 @@ def _wal(cursor: Any) -> int:
 
 
 def sizes() -> dict[str, int]:
-    """Returns the size of each table with its indexes, after a VACUUM."""
+    """Vacuums each of the TABLES, and returns its size with its indexes, in bytes."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -215,9 +228,10 @@ def sizes() -> dict[str, int]:
 
 
 def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, str]:
-    """Replaces all rows of replicas with `replicas` new rows, as if this many replicas had reported
-    the generation of every realm. Returns the time of the matrix on the admin's start page, the
-    time of the metrics, and the size of the table of applied generations."""
+    """Fills the database as if `replicas` replicas had reported the generations of `options.realms`
+    realms, and removes all other replicas' rows. Returns three texts: the time to compute the
+    matrix (the table of realms and replicas on the admin's start page), the time to compute the
+    metrics of all replicas, and the size of the table of the generations that they have applied."""
     from django.db import connection
     from django.utils import timezone
 
@@ -252,41 +266,42 @@ def fleet_pages(replicas: int, options: argparse.Namespace) -> tuple[str, str, s
 def computed(
     unit: dict[str, Cost], pages: list[tuple[str, str, str]], options: argparse.Namespace
 ) -> None:
-    """Prints the resources that fleets of several sizes need, computed by the formulas in the first
-    column."""
+    """Prints a table of the resources that fleets of several sizes need. The first column shows the
+    formulas. `pages` has the results of `fleet_pages` for each size, which are also printed."""
     rate = options.publishes / DAY
     peak = rate * options.peak
     events = peak * (1 + options.writes)
-    # The threads of realms/web/lanes.py, with REALM_THREADS=4.
+    # A web process has this many threads with REALM_THREADS=4 (realms/web/lanes.py). Each thread
+    # has at most one connection to the database.
     threads = 21
     wake = options.wake / 1e6
-    idle, changed = unit["a report, nothing changed"], unit["a report of one changed realm"]
+    idle, changed = unit["a report without changes"], unit["a report of one changed realm"]
     rows: list[tuple[str, Callable[[int], str]]] = [
-        ("connections: N x (3 sidecar + web processes x 21 at most)",
+        ("connections: N x (3 of the sidecar + web processes x at most 21)",
          lambda n: f"{n * (3 + options.web_processes * threads):,}"),
         ("pings a second (each ping is one commit): 2 N", lambda n: f"{2 * n:,}"),
-        (f"cores that pings use: 2 N x N x {options.wake:g} µs",
+        (f"cores that pings use: 2 N pings/s x N listeners x {options.wake:g} µs",
          lambda n: f"{2 * n * n * wake:.2f}"),
-        (f"cores that {events:.0f} notifying commits/s use at the peak: "
-         f"N x rate x {options.wake:g} µs",
+        ("cores that notifications of publishes and writes use at the peak: "
+         f"{events:.0f} commits/s x N listeners x {options.wake:g} µs",
          lambda n: f"{n * events * wake:.2f}"),
-        ("cores that reports use if no realm changes: N x processor time of a report",
+        ("cores that reports use if no realm changes: N reports/s x processor time of a report",
          lambda n: f"{n * idle.cpu:.2f}"),
-        ("cores that reports use if a realm changes before each report",
+        ("cores that reports use if one realm changes before each report: the same formula",
          lambda n: f"{n * changed.cpu:.2f}"),
-        ("GB of WAL that reports write in a day: N x 86,400 x WAL of a report",
+        ("GB of WAL that reports write in a day if no realm changes: N x 86,400 x WAL of a report",
          lambda n: f"{n * DAY * idle.wal / 1e9:,.1f}"),
-        ("rows/s written to the table of applied generations: N x changed realms/s",
+        ("rows/s written to the table of applied generations at the peak: N x changed realms/s",
          lambda n: f"{n * peak * 2:,.0f}"),
         ("balancer's readiness checks a second: N", lambda n: f"{n:,}"),
     ]  # fmt: skip
     table(
         f"{options.publishes:,} publishes a day = {rate:.2f}/s, {options.peak:g} times as many at "
-        f"the peak, {options.writes} writes for each, {options.realms:,} realms",
+        f"the peak; {options.writes} writes for each publish; {options.realms:,} realms",
         ("N replicas", *(f"{n:,}" for n in options.replicas)),
         [
             *((what, *(formula(n) for n in options.replicas)) for what, formula in rows),
-            ("measured seconds to compute the admin's matrix", *(each[0] for each in pages)),
+            ("measured seconds to compute the matrix of the admin", *(each[0] for each in pages)),
             ("measured seconds to compute all replicas' metrics", *(each[1] for each in pages)),
             ("measured size of the table of applied generations", *(each[2] for each in pages)),
         ],
@@ -295,6 +310,7 @@ def computed(
     cpu = rate * (publish.cpu + options.writes * write.cpu)
     wal = options.publishes * (publish.wal + options.writes * write.wal)
     say(
-        f"with any number of replicas: {cpu:.3f} cores for publishes and writes on average, "
-        f"{cpu * options.peak:.2f} at the peak; WAL {wal / 1e9:.1f} GB a day"
+        f"with any number of replicas, the SQL statements of publishes and writes use {cpu:.3f} "
+        f"cores on average and {cpu * options.peak:.2f} cores at the peak, and write "
+        f"{wal / 1e9:.1f} GB of WAL in a day"
     )

@@ -1,7 +1,8 @@
 """Runs a new Postgres for a measurement, with fsync on, on a free port.
 
-Uses Debian's binaries if they are installed, because host 1 of the runbook has Debian's Postgres.
-Otherwise uses the binaries of the embedded Postgres.
+Uses Debian's binaries if they are installed, because the runbook docs/operations/three-hosts.md
+installs Debian's Postgres. Otherwise uses the binaries of the embedded Postgres, which is part of a
+Python package (`settings/embedded/`).
 """
 
 import os
@@ -40,7 +41,7 @@ class Server:
         return psycopg.connect(self.url(database), autocommit=True, **options)
 
     def run(self, program: str, *arguments: str) -> None:
-        """Runs one of the server's programs. Raises subprocess.CalledProcessError."""
+        """Runs one of the server's programs. Raises subprocess.CalledProcessError if it fails."""
         run(self.binaries, self.user, program, *arguments)
 
     def start(self, settings: Sequence[str] = ()) -> None:
@@ -72,9 +73,9 @@ def _settings(port: int, more: Sequence[str]) -> list[str]:
 
 
 def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None:
-    """Runs a program of Postgres as `user`, by default as the user of this process. If this process
-    runs as root, `user` must be another user, because Postgres refuses to run as root. Raises
-    subprocess.CalledProcessError."""
+    """Runs a program of Postgres as the system user `user`. If `user` is None, the program runs as
+    the user of this process. If this process runs as root, `user` must name another user, because
+    Postgres refuses to run as root. Raises subprocess.CalledProcessError if the program fails."""
     done = subprocess.run(
         [binaries / program, *arguments],
         user=user,
@@ -90,9 +91,9 @@ def run(binaries: Path, user: str | None, program: str, *arguments: str) -> None
 def default_binaries() -> Path:
     """Returns the folder with the programs of the newest Debian Postgres, or else of the embedded
     Postgres."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = list(Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb"))
     if found:
-        return found[-1].parent
+        return max(found, key=lambda initdb: float(initdb.parts[-3])).parent
     from settings.embedded.server import get_server
 
     with tempfile.TemporaryDirectory() as folder:
@@ -101,8 +102,9 @@ def default_binaries() -> Path:
 
 @contextmanager
 def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
-    """Runs a new server with fsync on. Stops the server and removes its data after the block."""
-    # SIGTERM becomes SystemExit, so that a measurement ends its processes.
+    """Runs a new server with fsync on. After the `with` block, stops the server and removes its
+    data."""
+    # SIGTERM raises SystemExit, so that a terminated measurement still ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     programs = binaries or default_binaries()
     user = _system_user() if os.geteuid() == 0 else None
@@ -114,7 +116,7 @@ def scratch(*settings: str, binaries: Path | None = None) -> Iterator[Server]:
         arguments = ("-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
         run(programs, user, "initdb", *arguments, "--no-locale")
         with open(data / "pg_hba.conf", "a") as rules:
-            # The addresses of the network of bench/fleet/link.py.
+            # Let clients connect from the simulated network of bench/fleet/link.py.
             rules.write("host all all 10.97.41.0/30 trust\n")
         server = Server(free_port(), data, programs, user)
         server.start(settings)

@@ -1,14 +1,14 @@
 """Compares a replica on a slow, lossy network with a replica next to the database.
 
-The near replica is on this machine's network. The web service and the sidecar of the far replica
-are in a namespace. The namespace's network delays all packets and loses some
-(`bench/fleet/link.py`). The far replica's clients are in the namespace, too, so only its
-connections to the database are slow. The replicas share one database, one folder of blobs and one
-broker.
+The near replica is on this machine's network, like the database. The web service and the sidecar of
+the far replica are in a network namespace. The network between the namespace and the database
+delays all packets and loses some (`bench/fleet/link.py`). The far replica's clients are in the
+namespace, too. So the far replica has slow connections to the database, and fast connections to its
+clients. The replicas share one database, one folder of blobs (contents of files) and one broker.
 
-The delay of a change is the time from its commit to the first answer with the new bytes. The
-staleness of an answer is the time from the commit that superseded its bytes to the start of its
-request.
+A board is a file by which a replica's processes know whether their caches are fresh. The processes
+use their caches only while the board is live. The staleness of an answer is the time from the
+commit that superseded the answer's bytes to the start of the answer's request.
 """
 
 import argparse
@@ -34,9 +34,9 @@ SOURCE, SITE = f"{ORIGIN}/ada/bench/", "http://ada.localhost:4201/"
 API = "application/vnd.api+json"
 POLL_SECONDS = 0.005
 
-#: The thread for functions that must run in the network namespace of the database. A new thread
-#: starts in the namespace of the thread that creates it. So a thread in the database's namespace
-#: must make the first call.
+#: The thread for functions that must run in the network namespace of the database. The first call
+#: of `near` creates this thread, and a new thread starts in the namespace of the thread that
+#: creates it. So the first call of `near` must come from a thread in the database's namespace.
 _writer = ThreadPoolExecutor(1)
 
 
@@ -49,10 +49,12 @@ def near(function: Callable[..., Any], *arguments: Any) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--delay", type=float, default=20, help="ms in each direction")
-    parser.add_argument("--losses", type=float, nargs="*", default=[0, 1, 5], help="per cent")
+    parser.add_argument(
+        "--losses", type=float, nargs="*", default=[0, 1, 5], help="lost packets, in per cent"
+    )
     parser.add_argument("--changes", type=int, default=60)
     parser.add_argument("--publishes", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=30, help="for staleness and liveness")
+    parser.add_argument("--seconds", type=float, default=30, help="how long staleness is measured")
     parser.add_argument(
         "--quick", action="store_true", help="few changes, publishes and seconds, with 1 %% loss"
     )
@@ -68,7 +70,8 @@ def main() -> int:
 
 @dataclass
 class Place:
-    """A replica, the network of its clients, and its board."""
+    """A replica, its board, and the network of its clients. `network` is None if the clients are on
+    this machine's network."""
 
     name: str
     address: str
@@ -124,8 +127,8 @@ def measure(database: int, folder: Path, network: Link, options: argparse.Namesp
             f"one replica, p50 / p99 / highest ms; {options.changes} changes, "
             f"{options.publishes} publishes, {options.seconds:g} s of one write after another",
             (
-                "to the database", "commit to fresh", "cached", "missed", "publish",
-                "staleness of answers", "board live",
+                "network to Postgres", "commit to first new answer", "cached read", "missed read",
+                "publish", "staleness of answers", "board live",
             ),
             rows,
         )  # fmt: skip
@@ -168,8 +171,8 @@ def commit_to_fresh(place: Place, realm: Any, changes: int) -> list[float]:
 
 
 def reads(place: Place, count: int) -> tuple[list[float], list[float]]:
-    """Returns the times of cached answers, and the times of answers that had to be loaded. Unit:
-    seconds."""
+    """Returns the times of answers from the cache, and the times of answers that had to be loaded.
+    Unit: seconds."""
     client = place.client()
     hits: list[float] = []
     misses: list[float] = []
@@ -208,10 +211,10 @@ def publishes(place: Place, count: int) -> list[float]:
 
 
 def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], float]:
-    """Reads a file while a writer changes it again and again. Returns the staleness of each answer,
-    and the share of the writes after which the board was live. An answer's staleness is the time
-    from the commit that superseded its bytes to the start of its request, or 0 if its bytes were
-    current. Unit: seconds."""
+    """Reads a file while another thread changes the file again and again. Returns the staleness of
+    each answer in seconds. If an answer's bytes were current when its request began, its staleness
+    is 0. Leaves out answers with bytes that no write superseded. Also returns the share of the
+    writes after which the board was live."""
     from tests.support import make
 
     committed: dict[int, float] = {}
@@ -238,11 +241,7 @@ def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], fl
     ended.set()
     writing.result()
     last = max(committed)
-    found = [
-        max(0.0, began - committed[number + 1]) if number < last else 0.0
-        for began, number in answers
-        if number < last
-    ]
+    found = [max(0.0, began - committed[number + 1]) for began, number in answers if number < last]
     return found, sum(live) / len(live)
 
 
