@@ -1,6 +1,7 @@
-"""Shows the counters of definitions in Django's admin. The rows are read-only, but an action clears
-the definitions of the chosen counters. Clearing definitions raises their counters, as a publish
-does."""
+"""Shows the counters of definitions in Django's admin. Definitions describe the card types that
+modules export. When definitions are dropped, a counter is raised (`models.py`). Staff can't edit
+the counters, but an action drops the definitions of the chosen counters.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +17,8 @@ from notifications.admin import ReadOnlyAdmin
 
 
 class ClearableAdmin(ReadOnlyAdmin):
-    """A read-only admin with an action that clears definitions, for users who may clear caches."""
+    """A read-only admin with the action `clear`, which users may run if they may clear caches. The
+    subclasses define the action."""
 
     actions: tuple[str, ...] = ("clear",)
 
@@ -49,8 +51,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
     def clear(self, request: HttpRequest, queryset: QuerySet[CacheGeneration]) -> None:
-        """Drops the definitions of the chosen counters' modules and realms, and raises the
-        counters."""
+        """Drops the definitions of the chosen counters' modules and realms. Drops all definitions
+        if the global counter is chosen. Each drop also raises the counter."""
         rows = list(queryset)
         scopes = CacheGeneration.Scope
         lookup, by = DefinitionLookup(), f"clear by {request.user.get_username()}"
@@ -67,8 +69,8 @@ class CacheGenerationAdmin(ClearableAdmin):
 
 
 def _without_causes(request: HttpRequest, fields: Iterable[Any]) -> list[Any]:
-    """Returns the fields. Leaves out the cause if the user may not view realms, because a cause can
-    contain the names of a realm's files."""
+    """Returns the fields, without `bumped_by` if the user may not view realms. `bumped_by` says
+    what last raised the counter, and can contain the names of a realm's files."""
     if request.user.has_perm("realms.view_realm"):
         return list(fields)
     return [field for field in fields if field != "bumped_by"]

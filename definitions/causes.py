@@ -1,12 +1,14 @@
-"""Shortens causes. A cause is a text that tells people why a generation was raised. The cause is
-stored with every counter that a transaction raises, so the cause's length is limited."""
+"""Shortens causes. A cause is a text that tells people why a realm's generation or a counter of
+definitions was raised. A transaction stores its cause in the row of each realm and counter that it
+raises, so the length of a cause is limited.
+"""
 
 from collections.abc import Collection
 from itertools import islice
 
-#: The longest cause. Unit: characters.
+#: The maximum length of a cause. Unit: characters.
 MAX_CAUSE = 500
-#: The joined text of a transaction contains at most this many causes.
+#: `joined` names at most this many causes, and counts the others.
 MOST_NAMED = 3
 
 
@@ -16,7 +18,8 @@ def cut(cause: str) -> str:
 
 
 def joined(causes: Collection[str]) -> str:
-    """Returns a text with the first causes and the number of further causes."""
+    """Joins the causes of one transaction into one text. The text names the first MOST_NAMED causes
+    and gives the number of the others."""
     named = ", ".join(islice(causes, MOST_NAMED))
     more = len(causes) - MOST_NAMED
     return f"{named} and {more} more" if more > 0 else named

@@ -1,5 +1,6 @@
-"""Defines the types that the lookup of definitions returns, and the interface of the lookup's
-builder."""
+"""Defines the types that the lookup of definitions (`lookup.py`) returns, and the interface of the
+builder that the lookup uses. A definition describes a card type that a module exports.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from definitions.models import CacheGeneration, Definition
 
 Document: TypeAlias = dict[str, Any]
 Scope = CacheGeneration.Scope
-#: A counter's scope and key.
+#: The scope and key of a counter (`CacheGeneration`). Each invalidation of definitions raises
+#: counters.
 Counter: TypeAlias = tuple[str, str]
 
 
@@ -24,7 +26,7 @@ class CodeRef:
 
 @dataclass(frozen=True)
 class DefinitionCacheEntry:
-    """The definitions of a module by export name, or the error of the last build of the module.
+    """The definitions of a module by export name, or the error of the build of these definitions.
 
     The definitions were built from files of the realms in `realms`. A user may see the definitions
     only if the user may read all of these realms.
@@ -45,7 +47,8 @@ DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
 
 @dataclass(frozen=True)
 class DefinitionCacheEntryQuery:
-    """The modules, scope and reader of the entries to fetch with one query."""
+    """Selects the entries of some modules with one scope and one reader. `reader` is the key of the
+    user for whom the definitions were built. In the scope `public`, it is empty."""
 
     module_urls: tuple[str, ...]
     scope: str = Definition.Scope.PUBLIC
@@ -54,9 +57,10 @@ class DefinitionCacheEntryQuery:
 
 @dataclass(frozen=True)
 class ModuleLocation:
-    """A module's canonical URL, its realm, and that realm's current generation. `dependencies` are
-    the modules that the module imports, directly or not. `realms` are the other realms that contain
-    these modules. `private` is true if the module's realm or one of `realms` isn't public."""
+    """A module's URL with its extension, the realm of the module, and the realm's current
+    generation. `dependencies` are the URLs that the module imports, directly or through other
+    modules, even if no file exists at a URL. `realms` are the other realms that a build of the
+    module reads. `private` is true if the module's realm or one of `realms` isn't public."""
 
     module_url: str
     realm_url: str
@@ -67,12 +71,13 @@ class ModuleLocation:
 
     @property
     def all_realms(self) -> set[str]:
-        """The module's own realm and the realms of its dependencies."""
+        """The module's own realm and the other realms that a build reads."""
         return {self.realm_url, *self.realms}
 
     @property
     def counters(self) -> set[Counter]:
-        """Every counter that an invalidation of the module or of its dependencies would raise."""
+        """The counters on which the module's definitions depend. If one of these counters is
+        raised, the definitions may be outdated."""
         return {
             (Scope.GLOBAL.value, ""),
             *((Scope.REALM.value, realm) for realm in self.all_realms),
@@ -82,9 +87,10 @@ class ModuleLocation:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The result of building a module's definitions. `dependencies` are the modules that the build
-    read besides the module itself. `realms` are the realms that the build read besides the module's
-    own realm. `private` is true if the build read a realm that isn't public."""
+    """The result of building a module's definitions. `dependencies` are the URLs of the other
+    modules that the build read or found missing. `realms` are the realms that the build read
+    besides the module's own realm. `private` is true if the build read a realm that isn't
+    public."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
@@ -94,14 +100,15 @@ class BuildResult:
 
 
 class Builder(Protocol):
-    """Builds definitions of modules with the rights of one reader. A call reads at least everything
-    that was committed when the call began."""
+    """Builds definitions of modules with the rights of one user, or from public realms only."""
 
     def locate(self, module_url: str) -> ModuleLocation | None:
-        """Finds a module in the registry. Returns None if the module doesn't exist."""
+        """Finds a module and its imports. The result includes all changes that were committed
+        before the call. Returns None if the module doesn't exist or isn't readable."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
-        """Builds the module's definitions at exactly the generation in `located`."""
+        """Builds the module's definitions. Reads the module's realm at exactly the generation in
+        `located`, and each other realm at its current generation."""
 
 
 class DefinitionNotFound(LookupError):

@@ -1,11 +1,11 @@
 """Lists the extensions of modules, and finds all URLs of a module."""
 
-#: Extensions that imports and URLs may leave out.
+#: The extensions that an import or a URL of a module may leave out.
 EXECUTABLE_EXTENSIONS = (".tsx", ".ts", ".jsx", ".js")
-#: The extensions of all modules. Imports and URLs must spell out an extension that is not in
-#: EXECUTABLE_EXTENSIONS.
+#: The extensions of all modules. Imports and URLs can't leave out the last three.
 CODE_EXTENSIONS = (*EXECUTABLE_EXTENSIONS, ".mts", ".mjs", ".cts")
-#: The endings that are tried, in this order, to find the file of a module name.
+#: The endings that the server appends to a module's path to find the module's file. If several
+#: endings lead to a file, the first of them counts.
 MODULE_ENDINGS = ("", *EXECUTABLE_EXTENSIONS)
 
 
@@ -19,7 +19,7 @@ def stem(path: str) -> str:
 
 
 def module_spellings(module_url: str) -> list[str]:
-    """Returns all URLs that may refer to a module, one without an extension and one with each
-    executable extension."""
+    """Returns all URLs that may refer to a module: its URL without the executable extension, and
+    this URL with each executable extension."""
     name = stem(module_url)
     return [name + ending for ending in MODULE_ENDINGS]

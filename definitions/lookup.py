@@ -1,9 +1,11 @@
-"""Looks up modules' definitions in the table. If a module's definitions are missing, one process
-of the fleet builds them.
+"""Looks up modules' definitions in the `definitions` table. The definitions of a module describe
+the card types that the module exports. If a module's definitions are missing from the table, one
+process of the fleet builds them.
 
-A build reads the modules' counters before it reads the modules. If a counter is raised after the
-build has read it, the database doesn't store the build's row. So a build that began before an
-invalidation can't store an outdated entry, even if no process was notified.
+Each module, each realm and the whole table has a counter, which invalidations raise. A build reads
+the counters of its modules and realms before it reads the modules. If one of these counters is
+raised later, the database doesn't store the build's row. So a build that began before an
+invalidation can't store outdated definitions, even if the notification of the invalidation is lost.
 
 This package knows modules only by their URLs, and can't read them. So the caller passes a builder,
 which locates modules and builds their definitions.
@@ -17,6 +19,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 from django.conf import settings
@@ -58,15 +61,16 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
-#: The cause of a raised counter, if the caller gives none.
+#: The default cause, a text that says why a counter was raised (`causes.py`).
 CLEAR = "clear"
-#: How many times a build starts if its module's imports keep changing.
+#: How many times a lookup tries to build definitions that can be stored. A try fails if the module
+#: has gained imports, or has become private or public, since the module was located.
 MAX_TRIES = 5
 
 
 class DefinitionLookup:
-    """Looks up, builds and drops definitions. Other packages use the `definitions` table only
-    through this class.
+    """Looks up, builds and drops definitions. Other packages read the `definitions` table, but
+    change it only through this class.
 
     `reader` is the key of a user. The builder reads realms with the rights of this user. Without a
     reader, the builder reads only public realms.
@@ -82,16 +86,16 @@ class DefinitionLookup:
     # --- looking up ---
 
     def lookup_definition(self, ref: CodeRef) -> Document:
-        """Returns the definition of an export, built if necessary. Raises DefinitionNotFound with
-        the build's error."""
+        """Returns the definition of an export. Builds the module's definitions if necessary. Raises
+        DefinitionNotFound, with the build's error if the build failed."""
         entry = self.lookup_module(ref.module)
         if entry is None or entry.definitions is None or ref.name not in entry.definitions:
             raise DefinitionNotFound(ref, entry.error if entry else None)
         return entry.definitions[ref.name]
 
     def lookup_module(self, module_url: str) -> DefinitionCacheEntry | None:
-        """Returns a module's definitions, built if necessary, or None if the module doesn't
-        exist."""
+        """Returns a module's entry. Builds the definitions if necessary. Returns None if the module
+        doesn't exist. Without a builder, only looks for a public entry in the table."""
         if self._builder is None:
             return self.get_cached_definitions(module_url)
         located = self._builder.locate(module_url)
@@ -119,13 +123,14 @@ class DefinitionLookup:
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
 
     def lookup_cached_definition(self, ref: CodeRef) -> Document | None:
-        """Returns the definition of an export if the table has it. Never builds."""
+        """Returns the definition of an export if a public entry in the table has it. Never builds
+        definitions."""
         entry = self.get_cached_definitions(ref.module)
         return (entry.definitions or {}).get(ref.name) if entry else None
 
     def get_cached_definitions(self, module_url: str) -> DefinitionCacheEntry | None:
-        """Returns a module's entry if the table has one that has not expired. Never
-        builds."""
+        """Returns a module's public entry if the table has one that has not expired. Never builds
+        definitions."""
         return self.get_cached_definitions_batch(DefinitionCacheEntryQuery((module_url,))).get(
             module_url
         )
@@ -142,22 +147,22 @@ class DefinitionLookup:
     def clear_realm_definitions(self, realm_url: str, by: str = CLEAR) -> None:
         """Drops all definitions that were built from a realm's modules, including definitions of
         modules in other realms. Raises the realm's counter, deletes the rows, and notifies every
-        replica. Builds that are running can't store their results any more. `by` tells people what
-        raised the counter.
+        replica. Builds of these definitions that are still running can't store their results. `by`
+        tells people why the counter was raised.
 
-        Runs in the caller's transaction, or in one of its own.
+        Runs in the caller's transaction, or starts a transaction.
         """
         self.drop([realm_url], by=by)
 
     def clear_all_definitions(self, by: str = CLEAR) -> None:
-        """Drops all definitions, and notifies every replica."""
+        """Drops all definitions, raises the global counter, and notifies every replica."""
         with transaction.atomic():
             raise_counters([(Scope.GLOBAL.value, "")], by)
             Definition.objects.all().delete()
             emit(all_definitions_cleared())
 
     def forget_reader(self, prefix: str) -> None:
-        """Drops the definitions that were built for readers with keys that begin with `prefix`."""
+        """Drops the definitions that were built for users with keys that begin with `prefix`."""
         mine = Definition.objects.filter(
             scope=Definition.Scope.REALM_AUTH.value, reader__startswith=prefix
         )
@@ -165,11 +170,11 @@ class DefinitionLookup:
             delete_rows(mine)
 
     def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
-        """Drops the definitions of the given modules, and of all modules that depend on a given
-        module, directly or not. Each module may be given by any of its URLs.
+        """Drops the definitions of the given modules, and of all modules that import a given
+        module, directly or through other modules. Each module may be given by any of its URLs.
 
-        Returns the URLs of the dropped modules. Runs in the caller's transaction, or in one of its
-        own.
+        Returns all URLs of the given modules, and the URLs of the modules that import them. Runs in
+        the caller's transaction, or starts a transaction.
         """
         return self.drop(module_urls=module_urls, by=by)
 
@@ -177,11 +182,11 @@ class DefinitionLookup:
         self, realm_urls: Iterable[str] = (), module_urls: Iterable[str] = (), by: str = CLEAR
     ) -> list[str]:
         """Drops the definitions of realms, as `clear_realm_definitions` does, and of modules, as
-        `invalidate` does. Returns the URLs of the dropped modules.
+        `invalidate` does. Returns the same URLs as `invalidate`.
 
-        One statement raises all counters, always in the same order, so that two transactions can't
-        deadlock. A transaction that changes several realms must therefore call this method only
-        once.
+        One statement raises all counters in sorted order, so that two transactions can't deadlock.
+        If a transaction called this method twice, its counters would not be raised in sorted order.
+        So a transaction that changes several realms must call this method only once.
         """
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
@@ -189,12 +194,12 @@ class DefinitionLookup:
         rows = with_dependents(named) if named else []
         while True:
             dropped = list(dict.fromkeys([*named, *(url for url, _ in rows)]))
-            # If no modules are given, the first try always succeeds and needs no savepoint.
+            # If no modules are given, the loop ends after its first pass, which needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
-                # Reads the dependents again, because a build may have stored new dependents
-                # meanwhile. If there are new dependents, the loop rolls back and starts over with
-                # them.
+                # Finds the importing modules again, because a build may have stored the row of
+                # another importing module since they were last found. In this case, rolls back, and
+                # starts over with this module too.
                 rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
@@ -206,16 +211,16 @@ class DefinitionLookup:
                 return dropped
 
     def needed(self, urls: Iterable[str]) -> list[str]:
-        """Returns the URLs of files from which definitions may have been built, in sorted order.
-        Returns no URLs outside `urls`. A build creates a counter for a file's URL before the build
-        reads the file. So each file that a build has read has a counter."""
+        """Returns those of the given files' URLs that have a counter, in sorted order. No stored
+        definitions were built from the other files, because a build stores its definitions only if
+        each file that it has read has a counter."""
         return sorted(key for _, key in read_counters((Scope.MODULE.value, url) for url in urls))
 
     # --- building ---
 
     def _build_once(self, location: ModuleLocation) -> DefinitionCacheEntry | None:
-        """Builds a module's definitions in one process of the fleet. The other processes wait and
-        read the row of that build."""
+        """Builds a module's definitions in one process of the fleet. If other processes need these
+        definitions at the same time, they wait and then read the row of that build."""
         for _ in range(MAX_TRIES):
             make_counters(location.counters)
             key = _election(location.module_url, *self._scope(location))
@@ -223,20 +228,23 @@ class DefinitionLookup:
             if not isinstance(outcome, ModuleLocation):
                 return outcome
             location = outcome
-        # The module changes faster than it can be located, so its definitions are not stored.
+        # Each try has failed, so this process builds the definitions without storing them.
         return self._built(location)[0]
 
     def _build(
         self, location: ModuleLocation, elected: bool
     ) -> DefinitionCacheEntry | ModuleLocation | None:
-        """Returns the module's entry. If the module has gained dependencies, or has become private
-        or public, returns the module's new location instead of building. Without the counters of
-        all dependencies, a build couldn't store its entry, and every waiting process would repeat
-        the build."""
+        """Returns the module's entry, or None if the module doesn't exist any more. `elected` says
+        whether this process may store the entry.
+
+        If the module has gained dependencies, or has become private or public, returns the module's
+        new location and doesn't build. Without the counters of all dependencies, a build couldn't
+        store its entry, and every waiting process would repeat the build.
+        """
         cached = self._cached(location)
         if cached is not None:
             return cached
-        # The counters are read before the module is located, so that the insert notices every
+        # The counters are read before the module is located, so that `store_row` notices every
         # invalidation from here on.
         counters = read_counters(location.counters)
         assert self._builder is not None
@@ -246,9 +254,16 @@ class DefinitionLookup:
         if located.private != location.private or not located.counters <= counters.keys():
             return located
         entry, as_located = self._built(located)
+        found = replace(located, dependencies=entry.dependencies, realms=entry.realms)
+        is_first = set(location.dependencies) <= set(located.dependencies)
+        if is_first and not found.counters <= counters.keys():
+            # The build has found imports with computed names. A second build can store its entry,
+            # because the counters of these imports are read before it.
+            make_counters(found.counters)
+            return self._build(found, elected)
         if elected and as_located:
-            # If the row is refused, this caller still gets the entry, because its call began before
-            # the change.
+            # If a counter was raised meanwhile, the entry is not stored. The caller still gets the
+            # entry, because the call began before the counter was raised.
             with transaction.atomic():
                 store_row(located, entry, self._scope(located)[1], counters)
         return entry

@@ -1,5 +1,5 @@
 """Stores the definitions of modules, and the counters that prevent a build from storing outdated
-definitions."""
+definitions. The definitions of a module describe the card types that the module exports."""
 
 from typing import ClassVar
 
@@ -7,9 +7,12 @@ import pgtrigger
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
-#: Refuses the row of a build if one of the row's three counters was raised after the build began.
-#: The trigger takes share locks of the counters, so inserts and clears wait for each other. A clear
-#: that waits for an insert deletes the new row. An insert that waits for a clear is refused.
+#: Refuses the row of a build if the global counter, or the counter of the row's realm or module,
+#: was raised after the build began. The row has the values of these counters from before the build.
+#:
+#: The trigger takes share locks on the three counters. So the insert of a row and a clear, which
+#: raises counters and deletes rows, wait for each other. A clear that has waited deletes the new
+#: row. If an insert has waited for a clear, the trigger refuses the row.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,
@@ -34,8 +37,8 @@ REFUSE_LATE_BUILD = pgtrigger.Trigger(
 
 
 class CacheGeneration(models.Model):
-    """A counter that invalidations raise. There is one global counter, and one counter for each
-    realm and each module."""
+    """A counter that invalidations of definitions raise. There is a global counter, a counter for
+    each realm, and a counter for each module."""
 
     class Scope(models.TextChoices):
         GLOBAL = "global"
@@ -61,7 +64,8 @@ class CacheGeneration(models.Model):
 
 
 class Definition(models.Model):
-    """The definitions that one module exports, or the error of the build."""
+    """The definitions of the card types that one module exports, or the error of their build. In
+    the scope `realm-auth`, only one user may read the row."""
 
     class Scope(models.TextChoices):
         PUBLIC = "public"

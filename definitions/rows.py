@@ -1,4 +1,7 @@
-"""Reads and writes the `definitions` table and its counters."""
+"""Reads and writes the `definitions` table and its counters. A row has the definitions of one
+module. An invalidation of definitions raises the counter of a realm or of a module, or the global
+counter.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -31,8 +34,9 @@ ERROR_LIFETIME = timedelta(seconds=30)
 
 
 def raise_counters(counters: Iterable[Counter], by: str) -> None:
-    """Raises counters in sorted order. `make_counters` also uses sorted order, so both functions
-    lock counters in the same order. `by` tells people why the counters are raised."""
+    """Raises counters in sorted order. `make_counters` creates counters in the same order, so two
+    transactions can't wait for each other's counters. `by` tells people why the counters are
+    raised."""
     scopes, keys = zip(*sorted(set(counters)), strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -51,7 +55,9 @@ def drop_rows(realm_urls: list[str], module_urls: list[str]) -> None:
 def notify_dropped(
     realm_urls: list[str], named: list[str], dropped: list[str], rows: list[tuple[str, str]]
 ) -> None:
-    """Notifies every replica that the definitions of realms and modules were dropped."""
+    """Notifies every replica that the definitions of realms and modules were dropped. `named` has
+    the modules that the caller of `drop` gave. `dropped` also has the modules that depend on them.
+    `rows` has the module URL and realm URL of each dropped row."""
     notifications = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
     if named:
         spelt = {each for url in named for each in module_spellings(url)}
@@ -61,8 +67,9 @@ def notify_dropped(
 
 
 def make_counters(counters: Iterable[Counter]) -> None:
-    """Creates the counters that a build's insert will lock. Commits the counters at once, because
-    an uncommitted counter would make an invalidation wait for the build."""
+    """Creates the missing counters of a build before the build begins. The caller must not be in a
+    transaction, so that the new counters are committed at once. An invalidation would wait for
+    uncommitted counters until the end of the build."""
     CacheGeneration.objects.bulk_create(
         [CacheGeneration(scope=scope, key=key) for scope, key in sorted(counters)],
         ignore_conflicts=True,
@@ -70,9 +77,9 @@ def make_counters(counters: Iterable[Counter]) -> None:
 
 
 def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Counter, int]:
-    """Returns the committed values of counters. With `hold`, locks the counters until the caller's
-    transaction ends, and leaves out counters that another transaction is raising, to avoid
-    deadlocks."""
+    """Returns the committed values of the counters that exist. With `hold`, also locks these
+    counters until the caller's transaction ends. To avoid deadlocks, `hold` doesn't wait for
+    counters that another transaction is raising, but leaves them out."""
     wanted = sorted(counters)
     scopes, keys = [scope for scope, _ in wanted], [key for _, key in wanted]
     with connection.cursor() as cursor:
@@ -82,7 +89,8 @@ def read_counters(counters: Iterable[Counter], *, hold: bool = False) -> dict[Co
 
 
 def delete_rows(rows: QuerySet[Definition]) -> None:
-    """Deletes rows in the order of their ids, so that concurrent deletions can't deadlock."""
+    """Locks rows in the order of their ids, and then deletes them. Because of this order,
+    concurrent deletions can't deadlock."""
     locked = rows.order_by("pk").select_for_update().values_list("pk", flat=True)
     Definition.objects.filter(pk__in=list(locked)).delete()
 
@@ -113,11 +121,11 @@ def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEn
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build to the table. `counters` has the values that the counters had
-    before the build. The build depends on the global counter, and on the counters of the realms and
-    modules that it read. Writes nothing if one of these counters is missing from `counters` or has
-    been raised since the build began. The table's trigger checks the global counter again, and the
-    counters of the module and of its realm."""
+    """Writes the row of a build to the table. `counters` has the values that counters had before
+    the build. The build depends on the global counter, and on the counters of the realms and
+    modules that it read. Writes nothing if one of these counters is missing from `counters`, has
+    been raised since the build began, or is being raised. The table's trigger also checks the
+    global counter, and the counters of the module and of its realm."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:
@@ -146,7 +154,7 @@ def store_row(
 
 def with_dependents(module_urls: list[str]) -> list[tuple[str, str]]:
     """Finds the rows of the given modules, and all rows that were built from these modules,
-    directly or not. Returns each row's module URL and realm URL."""
+    directly or through other modules. Returns each row's module URL and realm URL."""
     with connection.cursor() as cursor:
         cursor.execute(sql.WITH_DEPENDENTS, {"urls": module_urls})
         return list(cursor.fetchall())

@@ -1,5 +1,6 @@
-"""Tests that a caller during a build waits for the result, unless the module has been invalidated
-since the build began."""
+"""Tests callers that look up a module's definitions, which describe the module's exports, while the
+definitions are being built. The callers wait for the result of this build, unless the module has
+been invalidated since the build began."""
 
 import threading
 from collections.abc import Callable
@@ -52,11 +53,12 @@ INVALIDATIONS: dict[str, Callable[[], object]] = {
 def test_a_caller_after_an_invalidation_gets_no_earlier_build(
     what: str, processes: int, in_thread: Any, waiting: set[int]
 ) -> None:
-    """A caller from before the invalidation gets the old build. A later caller, in the same or
-    another process, gets a new one."""
+    """A caller that came before the invalidation gets the result of the running build. A caller
+    that comes later, in the same or another process, gets the result of a new build."""
     builds = Builds(depends=(LABEL,), realms=(LIBRARY,))
     builds.go_on.clear()
-    # A second process has its own lookup, which doesn't know of the first lookup's builds.
+    # Each process has its own lookup, which doesn't know of the builds of other lookups. So a
+    # second lookup stands for a second process.
     first = DefinitionLookup(builds)
     second = first if processes == 1 else DefinitionLookup(builds)
     early: list[Any] = []
@@ -65,11 +67,11 @@ def test_a_caller_after_an_invalidation_gets_no_earlier_build(
     assert builds.begun.wait(20)
     INVALIDATIONS[what]()
     thread = in_thread(lambda: late.append(second.lookup_module(POST)))
-    wait_until(lambda: waiting, "the late one waiting for an election of its own")
+    wait_until(lambda: waiting, "the later caller waiting to be elected")
     builds.go_on.set()
     thread.join(20)
     assert late[0].definitions == {"Post": {"displayName": "build 2"}}
-    wait_until(lambda: early, "the early one's answer")
+    wait_until(lambda: early, "the earlier caller's result")
     assert early[0].definitions == {"Post": {"displayName": "build 1"}}
     assert Definition.objects.get().definitions == late[0].definitions
     assert builds.count == 2
@@ -101,7 +103,7 @@ def test_waiters_share_one_build_after_the_module_gets_new_imports(
     threads = [in_thread(look)]
     assert builds.begun.wait(20)
     threads += [in_thread(look) for _ in range(6)]
-    wait_until(lambda: len(waiting) == 6, "six waiting")
+    wait_until(lambda: len(waiting) == 6, "six callers waiting")
     builds.grown = True
     DefinitionLookup().invalidate(POST)
     builds.go_on.set()

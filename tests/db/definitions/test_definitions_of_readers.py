@@ -1,5 +1,5 @@
-"""Tests that a definition made from private content is returned only to users who may read all of
-this content."""
+"""Tests that a definition, which describes an export of a module, is returned only to users who may
+read all content that it was made from."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ class Private(Builds):
 def test_a_definition_built_for_a_user_is_returned_to_that_user_only() -> None:
     ada, bob = (DefinitionLookup(Private(), name) for name in ("ada", "bob"))
     ada.lookup_module(POST)
-    assert ada.get_cached_definitions(POST) is None, "it is not everyone's"
+    assert ada.get_cached_definitions(POST) is None, "everyone gets ada's definition"
     for name, found in (("ada", {POST}), ("bob", set()), ("", set())):
         query = DefinitionCacheEntryQuery((POST,), Definition.Scope.REALM_AUTH, name)
         assert set(DefinitionLookup().get_cached_definitions_batch(query)) == found

@@ -1,5 +1,6 @@
-"""Tests invalidations. A build that began before an invalidation isn't stored, and every replica is
-notified of the invalidation."""
+"""Tests invalidations of definitions, which describe the exports of modules. The result of a build
+that began before an invalidation isn't stored, and every replica is notified of the
+invalidation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,7 +60,8 @@ def test_a_build_is_stored_despite_an_invalidation_of_another_realm(in_thread: A
 
 
 def test_a_row_that_was_built_on_older_counters_cannot_be_inserted() -> None:
-    """The database refuses rows with older counters, even from plain SQL."""
+    """A row holds the values that its counters had before its build. If a counter has changed since
+    then, the database doesn't insert the row, even if the INSERT is plain SQL."""
     DefinitionLookup(Builds()).lookup_module(POST)
     CacheGeneration.objects.filter(scope="realm", key=REALM).update(generation=7)
     CacheGeneration.objects.create(scope="module", key=PERSON)
@@ -86,8 +88,8 @@ def test_invalidating_a_module_drops_its_transitive_dependents() -> None:
 
 def test_every_replica_is_notified_of_a_clear() -> None:
     """Clearing a realm, invalidating a module and clearing all definitions send one notification
-    each. After a module is invalidated, the notification contains all spellings of the module's
-    URL."""
+    each. The notification of a module contains all spellings of the module's URL, which differ in
+    their endings."""
     with listen_connection() as peer:
         peer.execute("LISTEN definition_cache_invalidated")
         DefinitionLookup().clear_realm_definitions(REALM)
@@ -131,7 +133,7 @@ def test_a_build_whose_import_was_invalidated_meanwhile_is_not_stored(
     found: list[Any] = []
     early = in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
     assert builds.begun.wait(20)
-    # At this time no row records that the post depends on the label.
+    # No row records yet that the post depends on the label, because the build hasn't ended.
     invalidate(DefinitionLookup())
     builds.go_on.set()
     early.join(20)
@@ -141,15 +143,24 @@ def test_a_build_whose_import_was_invalidated_meanwhile_is_not_stored(
     assert Definition.objects.get().definitions == {"Post": {"displayName": "build 2"}}
 
 
-def test_a_build_that_found_new_imports_is_returned_and_not_stored() -> None:
+@pytest.mark.parametrize(
+    ("imports", "stored"),
+    [([(LABEL,)], True), ([(LABEL,), (f"{LABEL}2",)], False)],
+    ids=["the same import at each build", "another import at each build"],
+)
+def test_a_build_that_found_new_imports_is_repeated_once(
+    imports: list[tuple[str, ...]], stored: bool
+) -> None:
     class Grown(Builds):
         def build(self, located: ModuleLocation) -> BuildResult:
-            return replace(super().build(located), dependencies=(LABEL,))
+            built = super().build(located)
+            return replace(built, dependencies=imports[min(self.count, len(imports)) - 1])
 
-    entry = DefinitionLookup(Grown()).lookup_module(POST)
+    builder = Grown()
+    entry = DefinitionLookup(builder).lookup_module(POST)
     assert entry is not None
-    assert entry.dependencies == (LABEL,)
-    assert not Definition.objects.exists()
+    assert (entry.dependencies, builder.count) == (imports[-1], 2)
+    assert Definition.objects.exists() is stored
 
 
 def test_clearing_a_realm_drops_definitions_of_others_that_read_it() -> None:
@@ -179,7 +190,7 @@ def test_a_build_does_not_wait_for_a_clear_that_has_not_committed(in_thread: Any
 
 @pytest.mark.parametrize("spelling", ["post", "post.tsx", "post.ts", "post.jsx", "post.js"])
 def test_any_spelling_of_a_module_invalidates_it(spelling: str) -> None:
-    """An invalidation covers all spellings of the module's URL."""
+    """Whichever spelling of the module's URL is given, all spellings are invalidated."""
     for module in (POST, PERSON):
         DefinitionLookup(Builds()).lookup_module(module)
     dropped = DefinitionLookup().invalidate(REALM + spelling)
@@ -191,8 +202,8 @@ POST_SPELLINGS = ("post", "post.tsx", "post.ts", "post.jsx", "post.js")
 
 
 def test_dependents_of_a_module_are_announced_within_the_payload_budget() -> None:
-    """Each direct or indirect dependent, in any realm, is announced once, and no notification is
-    too long for Postgres."""
+    """Each module that depends on the invalidated module, directly or not and in any realm, is
+    announced once. No notification is too long for Postgres."""
     far = "http://localhost:4201/bo/far/"
     first = [f"{REALM}{'x' * 80}-{number}.tsx" for number in range(150)]
     second = [f"{far}{'y' * 80}-{number}.tsx" for number in range(150)]

@@ -1,5 +1,5 @@
-"""Tests that a definition is built once. Concurrent callers share the build, and later callers read
-the stored result."""
+"""Tests that a definition, which describes an export of a module, is built once. Concurrent callers
+share the build, and later callers read the stored result."""
 
 from datetime import timedelta
 from typing import Any
@@ -56,7 +56,8 @@ def test_concurrent_callers_of_two_lookups_share_one_build(in_thread: Any) -> No
     builds = Builds()
     builds.go_on.clear()
     found: list[Any] = []
-    # Two lookups share no memory, as in two processes, so the database elects the builder.
+    # Two lookups share no memory, like two processes. So a row of the database decides which caller
+    # builds.
     lookups = [DefinitionLookup(builds), DefinitionLookup(builds)]
     threads = [
         in_thread(lambda lookup=lookup: found.append(lookup.lookup_module(POST)))
