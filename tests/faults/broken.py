@@ -1,9 +1,15 @@
 """Switches off one mechanism of the project, to check that a fault campaign fails without the
 mechanism.
 
-The processes of a broken fleet use this module as their settings. The module contains the project's
-settings, and switches off the mechanism that REALM_FAULTS_BREAK selects. Nothing in production
-imports this module.
+If a campaign has the option `--break`, the processes of its fleet use this module as their
+settings. The module contains the project's settings, and switches off the mechanism that
+REALM_FAULTS_BREAK selects. Nothing in production imports this module.
+
+The functions below use these words. The sidecar of a replica receives notifications of changes, and
+records the changes on the board, which is a file in shared memory. The stamp of a cache entry shows
+whether the entry is older than such a change. The epoch is a number on the board, and a new epoch
+makes all older stamps outdated. Cache entries are used only while the board is live.
+docs/how-to/break-it.md says what a campaign finds without each mechanism.
 """
 
 import os
@@ -38,15 +44,15 @@ def no_watermark() -> None:
 
 
 def no_epoch() -> None:
-    """Keeps the board's epoch after a reconnection, so that cache entries with missed changes stay
-    valid."""
+    """Keeps the board's epoch when the sidecar connects to the database again. So cache entries
+    stay valid even if the sidecar has missed changes of their data."""
     from notifications.board import Board
 
     Board.bump_epoch = lambda self: None  # type: ignore[method-assign]
 
 
 def late_listen() -> None:
-    """Increments the board's epoch before the LISTEN statements instead of after them."""
+    """Begins the board's new epoch before the LISTEN statements instead of after them."""
     import time
 
     from notifications.listener import Listener
@@ -67,8 +73,9 @@ def late_listen() -> None:
 
 
 def pin_ignored() -> None:
-    """Ignores `X-Realm-Min-Generation`."""
-    for module in ("realms.front", "realms.api.routes"):
+    """Ignores the request header `X-Realm-Min-Generation`, which names the oldest generation that
+    the client accepts."""
+    for module in ("realms.serving.asked", "realms.api.routes", "realms.api.card_views"):
         _replace(module, "min_generation", lambda value: 0)
 
 
@@ -94,7 +101,8 @@ def early_notify() -> None:
 
 
 def no_definition_guard() -> None:
-    """Stores a definition even if the module was invalidated during the build."""
+    """Stores a definition, which says what a module exports, even if the module changes while the
+    definition is built."""
 
     def unmoved(counters: Any, *, hold: bool = False) -> Any:
         return dict.fromkeys(counters, 0)
@@ -104,7 +112,8 @@ def no_definition_guard() -> None:
 
 
 def unchecked_swap() -> None:
-    """Lets a superseded reindex job swap in its index, even if the realm has a newer index."""
+    """Lets a superseded reindex job show its pages to visitors, even if they already see pages of a
+    newer job."""
     from reindex.index import swap
     from reindex.jobs import queue
 
@@ -131,14 +140,15 @@ def _swap_anyway(job: Any) -> None:
 
 
 def no_outbox() -> None:
-    """Switches off the sweeper. A reindex job never runs if its message is lost."""
+    """Switches off the sweeper, the task that sends lost messages again. If the message of a
+    reindex job is lost, the job never runs."""
     from reindex.jobs import sweeper
 
     sweeper.sweep = lambda: 0
 
 
 def late_edge() -> None:
-    """Makes nginx cache answers for up to twice the permitted time."""
+    """Makes nginx keep answers in its cache for up to twice the permitted time."""
     from tests.support.servers import edge
 
     proper, (second, _) = edge.rendered, edge.ONE_SECOND
@@ -156,8 +166,9 @@ def _replace(module: str, name: str, value: object) -> None:
     from importlib import import_module
 
     loaded = import_module(module)
-    if hasattr(loaded, name):
-        setattr(loaded, name, value)
+    if not hasattr(loaded, name):
+        raise AttributeError(f"{module} has no {name} to replace")
+    setattr(loaded, name, value)
 
 
 _OFF: LiteralString = """
@@ -167,8 +178,8 @@ DO $$ DECLARE t record; BEGIN
 END $$
 """
 
-#: How to switch off each mechanism, by name. Every process calls the function. The database
-#: executes the SQL, if there is any.
+#: Maps the name of each mechanism to a function and an SQL text. Every process of the fleet calls
+#: the function. The SQL, if it isn't empty, is executed once in the database.
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "no-stamp": (no_stamp, ""),
     "no-watermark": (no_watermark, ""),
@@ -184,7 +195,8 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def switch_off() -> None:
-    """In this process, switches off the mechanism that REALM_FAULTS_BREAK selects."""
+    """Switches off the mechanism that REALM_FAULTS_BREAK selects, in this process. Does nothing if
+    the variable is empty or missing."""
     name = os.environ.get(VARIABLE, "")
     if name:
         BREAKS[name][0]()

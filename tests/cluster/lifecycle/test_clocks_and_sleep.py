@@ -42,8 +42,9 @@ AWAKE = "import sys; from notifications.board import *; print(Board(Path(sys.arg
 def test_a_board_is_not_live_after_the_machine_has_slept(
     tmp_path: Path, option: str, live: str
 ) -> None:
-    """During sleep CLOCK_BOOTTIME continues and CLOCK_MONOTONIC stops. With `--boottime`,
-    CLOCK_BOOTTIME is a minute ahead, as if the machine had slept for a minute."""
+    """The board uses CLOCK_BOOTTIME, which continues during sleep. The option `--boottime` of
+    unshare(1) sets this clock a minute ahead, as if the machine had slept for a minute. The option
+    `--monotonic` sets CLOCK_MONOTONIC ahead, which the board doesn't use."""
     path = tmp_path / "board"
     Board(path).go_live(now_ns() + 30 * SECOND)
     told = in_a_namespace(str(path), kind=f"--time {option} 60 --fork", code=AWAKE)
@@ -68,11 +69,11 @@ def test_a_replica_that_slept_beyond_the_bound_serves_no_stale_byte(
     try:
         count(source, 2)
         board = replica.board
-        wait_until(lambda: not board.live(), "the bound is over")
+        wait_until(lambda: not board.live(), "the board is no longer live")
         waiting = [in_thread(replica.get, URL) for _ in range(8)]
     finally:
-        # The sidecar resumes last, so the web workers must notice the expired bound by themselves.
-        for each in reversed(everything):
+        # The web service resumes before the sidecar, so it must notice the sleep by itself.
+        for each in everything:
             each.resume()
     assert {shown(answer.result(PATIENCE)) for answer in waiting} == {2}
     replica.wait_live()
@@ -106,7 +107,8 @@ def test_a_step_of_the_wall_clock_neither_stales_nor_bypasses_caches(
 
 
 def _count_elsewhere(source: Realm, number: int) -> None:
-    """Calls `count` in another process, which has the right clock and another board."""
+    """Writes the number as `count` does, but in another process. The other process has the right
+    clock. It also has another board, so the write moves no slot of this process's board."""
     ran = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(number), str(source.pk)],
         cwd=BASE_DIR,
@@ -134,7 +136,8 @@ make.write(Realm.objects.get(pk=sys.argv[2]), count__ts=text)
 
 
 def test_modules_that_decide_freshness_never_use_the_wall_clock() -> None:
-    """The modules use only the clock of `now_ns`, because nobody can set this clock."""
+    """The listed modules use only the clock of `now_ns`. Nobody can set this clock, and it
+    continues while the machine sleeps."""
     for name in (
         "notifications/board.py",
         "notifications/stamped_cache.py",
@@ -145,4 +148,4 @@ def test_modules_that_decide_freshness_never_use_the_wall_clock() -> None:
     ):
         text = (BASE_DIR / name).read_text()
         for wall in ("time.time", "datetime.now", "timezone.now", "time.monotonic"):
-            assert wall not in text, f"{name} asks {wall}"
+            assert wall not in text, f"{name} uses {wall}"
