@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 
-#: How many smoke tests run at a time. Smoke tests may slow each other down, because nothing judges
-#: their times. Most of the time, a smoke test waits for processes to start.
+#: How many smoke tests, which are short runs with --quick, run at a time. It is more than one
+#: because a smoke test mostly waits for processes to start. Smoke tests may slow each other down,
+#: because nothing judges their times.
 AT_ONCE = 3
 FOLDER = Path(__file__).parent
 NAMES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
@@ -18,16 +19,17 @@ USAGE = """usage: script/bench [NAME] [--quick] [--runs N] [OPTIONS]
 Without a NAME all benchmarks are run, one after the other (with --quick, three at a time).
 
   --quick      a smoke test: takes seconds, doesn't judge times, writes no result
-  --runs N     how often each case is measured
+  --runs N     measures each case (for example each of two compared servers) N times
   --list       lists the benchmarks
   NAME --help  what a benchmark measures, and its options
 
-script/bench fleet lists the measurements of docs/scale.md, which are run one at a time."""
+The measurements of docs/scale.md are separate: script/bench fleet lists them, and
+script/bench fleet NAME runs one of them."""
 
 
 def main(arguments: list[str]) -> int:
-    """Runs one benchmark or all. Returns the exit status: 2 for bad usage, 1 if a benchmark
-    failed."""
+    """Runs the benchmark that the arguments name, or all benchmarks. Returns the exit status: 2 for
+    wrong arguments, 1 if a benchmark failed or missed a limit, otherwise 0."""
     if "--list" in arguments:
         sys.stdout.write("".join(f"{name:10} {_first_line(name)}\n" for name in NAMES))
         return 0
@@ -47,7 +49,7 @@ def main(arguments: list[str]) -> int:
         if status:
             failed.append(name)
     if failed:
-        sys.stderr.write(f"failed, or missed a limit: {', '.join(failed)}\n")
+        sys.stderr.write(f"these benchmarks failed or missed a limit: {', '.join(failed)}\n")
     return 1 if failed else 0
 
 
@@ -61,8 +63,8 @@ def _in_turn(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
 
 
 def _at_once(arguments: list[str]) -> Iterator[tuple[str, float, int]]:
-    """Runs all benchmarks, several at a time. When a benchmark has ended, prints the benchmark's
-    output, and yields its name, duration in seconds and exit status."""
+    """Runs all benchmarks, AT_ONCE at a time. Whenever a benchmark ends, prints its output, and
+    yields its name, duration in seconds and exit status."""
     running: list[subprocess.Popen[str]] = []
 
     def run(name: str) -> tuple[str, float, int, str]:
@@ -96,7 +98,8 @@ def _run(name: str, arguments: list[str]) -> int:
     try:
         return process.wait()
     except BaseException:
-        # Ctrl-C also reaches the benchmark's process, but a supervisor's signal doesn't.
+        # Ctrl-C sends a signal to both processes, but a supervisor sends a signal only to this one.
+        # So this process has to end the benchmark's process.
         process.terminate()
         process.wait()
         raise

@@ -1,10 +1,12 @@
 """Measures many simultaneous requests for unbuilt definitions, and look-ups of built definitions.
 
-200 clients ask two replicas, each with two web workers, for the definitions of one module at the
-same moment. The definitions are not built yet. A client that gets a 503 asks again after the time
-in Retry-After. The logs of the web services show how often the definitions were built. Then this
-process looks up 10,000 definitions, first one at a time, then a hundred at a time. The peer is
-psycopg, which reads the same rows and parses their JSON.
+Definitions describe what a card module exports. They are built when they are first needed, and then
+stored in the database. In the first measurement, 200 clients ask for the definitions of one new
+module at the same moment. They ask two replicas, each with two web workers. A client that gets a
+503 asks again after the time in Retry-After. The logs of the web services show how often the
+definitions were built. In the second measurement, the benchmark's own process looks up the stored
+definitions of 10,000 modules, first one at a time, then a hundred at a time. For comparison,
+psycopg reads the same rows and parses their JSON.
 """
 
 import http.client
@@ -49,7 +51,7 @@ def main() -> int:
 
 def herd(bench: Bench, clients: int) -> None:
     """Measures how long many clients wait if they all ask for the definitions of one new module at
-    once."""
+    once, and checks that the definitions are built only once."""
     from tests.support import make
     from tests.support.cluster import cluster
 
@@ -64,20 +66,21 @@ def herd(bench: Bench, clients: int) -> None:
         builds = [_builds(bench.folder, name) for name in names]
     title = f"{clients} clients ask for the unbuilt definitions of one module"
     bench.add(
-        Table(f"{title}: time of the last client", "s", "lower", {"the last": taken}, "the last")
+        Table(f"{title}: time until all have them", "s", "lower", {"the last": taken}, "the last")
     )
     bench.judge(Bar(f"{title}: number of builds", max(builds), at_least=1, at_most=1, always=True))
 
 
 def _builds(folder: Path, name: str) -> int:
-    """Counts the builds of a module that the web services have logged."""
+    """Returns how often the web services have built a module's definitions, by their logs."""
     line = f"building the definitions of {REALM}{name}.ts,"
     return sum(path.read_text().count(line) for path in folder.glob("web-*.log"))
 
 
 def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
-    """Asks until every client has the definitions, and returns how long that takes. Unit: seconds.
-    Raises WrongBytes if a client gets an unexpected answer."""
+    """Lets all clients ask at the same moment, and each client ask again after a 503. Returns the
+    time from that moment until every client has the definitions. Unit: seconds. Raises WrongBytes
+    if a client gets an unexpected answer."""
     start = threading.Barrier(clients + 1)
     wrong: list[str] = []
 
@@ -109,7 +112,7 @@ def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
     for thread in threads:
         thread.join()
     if wrong:
-        raise WrongBytes(f"{len(wrong)} clients got wrong definitions, for example: {wrong[0]}")
+        raise WrongBytes(f"{len(wrong)} clients got a wrong answer, for example: {wrong[0]}")
     return time.perf_counter() - at
 
 
@@ -117,7 +120,8 @@ def _ask_at_once(ports: list[int], name: str, clients: int) -> float:
 
 
 def lookups(bench: Bench, count: int) -> None:
-    """Compares look-ups of definitions with the same reads by psycopg."""
+    """Compares the time of look-ups by `DefinitionLookup` with the time that psycopg needs to read
+    the same rows."""
     from definitions.entries import CodeRef, DefinitionCacheEntryQuery
     from definitions.lookup import DefinitionLookup
     from tests.support.listening.hearing import connect
@@ -174,12 +178,12 @@ def _timed(act: Callable[[], int], count: int) -> float:
     found = act()
     taken = time.perf_counter() - at
     if found != count:
-        raise WrongBytes(f"{found} of {count} definitions were found")
+        raise WrongBytes(f"only {found} of {count} definitions were found and correct")
     return taken / count * 1e6
 
 
 def _fill(count: int) -> list[str]:
-    """Stores definitions of `count` modules, and returns the modules' URLs."""
+    """Stores definitions of `count` modules that don't exist, and returns the modules' URLs."""
     from django.db import connection
     from django.utils import timezone
 

@@ -1,17 +1,20 @@
-"""Measures the delay from the commit of a change until no replica uses the old entry any more.
+"""Measures the delay from the commit of a change until no replica uses the old cache entry.
 
-A sidecar moves the slot of the changed file on its replica's board. After that no web worker of the
-replica uses an older entry. So for sidecars the delay ends when the last sidecar has moved the
-slot. For bare LISTEN, django-pgpubsub and Redis the delay ends when the last listener has dropped
-the entry from a dictionary. Every change is a transaction that updates one row. Every listener is a
-process of its own. A sidecar runs the complete command `listen_file_changes`, including its
-reports. If a peer loses a change, the benchmark records a delay of 30 s for the peer, and doesn't
-measure the peer again.
+Each replica has a sidecar, which listens to Postgres, and a board, a file with numbered slots. When
+a file changes, the sidecar moves the file's slot, which means that it overwrites the slot with a
+new number. After that no web worker of the replica uses an older cache entry of the file. So for
+sidecars the delay ends when the last sidecar has moved the slot. The peers are bare LISTEN,
+django-pgpubsub and Redis. A peer's listeners keep their entries in dictionaries, so for peers the
+delay ends when the last listener has dropped the entry. Every change is a transaction that updates
+one row. Every listener is a process of its own. A sidecar runs the complete command
+`listen_file_changes`, so it also reports its state to the database. If a listener of a peer misses
+a change, the benchmark records a delay of 30 s for the peer, and doesn't measure the peer again.
 
-The second measurement is the delay until a look-up refuses the changed entry, in a small and in a
-large cache. The third measurement is the time from the return of a write to the first GET that
-returns the new bytes. The GETs go to a replica that has two web workers and has cached the old
-bytes. For comparison, the benchmark measures a GET that bypasses the caches and reads the database.
+The second measurement is the delay from a change until a cache refuses the changed entry, for a
+small and a large cache. The third measurement is the time from the return of a write to the first
+GET that returns the new bytes. The GETs go to a replica that has two web workers and has cached the
+old bytes. For comparison, the benchmark measures a GET that bypasses the caches and reads the
+database.
 """
 
 import http.client
@@ -58,7 +61,7 @@ def main() -> int:
 
 
 def _ways(bench: Bench) -> list[Way]:
-    """Returns the ways to invalidate caches. Skips a way if its program isn't installed."""
+    """Returns the ways to invalidate caches. Leaves out a peer if its program isn't installed."""
     ways = [sidecar(), bare()]
     for each in (pgpubsub, redis_pubsub):
         try:
@@ -72,9 +75,10 @@ def _ways(bench: Bench) -> list[Way]:
 
 
 def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: float) -> None:
-    """Measures the p99 and the median of the delay until every listener has applied a change."""
+    """Measures the p99 and the median of the delay from the commit of a change until every listener
+    has applied the change."""
     medians: dict[str, list[float]] = {}
-    title = f"delay of a change; replicas: {replicas}, changes/s: {rate:,}"
+    title = f"delay from commit to last listener; replicas: {replicas}, changes/s: {rate:,}"
 
     def measure(way: Way) -> Callable[[], float]:
         def note(half: float) -> None:
@@ -90,8 +94,8 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
             except Unheard as unheard:
                 if way.name == "sidecar":
                     raise
-                # If a peer loses a change, the peer's result is PATIENCE, and the peer isn't
-                # measured again.
+                # A peer's listener has missed a change, so the peer's delay counts as PATIENCE, and
+                # the peer isn't measured again.
                 bench.skipped[f'{way.name} in "{title}" and in later tables'] = str(unheard)
                 ways.remove(way)
                 note(PATIENCE * 1000)
@@ -108,7 +112,8 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
         cases=[Case(way.name, measure(way)) for way in ways], reference="bare LISTEN",
     )  # fmt: skip
     bench.add(table)
-    # Each run measures every case once, so the n-th sample of each case in `medians` is from run n.
+    # Each run measures every case once. So the n-th sample of each case in `medians` is from run n,
+    # as `Table` requires.
     middle = Table(f"median of the {title}", "ms", "lower", medians, "bare LISTEN")
     bench.add(middle)
     # With fewer than 100 changes the p99 would be the slowest change, so the median is judged.
@@ -127,7 +132,8 @@ def heard(bench: Bench, ways: list[Way], replicas: int, rate: int, seconds: floa
 
 def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
     """Measures the delay from a change until a cache refuses the changed entry, for caches of
-    several sizes. In the first table each change affects one file, in the second all files."""
+    several sizes. In the first table each change affects one file. In the second table each change
+    affects all files."""
     from notifications.board import Board, Slots, now_ns
     from notifications.channels import path_key, realm_key
     from notifications.stamped_cache import StampedCache
@@ -171,14 +177,14 @@ def refused(bench: Bench, sizes: tuple[int, ...], times: int) -> None:
     ):
         cases = [Case(f"{size:,} entries", partial(measure, size, wildcard)) for size in sizes]
         table = compare(
-            f"delay until a cache refuses {what}: median of {times}",
+            f"delay from a change until a cache refuses {what}: median of {times}",
             unit="ms", better="lower", runs=bench.runs, cases=cases,
         )  # fmt: skip
         bench.add(table)
         least, most = cases[0].name, cases[-1].name
         bench.judge(
             Bar(
-                f"delay until a cache refuses {what}: "
+                f"delay from a change until a cache refuses {what}: "
                 f"at most 1.5 times as long with {most} as with {least}",
                 table.ratio(most, least),
                 at_most=1.5,
@@ -219,10 +225,10 @@ def over_http(bench: Bench, times: int) -> None:
                 at = time.perf_counter()
                 while (body := get()) != new:
                     if int(body) != written - 1:
-                        raise WrongBytes(f"{body!r} after {new!r} was committed")
+                        raise WrongBytes(f"a GET returned {body!r} after {new!r} was committed")
                 waited.append((time.perf_counter() - at) * 1000)
                 if get() != new:
-                    raise WrongBytes("the bytes are outdated again")
+                    raise WrongBytes("a GET returned old bytes after a GET had returned new bytes")
             return share(waited, 99)
 
         def alone() -> float:
@@ -235,7 +241,7 @@ def over_http(bench: Bench, times: int) -> None:
 
         bench.add(
             compare(
-                f"from a write's return to the first fresh answer: p99 of {times}",
+                f"time from a write's return to the first fresh answer: p99 of {times}",
                 unit="ms",
                 better="lower",
                 runs=bench.runs,

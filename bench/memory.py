@@ -1,5 +1,5 @@
 """Measures the memory that a cached answer takes in addition to its body, and whether caches keep
-to their budget.
+to their budget, REALM_CACHE_BYTES.
 
 `tracemalloc` counts the bytes that Python frees when a process drops its caches, and says which
 lines of code allocated these bytes. The caches must keep to their budget, even if a process gets
@@ -29,7 +29,8 @@ SMALL, LARGE = 100, 64 * 1024
 MIB = 1024**2
 #: A budget that no cache of this benchmark fills.
 PLENTY = 4096 * MIB
-#: The table names this many lines of code, and sums the others.
+#: The table of the memory that each line of code allocates shows this many lines of code. One more
+#: row shows the sum of all other lines.
 PLACES = 15
 ROOT, LIBRARY = Path(__file__).parents[1], sysconfig.get_path("stdlib")
 
@@ -39,7 +40,7 @@ def text_of(number: int, size: int) -> bytes:
     return f"/* {number:08} */".ljust(size).encode()
 
 
-#: The files that a worker answers before its memory is measured.
+#: The files that a client requests from a worker before the worker's memory is measured.
 WARMING = {f"warm-{number}.css": text_of(number, SMALL) for number in range(64)}
 
 
@@ -47,8 +48,8 @@ def main() -> int:
     bench = Bench("memory", __doc__, runs=1)
     add = bench.parser.add_argument
     add("--entries", type=int, default=100_000, help="cached files (default: 100,000)")
-    add("--traced", type=int, default=20_000, help="entries that are traced (default: 20,000)")
-    add("--budget", type=int, default=16, help="the size of a cache in MiB (default: 16)")
+    add("--traced", type=int, default=20_000, help="entries for tracemalloc (default: 20,000)")
+    add("--budget", type=int, default=16, help="budget of a cache in MiB (default: 16)")
     if bench.quick:
         bench.options.entries, bench.options.traced, bench.options.budget = 400, 200, 1
     with bench:
@@ -68,7 +69,7 @@ def run(bench: Bench) -> None:
     }
     with console.status(f"writing {options.entries:,} files"):
         make.source(SITE, owner, WARMING | small | large)
-    worker, traced = "resident memory of a web worker", "held by the cache"
+    worker, traced = "growth of a web worker's resident memory", "held by the cache"
     some = list(small)[: options.traced]
     entries = compare(
         "memory that a cached answer takes in addition to its body",
@@ -85,7 +86,7 @@ def run(bench: Bench) -> None:
     bench.judge(Bar(text, entries.median(traced), at_most=600))
     budget, most = options.budget * MIB, list(small)[: 2 * options.traced]
     kept = compare(
-        f"what a cache of {options.budget} MiB holds",
+        f"memory that a full cache with a budget of {options.budget} MiB holds",
         unit="MiB",
         better="lower",
         runs=bench.runs,
@@ -99,7 +100,7 @@ def run(bench: Bench) -> None:
         text = f"a cache full of {name} holds at most 1.05 times its budget"
         bench.judge(Bar(text, max(samples) / options.budget, at_most=1.05))
     grown = compare(
-        f"growth of a worker whose caches have {options.budget} MiB",
+        f"growth of a web worker, with a budget of {options.budget} MiB for each cache",
         unit="MiB",
         better="lower",
         runs=bench.runs,
@@ -125,15 +126,15 @@ def resident(bench: Bench, bodies: Mapping[str, bytes]) -> float:
 
 
 def growth(bench: Bench, bodies: Mapping[str, bytes], budget: int) -> float:
-    """Returns how much a worker's resident memory grows while the worker answers more files than
-    its cache can hold. Unit: MiB."""
+    """Returns how much a worker's resident memory grows while the worker answers requests for more
+    files than its cache can hold. Unit: MiB."""
     with replica(bench.folder, REALM_CACHE_BYTES=str(budget)) as ours:
         return fill(ours, bodies)[0] / MIB
 
 
 def fill(ours: Replica, bodies: Mapping[str, bytes]) -> tuple[int, int]:
-    """Requests all files. Returns by how much the worker's memory has grown, and its size
-    afterwards."""
+    """Requests all files. Returns the growth of the worker's resident memory, and the size of this
+    memory afterwards. Unit: bytes."""
     ask(ours, WARMING)
     before = ours.worker.memory_info().rss
     ask(ours, bodies)
@@ -147,8 +148,8 @@ def ask(ours: Replica, bodies: Mapping[str, bytes]) -> None:
 
 
 def held(bench: Bench, paths: list[str], budget: int) -> int:
-    """Loads files into a cache with a budget, drops the cache, and returns how many bytes that
-    frees. If the cache can hold all files, adds a table of the lines of code that allocated the
+    """Loads files into a cache with this budget, drops the cache, and returns how many bytes this
+    frees. If the budget is PLENTY, adds a table that shows which lines of code allocated these
     bytes."""
     from django.test import override_settings
 

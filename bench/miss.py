@@ -1,12 +1,16 @@
 """Measures how fast a replica serves files and modules that are not in its caches.
 
 A client requests 10,000 files and 500 modules, each once, on 8 connections. In the first case, the
-client sends these requests to a web worker that has just started. In the second case, the client
-sends the same requests to a web worker that has cached all the answers. Just before, a notification
-has made these answers stale, but the files are still the same. The peer reads the same bytes with
-one query by key, without Django, under the same web server with the same number of threads. nginx
-shows what files cost without a database. nginx is faster than the client, so the client limits the
-figure of nginx. The time of a GET is the time of all requests divided by the number of requests.
+web worker has just started. In the second case, the web worker has cached all the answers, but a
+wildcard notification has made them stale. A wildcard notification says that all files of a realm
+have changed. In truth no file has changed, so the web worker needn't read any bytes again. In a
+third case, which is only for modules, the web worker has just started and the fleet has not
+transpiled any of the modules yet.
+
+One peer reads the same bytes with one query by key, without Django, under the same web server with
+the same number of threads. The other peer, nginx, shows how long files take without a database.
+nginx is faster than the client, so the figure of nginx is mostly the time of the client itself.
+The time of a GET is the time of all requests divided by the number of requests.
 """
 
 import sys
@@ -76,14 +80,14 @@ class Current:
         self._stack.close()
 
     def first(self, bodies: Mapping[str, bytes]) -> float:
-        """Measures the mean time of a GET from a new replica. Unit: ms."""
+        """Measures the mean time of a GET to a new replica. Unit: ms."""
         self._stack.close()
         self._replica = self._stack.enter_context(replica(self._folder))
         ask(self._replica.port, self._warming)
         return ask(self._replica.port, bodies, cache="miss")
 
     def untranspiled(self, bodies: Mapping[str, bytes]) -> float:
-        """Measures the mean time of a GET from a new replica if no module is transpiled yet. Unit:
+        """Measures the mean time of a GET to a new replica while no module is transpiled yet. Unit:
         ms."""
         from realms.models import TranspiledModule
 
@@ -91,8 +95,8 @@ class Current:
         return self.first(bodies)
 
     def again(self, bodies: Mapping[str, bytes]) -> float:
-        """Measures the mean time of a GET after a notification that makes all cached answers stale.
-        Unit: ms."""
+        """Measures the mean time of a GET to a replica with cached answers after a notification has
+        made all of them stale. Unit: ms."""
         if self._replica is None:
             self.first(bodies)
         assert self._replica is not None
@@ -117,8 +121,8 @@ def measure(
     """Compares the replica with the peers, and adds the table and its bars to the result. The
     replica is measured in the cases FIRST and AGAIN, and in the cases that `more` adds."""
     ours = {FIRST: current.first, AGAIN: current.again, **more}
-    # Each peer answers all requests once before the measurement, to open its database connections.
-    # The replica's connections are open by then, too.
+    # `check` lets each peer answer all requests once before the measurement, so that the peer's
+    # database connections are open. The replica opens its connections for the warming files.
     theirs = {name: partial(ask, port, bodies) for name, port in servers.items()}
     table = compare(
         f"{title}, each once, {CONNECTIONS} connections",

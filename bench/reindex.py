@@ -1,15 +1,18 @@
 """Measures how fast a realm's pages are rendered, for all its cards and after a small change.
 
-Starts two replicas and a Celery worker with two processes on a new database, with default settings.
-Publishes a realm through one replica, and measures the time until the other replica reports that
-the pages are ready. There are three cases: all cards are rendered, one card has changed, or one
-module that several cards use has changed.
+The benchmark starts two replicas and a Celery worker with two processes, on a new database and with
+default settings. It publishes a realm through one replica, and measures the time until the other
+replica reports that the pages are ready. There are three cases: all cards are rendered, one card
+has changed, or one module that several cards use has changed.
 
-The peers make pages of the same cards. Jinja2 renders all cards in one process. Astro builds a site
-of all cards. Chromium opens 200 of the cards in tabs, one tab for each processor at a time. For
-each card, a peer makes only the page. The realm server also renders the card's other formats, and
-makes a search document and a database row for the card. With --large the benchmark also renders a
-larger realm once, and compares the mean time for a card in the two realms.
+For comparison, three other programs make pages of the same cards. Jinja2 renders all cards in one
+process. Astro builds a site of all cards. Chromium opens 200 of the cards in tabs. As many tabs are
+open at a time as the machine has processors. These programs make only one page for each card. The
+realm server also renders the card's other formats, and makes a search document and a database row
+for the card.
+
+With --large the benchmark also renders a larger realm once. It compares the mean time for a card in
+the larger realm with the mean time for a card in the usual realm.
 """
 
 import json
@@ -44,13 +47,14 @@ SAMPLE_SECONDS = 0.02
 def main() -> int:
     bench = Bench("reindex", __doc__)
     add = bench.parser.add_argument
-    add("--cards", type=int, default=10_000, help="cards (default: 10,000)")
-    add("--modules", type=int, default=20, help="modules (default: 20)")
+    add("--cards", type=int, default=10_000, help="cards of the realm (default: 10,000)")
+    add("--modules", type=int, default=20, help="modules of the realm (default: 20)")
     add("--repeat", dest="runs", type=int, default=3, help="the same as --runs")
     add(
         "--large",
         type=int,
-        help="also renders a realm with this many cards, for example 100000 (takes minutes)",
+        help="also renders a larger realm, which has this many cards, for example 100000; "
+        "this takes minutes",
     )
     if bench.quick:
         bench.options.cards, bench.options.modules = 60, 5
@@ -70,7 +74,7 @@ def run(bench: Bench) -> None:
     others = _others(bench)
     done: list[tuple[str, Run]] = []
     memory = Memory()
-    # The tests' fleet would use shorter times, so set the server's default times.
+    # `cluster` would set shorter times, because tests need them. These are the server's defaults.
     with cluster(bench.folder, 2, REALM_RENDER_SECONDS="5", REALM_SWEEP_SECONDS="5") as fleet:
         fleet.start_worker()
         wait_idle()
@@ -100,13 +104,13 @@ def run(bench: Bench) -> None:
                 return publish("one module changed", MODULE, f" of {word} ")
 
             speeds = compare(
-                f"pages of {options.cards:,} cards over {options.modules} modules",
+                f"pages of {options.cards:,} cards with types in {options.modules} modules",
                 unit="pages/s", better="higher", runs=bench.runs,
                 cases=[Case("realm server", all_pages), *others],
             )  # fmt: skip
             used = f"one module changed, used by {len(users(MODULE, options)):,} cards"
             changes = compare(
-                f"time until published pages are ready: {options.cards:,} cards",
+                f"time from a publish until its pages are ready: {options.cards:,} cards",
                 unit="s", better="lower", runs=bench.runs, reference="full",
                 cases=[Case("one card changed", one_card), Case(used, one_module)],
             )  # fmt: skip
@@ -117,32 +121,33 @@ def run(bench: Bench) -> None:
     bench.add(replace(changes, samples={"full": full, **changes.samples}))
     bench.judge(
         Bar(
-            "50 times as fast as Chromium",
+            "at least 50 times as fast as Chromium",
             speeds.ratio("realm server", "Chromium, of 200"),
             at_least=50,
         )
     )
-    bench.judge(Bar("faster than Astro", speeds.ratio("realm server", "Astro"), at_least=1))
+    bench.judge(Bar("at least as fast as Astro", speeds.ratio("realm server", "Astro"), at_least=1))
     for name, each in done:
         console.print(
-            f"{name}: {each.seconds:.2f} s, queued for {each.waited:.2f}, worked {each.worked:.2f};"
-            f" {each.job.rendered:,} rendered, {each.job.carried:,} carried over; "
-            "processor seconds: "
+            f"{name}: ready after {each.seconds:.2f} s; job queued for {each.waited:.2f} s, then "
+            f"run in {each.worked:.2f} s; {each.job.rendered:,} cards rendered, "
+            f"{each.job.carried:,} kept from the last index; processor seconds: "
             + ", ".join(f"{name} {cpu:.2f}" for name, cpu in each.cpu.items() if cpu > 0.005)
         )
     errors = sum(each.job.errors for _, each in done)
     if errors:
         console.print_json(data=[each.job.summary for _, each in done])
-    bench.judge(Bar("cards with errors", errors, at_most=0, always=True))
+    bench.judge(Bar("number of cards with errors", errors, at_most=0, always=True))
     peak = {"prerenderer": [memory.peak / 1024**2]}
-    bench.add(Table("peak of a prerenderer", "MiB", "lower", peak, "prerenderer"))
+    bench.add(Table("peak memory of a prerenderer", "MiB", "lower", peak, "prerenderer"))
 
 
 @dataclass
 class Run:
-    """One publish. `seconds` is the time until the pages were ready, `waited` the time until a
-    worker started the job, and `worked` the job's run time. `cpu` has the processor seconds of each
-    program."""
+    """One publish and the `job` that rendered its pages. `seconds` is the time from the publish
+    request until the pages were ready. `waited` is the time from the publish request until a worker
+    started the job. `worked` is the time from then until the job ended. `cpu` has the processor
+    time that each program used. Unit: seconds."""
 
     seconds: float
     waited: float
@@ -152,34 +157,36 @@ class Run:
 
 
 def wait_idle() -> None:
-    """Waits until the source realm's own index and all definitions are built. Then runs VACUUM and
-    CHECKPOINT, so that Postgres doesn't run them during the next measurement."""
+    """Waits until the workers have rendered all realms, and have built the definitions of all
+    modules (descriptions of their card types). Then runs VACUUM and CHECKPOINT, so that Postgres
+    doesn't run them during the next measurement."""
     from django.db import connection
 
     from reindex.models import ReindexJob, WantedDefinitions
     from tests.support.cluster import wait_until
 
     live = ReindexJob.objects.live()
-    wait_until(lambda: not live.exists(), "the source realm indexed", 300)
+    wait_until(lambda: not live.exists(), "all realms are rendered", 300)
     messages = Path(os.environ["REALM_DATA_DIR"]) / "broker" / "messages"
 
     def idle() -> bool:
         before = sum(cpu_seconds().values())
         time.sleep(0.2)
         busy = sum(cpu_seconds().values()) - before
-        # An empty folder of messages doesn't prove that all work is done. A message to build
-        # definitions is delayed by a second, and during this second a worker holds the message.
+        # An empty folder of messages doesn't prove that all work is done. A worker takes the
+        # message about a module's definitions from the folder at once, but builds the definitions
+        # only a second later.
         pending = live.exists() or WantedDefinitions.objects.exists()
         return not any(messages.glob("*.msg")) and not pending and busy < 0.05
 
-    wait_until(idle, "nothing to do", 300)
+    wait_until(idle, "the workers are idle", 300)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("CHECKPOINT")
 
 
 def prerenderers() -> list[psutil.Process]:
-    """Returns the running prerenderer processes."""
+    """Returns the running prerenderers, the Deno processes that render cards."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -189,9 +196,10 @@ def prerenderers() -> list[psutil.Process]:
 
 
 def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: str = SITE) -> Run:
-    """Publishes the source realm, and measures the time until the other replica reports that the
-    pages are ready. With `full`, every card is rendered anew. `swaps` is a connection that listens
-    for index swaps."""
+    """Publishes the realm `source` at `site` through the first replica. Measures the time until the
+    second replica reports that the pages are ready. With `full`, all cards are rendered, even those
+    that haven't changed. `swaps` is a connection that listens for index swaps. An index swap makes
+    a job's pages visible in place of the old ones."""
     from django.utils import timezone
 
     from reindex.models import ReindexJob
@@ -199,7 +207,8 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
 
     a, b = fleet.replicas
     if full:
-        # Another renderer's pages can't be carried over, so every card is rendered.
+        # A job keeps only those old pages that the current version of the renderer made. So say
+        # that another version made them. Then the next job renders every card.
         ReindexJob.objects.filter(realm_url=site).update(renderer="another")
     busy = cpu_seconds()
     began, at = time.perf_counter(), timezone.now()
@@ -218,8 +227,8 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
         answer = b.get(check, "application/vnd.api+json")
         return answer.status == 200 and int(answer.headers["x-realm-generation"]) >= generation
 
-    # Requests would slow down the rendering, so check only after an index swap, or when there has
-    # been no index swap for one second.
+    # Requests would slow down the rendering. So ask the replica only after an index swap, or when
+    # there has been no index swap for one second.
     while True:
         swapped = next(swaps.notifies(timeout=1, stop_after=1), None)
         if (swapped is None or swapped.payload == site) and ready():
@@ -234,7 +243,7 @@ def measure(fleet: Any, swaps: Any, *, full: bool, source: str = SOURCE, site: s
 
 
 def _others(bench: Bench) -> list[Case]:
-    """Returns the cases of the peers that are installed."""
+    """Returns a case for each installed peer. The peers are Chromium, Jinja2 and Astro."""
     shown = fields_with_links(bench.options)
     sample = shown[:4] if bench.quick else shown[:200]
     makers = {
@@ -242,7 +251,8 @@ def _others(bench: Bench) -> list[Case]:
         "Jinja2": pages.jinja(shown),
     }
     if not bench.quick:
-        # A smoke test leaves Astro out, because npm takes longer than the rest of the smoke test.
+        # A smoke test leaves Astro out, because the installation with npm takes longer than the
+        # rest of the smoke test.
         makers["Astro"] = pages.astro(shown, bench.folder)
     started = ((name, bench.start(maker)) for name, maker in makers.items())
     return [Case(name, make) for name, make in started if make is not None]
@@ -250,13 +260,13 @@ def _others(bench: Bench) -> list[Case]:
 
 def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) -> None:
     """Renders a large realm. Compares the mean time for a card in the large realm with the mean
-    time for a card in the usual realm."""
+    time for a card in the realm of the other measurements."""
     from django.test import override_settings
 
     from tests.support import make
 
     options = bench.options
-    # Without this setting the worker would also render the source realm's drafts.
+    # Without this setting, the worker would also render the cards of the source realm itself.
     with override_settings(REALM_INDEX_SOURCES=False):
         make.source(LARGE_SOURCE, make.account("ada"), files(options.large, options.modules))
     wait_idle()
@@ -277,7 +287,8 @@ def _large(bench: Bench, fleet: Any, swaps: Any, done: list[tuple[str, Run]]) ->
 
 
 def cpu_seconds() -> dict[str, float]:
-    """Returns the processor time of all descendant processes by program, including ended
+    """Returns the processor seconds of all running descendant processes, added up by program. The
+    figure of `deno` also includes ended child processes of the Celery worker, because these were
     prerenderers."""
     spent: dict[str, float] = {}
     for process in psutil.Process().children(recursive=True):
@@ -301,8 +312,8 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 class Memory:
-    """Watches the prerenderers. `peak` is the largest resident size of any prerenderer. Unit:
-    bytes."""
+    """Watches the memory of all prerenderers. `peak` is the largest resident memory that any
+    prerenderer has had. Unit: bytes."""
 
     def __init__(self) -> None:
         self.peak = 0

@@ -1,12 +1,18 @@
 """Measures whether frequent operations stay cheap when an installation grows.
 
 The operations are a cache hit, a publish, a notification, a sidecar's report, and a view of the
-admin's start page. Each operation is measured in a small and in a large installation. Four things
-grow, one at a time: listeners, realms in the registry, replicas that report, and files in the
-published realm. All rows are inserted in bulk. A hit is read from the web service's cache, without
-a socket. The time of a notification is the time from its commit until a sidecar has moved the slot
-on its board. The figure of a report is the processor time of the sidecar, without the time in which
-the report waits for a ping. The peer is the realm server itself at the smallest size.
+admin's start page. A sidecar is a process that receives notifications of changes, and tells the
+caches of its replica what is stale. It also reports to the database which changes it has received.
+
+Four things grow, one at a time: the connections that listen to notifications, the realms, the
+replicas that have reported, and the files of the published realm. The benchmark measures each
+operation with few and with many of each, and compares the two results. No other program is
+measured. The added realms, replicas and files are only rows of the database, inserted in bulk.
+
+A hit is read from the web service's cache, without a socket. The time of a notification is the time
+from its commit until a sidecar has marked the changed file on its board, the file that says what is
+stale. The figure of a report is the processor time of the thread that reports. This figure doesn't
+include the time in which the thread waits for notifications.
 """
 
 import multiprocessing
@@ -31,27 +37,30 @@ SITE = "http://ada.localhost:4201/"
 MANY = "http://localhost:4201/many/"
 LIMIT = 1.5
 FEW_FILES = 100
-#: The start page shows this many realms. Fewer realms would make a shorter page.
+#: The start page lists at most this many realms. The small installation has as many realms. With
+#: fewer realms, its start page would be shorter than that of the large installation.
 PAGE = 25
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of the large installation, and how often each figure is measured."""
+    """The sizes of the large installation. `times` sets how often each operation is repeated in
+    one run."""
 
     realms: int = 10_000
     files: int = 1_000_000
     listeners: int = 64
     replicas: int = 16
-    #: The replicas report the generations of this many realms.
+    #: How many realms are added together with the replicas. The replicas have reported the
+    #: generations of these realms. A realm's generation is the number of its latest change.
     reported: int = 1_000
     times: int = 20
 
 
 @dataclass(frozen=True)
 class State:
-    """A size of the installation. Entering `reached` grows the installation to this size. `files`
-    is the number of files of the published realm."""
+    """A size of the installation. The context manager `reached` grows the installation to this
+    size. `files` is the number of files of the published realm."""
 
     label: str
     reached: AbstractContextManager[None]
@@ -108,18 +117,18 @@ def run(bench: Bench, sizes: Sizes) -> None:
         least, most = (state.label for state in pair)
         for name in FIGURES:
             ratio = Table(name, "", "lower", found[name]).ratio(most, least)
-            bench.judge(Bar(f"{name}: {most} against {least}", ratio, at_most=LIMIT))
+            bench.judge(Bar(f"{name}: {most} versus {least}", ratio, at_most=LIMIT))
     for name, (unit, _) in FIGURES.items():
         bench.add(Table(name, unit, "lower", found[name], "1 listener"))
 
 
 # --- Figures -----------------------------------------------------------------------------------
 # The arguments of each function are a folder for boards, the source realm, its number of files, and
-# how often to measure.
+# `Sizes.times`.
 
 
 def _hit(_: Path, source: Any, files: int, times: int) -> float:
-    """Measures a cache hit for the published realm's last file. Unit: µs."""
+    """Measures the time of a cache hit for the published realm's last file. Unit: µs."""
     from realms.front import Front
     from realms.serving import answers
     from realms.serving.contents import Variant
@@ -147,8 +156,8 @@ def _hit(_: Path, source: Any, files: int, times: int) -> float:
 
 
 def _content(files: int) -> bytes:
-    """Returns the content of the last file. All files that `_files` adds have the content of the
-    first added file."""
+    """Returns the content of the last file of a realm with so many files. All files that `_files`
+    adds have the content of the first file that it adds."""
     return content_of(min(files, FEW_FILES + 1))
 
 
@@ -189,18 +198,18 @@ def _report(folder: Path, source: Any, files: int, times: int) -> float:
     taken = []
     with own.listening(Board(folder / "board-reporter"), ping_connection) as listener:
         reporter = Reporter(listener, "http://127.0.0.1:9", committed_generations)
-        # The first report reads the whole registry.
+        # The first report reads the generations of all realms, so it isn't measured.
         reporter.report()
         for number in range(max(times // 4, 2)):
             generation = make.write_paths(source, {"index.css": str(number).encode()})
-            # A report has only the changes that its listener has received.
+            # A report contains only changes that its listener has received, so wait for the change.
             listener.wait_for_watermark(now_ns(), 30)
             at = time.thread_time()
             reporter.report()
             taken.append((time.thread_time() - at) * 1000)
     reported = Replica.objects.get(name="a").generations.get(realm_url=SOURCE)
     if reported.generation != generation:
-        raise WrongBytes(f"{reported.generation} is reported instead of {generation}")
+        raise WrongBytes(f"reported generation: {reported.generation} instead of {generation}")
     Replica.objects.filter(name="a").delete()
     return median(taken)
 
@@ -216,7 +225,7 @@ def _start_page(_: Path, source: Any, files: int, times: int) -> float:
     operator = operators.filter(username="operator").first()
     browser = browser_of(operator or operators.create_superuser("operator", password="operator"))
     browser.get("/_admin/")
-    # The start page compares only replicas that have reported recently.
+    # The start page shows only replicas that have reported recently.
     Replica.objects.update(reported_at=timezone.now())
     taken = []
     for _run in range(max(times // 4, 2)):
@@ -228,7 +237,7 @@ def _start_page(_: Path, source: Any, files: int, times: int) -> float:
     return median(taken)
 
 
-#: The unit and the measurement of each figure.
+#: Maps the name of each operation to the unit of its figure, and to the function that measures it.
 FIGURES: Mapping[str, tuple[str, Callable[[Path, Any, int, int], float]]] = {
     "hit": ("µs", _hit),
     "publish": ("ms", _publish),
@@ -269,7 +278,7 @@ def _realms(count: int) -> Iterator[None]:
 @contextmanager
 def _files(source: Any, count: int) -> Iterator[None]:
     """Adds `count` files to the source realm, and publishes the source realm again. Doesn't remove
-    the files after the block, because no other size is measured afterwards."""
+    the files after the block, because nothing is measured afterwards."""
     from tests.support import make
 
     fill(source, count, distinct=False, first=FEW_FILES + 1)
@@ -279,7 +288,8 @@ def _files(source: Any, count: int) -> Iterator[None]:
 
 @contextmanager
 def _replicas(count: int, realms: int) -> Iterator[None]:
-    """Adds `realms` realms, and `count` replicas that have reported the realms' generations."""
+    """Adds `realms` realms, and the rows of `count` replicas that have reported the generations of
+    all realms. Removes them at the end of the block."""
     from django.utils import timezone
 
     from notifications.models import Replica, ReplicaGeneration
@@ -310,8 +320,8 @@ def _replicas(count: int, realms: int) -> Iterator[None]:
 
 @contextmanager
 def _listeners(count: int) -> Iterator[None]:
-    """Opens `count` connections that listen to all channels. Another process reads the
-    notifications."""
+    """Starts a process that opens `count` connections. Each connection listens to all channels that
+    a sidecar listens to. The process reads the notifications and ignores them."""
     from django.db import connections
 
     connections.close_all()

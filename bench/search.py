@@ -1,11 +1,13 @@
 """Measures searches over 100,000 cards, and compares each search with its SQL statement alone.
 
-The index contains cards of 20 types. The rows of the index are inserted in bulk, with search
-documents like those of real cards. Each run makes six kinds of searches, and uses 40 different
-values for each kind. A search looks for a title, for a part of a title, for a range of numbers, for
-words, for the cards of a type in the order of a field, or for several conditions at once. For
-comparison, psycopg runs only the last SQL statement of each search, without parsing the query or
-reading the types of the index.
+The index contains cards of 20 types. Its rows are inserted in bulk, with search documents like
+those of real cards. A search document is the JSON in which a search finds a card's values. Each run
+makes six kinds of searches, with 40 different values for each kind. The kinds are a title, a part
+of a title, a range of numbers, words, the cards of a type in the order of a field, and several
+conditions at once.
+
+A search first reads the types of the index's cards, and compiles the query to SQL. Then one SQL
+statement finds the cards. For comparison, psycopg runs only this last statement.
 """
 
 import sys
@@ -45,14 +47,15 @@ FROM generate_series(0, %(count)s - 1) n
 
 def main() -> int:
     bench = Bench("search", __doc__)
-    bench.parser.add_argument("--cards", type=int, help="cards (default: 100,000)")
+    bench.parser.add_argument("--cards", type=int, help="cards of the index (default: 100,000)")
     with bench:
         run(bench, bench.options.cards or (2_000 if bench.quick else 100_000))
     return bench.finish()
 
 
 def queries(cards: int, number: int) -> dict[str, tuple[dict[str, Any], int]]:
-    """Returns the searches by name, each with the number of cards that the search finds."""
+    """Returns the queries by name, each with the number of cards that it must find. `number`
+    chooses the values that the queries look for."""
     at = number * 7919 % cards
     word = number % 1000
     a_type = {"module": f"./type{number % TYPES}", "name": "Note"}
@@ -70,7 +73,7 @@ def queries(cards: int, number: int) -> dict[str, tuple[dict[str, Any], int]]:
         ),
         "words": ({"filter": {"matches": f"word{word}"}}, len(range(word, cards, 1000))),
         "a type, sorted": ({"filter": {"type": a_type}, "sort": [{"by": "rank"}]}, of_type),
-        "all of it": (
+        "several conditions": (
             {
                 "filter": {
                     "on": a_type,
@@ -147,7 +150,7 @@ def _ms(act: Callable[[], object]) -> float:
 
 
 def _fill(cards: int) -> None:
-    """Stores an index of `cards` cards."""
+    """Stores an index with so many cards."""
     from django.db import connection
 
     from tests.support.data.indexed import put_index

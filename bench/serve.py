@@ -1,11 +1,13 @@
 """Measures how fast a replica answers from its caches: files, a module, a page, and 304s.
 
-Each server has one worker process and serves the same bytes. wrk requests one URL over and over, on
-1 connection and on 32 connections. The bare applications run under the same web server as the
-replica, and answer with the same bytes and headers from a dictionary. So they show how fast Python
-code can be under this web server. nginx and Varnish show what is possible without Python. The edge
-is nginx with the configuration of deploy/nginx.conf. Every second run measures the servers in
-reverse order.
+The benchmark compares the replica with other servers. Each server has one worker process, and all
+serve the same bytes. The load generator wrk requests one URL over and over, on 1 connection and on
+32 connections. Every second run measures the servers in reverse order.
+
+The bare applications run under granian, which is also the replica's web server. They take their
+answers from a dictionary, with the same bytes and headers as the replica's answers. So they show
+how fast Python code can be under granian. nginx and Varnish show what is possible without Python.
+The edge is nginx with the configuration of deploy/nginx.conf, and caches the replica's answers.
 """
 
 import sys
@@ -50,7 +52,7 @@ class What:
 def main() -> int:
     bench = Bench("serve", __doc__)
     bench.parser.add_argument(
-        "--seconds", type=int, default=3, help="seconds of load in each run of a case (default: 3)"
+        "--seconds", type=int, default=3, help="seconds of load for each measurement (default: 3)"
     )
     with bench:
         run(bench)
@@ -128,8 +130,8 @@ def accepting(name: str) -> dict[str, str]:
 
 
 def record(ours: Replica, path: str, name: str) -> Recorded:
-    """Returns the replica's answer for `path` and the headers of its 304, both from the replica's
-    cache."""
+    """Returns the replica's cached answer for `path`, and the headers of the 304 that a client with
+    this answer gets."""
     from tests.support.web import ask
 
     headers = accepting(name)
@@ -141,7 +143,7 @@ def record(ours: Replica, path: str, name: str) -> Recorded:
     unchanged = ask(ours.port, "GET", SITE + path[1:], headers=known)
     if unchanged.status != 304:
         raise WrongBytes(f"{path}: {unchanged.status} instead of 304")
-    # The web server adds these to every answer itself.
+    # granian adds these headers to every answer, also to the answers of peers that run under it.
     added = ("server", "date")
     kept = [
         [pair for pair in each.headers.items() if pair[0] not in added]
@@ -151,7 +153,8 @@ def record(ours: Replica, path: str, name: str) -> Recorded:
 
 
 def start_peers(bench: Bench, ours: Replica, answers: Mapping[str, Recorded]) -> dict[str, int]:
-    """Starts the installed peers, and returns the ports of the replica and the peers by name."""
+    """Starts the installed peers. `answers` has the replica's answers by URL path, for those peers
+    that don't ask the replica. Returns the ports of the replica and the peers by name."""
     root = bench.folder / "static"
     root.mkdir()
     for path, answer in answers.items():
@@ -180,8 +183,8 @@ def start_peers(bench: Bench, ours: Replica, answers: Mapping[str, Recorded]) ->
 
 
 def is_kept(edge: int) -> bool:
-    """Returns whether the edge answers from its cache. The edge keeps an answer for a second at
-    most."""
+    """Returns whether the edge answers from its cache. Asks several times, because the edge keeps
+    an answer for a second at most."""
     from tests.support.web import ask
 
     url = SITE + PATHS["2 KB file"][1:]
@@ -190,8 +193,8 @@ def is_kept(edge: int) -> bool:
 
 
 def check(port: int, what: What, name: str) -> None:
-    """Raises WrongBytes if a server doesn't answer with the expected bytes, or doesn't answer with
-    a 304 to a client that has these bytes."""
+    """Raises WrongBytes if a server's answer doesn't have the expected bytes. Also raises it if the
+    server doesn't answer with a 304 to a client that already has these bytes."""
     from tests.support.web import ask
 
     url = SITE + what.path[1:]
@@ -205,8 +208,8 @@ def check(port: int, what: What, name: str) -> None:
 
 
 def condition(headers: Mapping[str, str]) -> dict[str, str]:
-    """Returns the conditional header that a client sends if the client already has the answer with
-    `headers`."""
+    """Returns the conditional header with which a client asks whether an answer has changed.
+    `headers` are the headers of this answer."""
     if "etag" in headers:
         return {"If-None-Match": headers["etag"]}
     return {"If-Modified-Since": headers["last-modified"]}
@@ -215,8 +218,8 @@ def condition(headers: Mapping[str, str]) -> dict[str, str]:
 def measure(
     bench: Bench, ports: Mapping[str, int], what: What, connections: int, *, known: bool
 ) -> tuple[Table, Table]:
-    """Measures each server's requests per second and p99 latency. With `known`, the answers are
-    304s."""
+    """Measures each server's requests per second and p99 latency. With `known`, wrk sends
+    conditional requests, as if it had the answer already. So the servers answer with 304s."""
     from tests.support.web import ask
 
     p99 = Series()
@@ -231,9 +234,13 @@ def measure(
             port, what.path, connections=connections, seconds=seconds, headers=headers
         )  # fmt: skip
         if load.refused:
-            raise WrongBytes(f"{name}, {what.path}: {load.refused} refused of {load.requests}")
+            raise WrongBytes(
+                f"{name}, {what.path}: {load.refused} errors in {load.requests} answers"
+            )
         if load.lost:
-            console.print(f"{name}, {what.path}: {load.lost} lost of {load.requests} requests")
+            console.print(
+                f"{name}, {what.path}: {load.lost} requests lost, {load.requests} answered"
+            )
         p99.note(name, load.p99)
         return load.per_second
 
@@ -254,10 +261,10 @@ def extreme(
     case: str,
     to: str,
 ) -> tuple[str, Ratio | None]:
-    """Finds the table with the worst ratio of `case` to `to`. Returns a text and a figure for a
-    bar: `text` followed by the title of this table, and the worst ratio. `choose` is `min` if low
-    ratios are bad, or `max` if high ratios are bad. If no table has both cases, returns `text` and
-    None."""
+    """Finds the table with the worst ratio of `case` to `to`. Returns the text and the figure of a
+    bar. The text is `text` with the title of the found table, and the figure is the ratio. `choose`
+    is `min` if low ratios are bad, or `max` if high ratios are bad. If no table has both cases,
+    returns `text` and None."""
     ratios = [(table.ratio(case, to), table.title) for table in tables]
     found = [(ratio.median, title, ratio) for ratio, title in ratios if ratio is not None]
     if not found:

@@ -2,12 +2,16 @@
 
 All writes go to one replica with two web workers. Each write replaces the content of a file with
 2 KB of new text. First one client writes. Then 100 clients write at once, each to a realm of its
-own. Then 60 clients write to the same realm; only one transaction at a time can write to a realm.
-Last, one `_atomic` request adds 5,000 files. pgbench runs a script with one transaction, which
-changes the same rows as a write. The transaction takes the realm's lock, inserts the blob, raises
-the generation, closes the file's current version, inserts the next version, and updates the
-rendering job. The tables' triggers send notifications. pgbench checks nothing and uses no HTTP, so
-pgbench shows the most that Postgres can do.
+own. Then 60 clients write to one realm, although only one transaction at a time can write to a
+realm. At the end, one request to `_atomic`, the endpoint for several changes at once, adds 5,000
+files.
+
+For each request, pgbench, the benchmark program of Postgres, runs one transaction, which changes
+the same rows as the server does. For a single write, the transaction takes the realm's lock,
+inserts the new content, raises the realm's generation, closes the row of the file's current
+version, inserts a row for the next version, and updates the job that renders the realm. Triggers of
+the tables send the notifications. pgbench checks nothing and uses no HTTP, so its rate shows the
+most that Postgres can do.
 """
 
 import http.client
@@ -34,8 +38,8 @@ if TYPE_CHECKING:
 API = "application/vnd.api+json"
 SOURCE = "application/vnd.card+source"
 PATH = "page.css"
-#: The largest number of pgbench clients. The embedded Postgres accepts only a hundred
-#: connections.
+#: The largest number of pgbench clients. Each client has a connection, and the embedded Postgres
+#: accepts only a hundred connections.
 PGBENCH_CLIENTS = 80
 
 _WRITE = """
@@ -147,8 +151,8 @@ class Writer:
         self._login = make.realm_login(realm, realm.owner.get_username())
 
     def write(self, times: int) -> None:
-        """Writes the same file `times` times. Raises WrongBytes unless the server accepts every
-        write."""
+        """Writes one file again and again, with new content each time. `times` is the number of
+        writes. Raises WrongBytes unless the server accepts every write."""
         client = self._client()
         for _ in range(times):
             body = b"x" * 2048 + str(next(self._numbers)).encode()
@@ -156,8 +160,8 @@ class Writer:
         client.close()
 
     def atomic(self, files: int) -> float:
-        """Adds `files` files by one request, and returns how long the request takes. Unit:
-        seconds."""
+        """Adds new files in one request, and returns how long the request takes. Unit: seconds.
+        `files` is the number of files."""
         number = next(self._numbers)
         operations = [
             {
@@ -178,7 +182,7 @@ class Writer:
         client.close()
         found = self._realm.versions.open().filter(path__startswith=f"{number}/").count()
         if found != files:
-            raise WrongBytes(f"{found} of {files} files were added")
+            raise WrongBytes(f"only {found} of {files} files were added")
         return taken
 
     @property
@@ -201,7 +205,7 @@ class Writer:
             told = answer.read()
             if answer.status != 503:
                 break
-            # A 503 means that the request waited too long for a thread.
+            # The server responds with 503 if no thread becomes free for the request in time.
             time.sleep(int(answer.headers["Retry-After"]))
         if answer.status != status:
             raise WrongBytes(f"{self._realm.url}{path}: status {answer.status}, {told[:200]!r}")
@@ -230,7 +234,7 @@ def _per_second(writers: Sequence[Writer], times: int) -> float:
         raise WrongBytes(f"{len(wrong)} writers failed, for example: {wrong[0]}")
     written = sum(each.generation for each in realms) - before
     if written != len(writers) * times:
-        raise WrongBytes(f"{written} of {len(writers) * times} writes raised the generation")
+        raise WrongBytes(f"{len(writers) * times} writes raised the generation by {written}")
     return written / taken
 
 
@@ -238,7 +242,8 @@ def _per_second(writers: Sequence[Writer], times: int) -> float:
 
 
 def _number(realms: Sequence["Realm"]) -> None:
-    """Creates the table that maps numbers to realms, for pgbench's scripts."""
+    """Creates the table `bench_realm`. In this table, the scripts for pgbench find a realm by its
+    number."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -250,8 +255,9 @@ def _number(realms: Sequence["Realm"]) -> None:
 
 
 def _pgbench(bench: Bench, script: str, clients: int, times: int) -> list[Case]:
-    """Returns the case that runs a script with pgbench. If pgbench isn't installed, returns no case
-    and adds pgbench to `skipped`."""
+    """Returns a list with one case, which runs a script with pgbench. `times` is how often each
+    client runs the script. If pgbench isn't installed, returns an empty list, and adds pgbench to
+    the skipped peers."""
     program = shutil.which("pgbench")
     if program is None:
         missing = Missing("pgbench", "apt-get install postgresql-contrib")

@@ -1,7 +1,8 @@
 /**
- * `Card`, the class that every card type extends, and the library's data about its instances.
+ * Defines `Card`, the class that every card type extends, and functions that read cards.
  *
- * The data about an instance is stored outside it, so that no field name can collide with it.
+ * The library keeps its data about a card in maps outside the card. So this data can't have the same
+ * name as a field of the card.
  */
 import type { ComponentChildren } from "preact";
 import { CardError, fieldError } from "./errors.ts";
@@ -15,12 +16,12 @@ import { lastSegment, pageURL } from "./url.ts";
  * templates and styles.
  */
 export class Card {
-  /** The name that people see for the type; by default the class name. */
+  /** The type's name for readers. Without it, readers see the name of the class. */
   static displayName = "Card";
   static description?: string;
   /**
-   * The fields by name. A type inherits its ancestors' fields; write `{ ...super.fields, more: string() }`
-   * in a subclass if its templates are to be type checked as well.
+   * The fields by name. A card type also has the fields of its ancestors. But TypeScript knows these in
+   * the type's templates only if the type repeats them: `static fields = { ...super.fields, ... }`.
    */
   static fields: Record<string, Field> = {};
   static isolated?: AnyTemplate;
@@ -30,11 +31,14 @@ export class Card {
   static head?: AnyTemplate;
   /**
    * CSS for this type's templates. A page that shows cards of this type includes the CSS once. The
-   * CSS applies only inside these cards; `:scope` is the card itself.
+   * CSS applies only inside cards of this type. `:scope` matches the card itself.
    */
   static styles?: string;
 
-  /** Gives a template's `card` the fields of this class: `static isolated = this.template(...)`. */
+  /**
+   * Returns `template`, and tells TypeScript that the template's `card` has the fields of this class:
+   * `static isolated = this.template(({ card }) => ...)`.
+   */
   static template<C extends abstract new (...args: never[]) => unknown>(
     this: C,
     template: (props: TemplateProps<C>) => ComponentChildren,
@@ -42,16 +46,22 @@ export class Card {
     return template;
   }
 
-  /** Public URL without extension; a contained card has the URL of the card that contains it. */
+  /**
+   * The card's public URL, without `.json`. A card that is contained in another card's document has
+   * the URL of that other card.
+   */
   declare readonly id: string;
 }
 
-/** The data from which an instance is made. */
+/** The data from which a card is made. */
 export interface CardState {
   url: string;
   attributes: Record<string, unknown>;
   relationships: NonNullable<CardDocument["data"]["relationships"]>;
-  /** The path prefix of a contained card in its document: `""`, or for example `"addresses.0."`. */
+  /**
+   * The place of a contained card in its document, for example `"addresses.0."`; `""` for the card to
+   * which the document belongs.
+   */
   path: string;
   store: CardStore;
 }
@@ -83,7 +93,7 @@ export function allFields(type: CardClass): Record<string, Field> {
   return fields;
 }
 
-/** Makes an instance. Each field is read when it is first accessed. */
+/** Makes a card. The value of a field is read from the document when the field is first accessed. */
 export function createCard(type: CardClass, state: CardState): Card {
   const card = new type();
   states.set(card, state);
@@ -95,7 +105,7 @@ export function createCard(type: CardClass, state: CardState): Card {
 function accessorsOf(type: CardClass): PropertyDescriptorMap {
   let descriptors = accessors.get(type);
   if (!descriptors) {
-    // An object without a prototype, so that a field can have any name, even `__proto__`.
+    // This object has no prototype, so a field can have any name, even `__proto__`.
     descriptors = Object.create(null) as PropertyDescriptorMap;
     descriptors.id = { get: idOf, configurable: true };
     for (const [name, field] of Object.entries(allFields(type))) {
@@ -114,7 +124,7 @@ function accessorsOf(type: CardClass): PropertyDescriptorMap {
   return descriptors;
 }
 
-/** Reads a field. An error says which field of which card failed. */
+/** Reads the value of a field. Throws a CardError that says which field of which card failed. */
 function readField(card: Card, field: Field, name: string): unknown {
   const state = stateOf(card);
   try {
@@ -129,13 +139,13 @@ function idOf(this: Card): string {
   return addressOf(this);
 }
 
-/** The URL of a card. */
+/** The public URL of a card, without `.json`. */
 export function addressOf(card: Card): string {
   const { store, url } = stateOf(card);
   return store.address(url);
 }
 
-/** The URL of a card's page; for a folder's `index` this is the folder's URL. */
+/** The public URL of a card's page. The page of a folder's `index` card has the folder's URL. */
 export function pageOf(card: Card): string {
   return pageURL(addressOf(card));
 }
@@ -154,14 +164,14 @@ export function displayNameOf(type: CardClass): string {
   return Object.hasOwn(type, "displayName") && type.displayName ? type.displayName : type.name;
 }
 
-/** The value of a field by name, or undefined if the type has no such field. */
+/** The value of the field `name`, or undefined if the card's type has no such field. */
 export function fieldValue(card: Card, name: string): unknown {
   return Object.hasOwn(allFields(classOf(card)), name)
     ? (card as unknown as Record<string, unknown>)[name]
     : undefined;
 }
 
-/** The first non-empty text among the values of the fields in `names`; null if there is none. */
+/** The text of the first field in `names` that has a text; null if none has one. */
 export function firstText(card: Card, names: readonly string[]): string | null {
   for (const name of names) {
     const value = fieldValue(card, name);
@@ -171,8 +181,9 @@ export function firstText(card: Card, names: readonly string[]): string | null {
 }
 
 /**
- * A card's title is the text of its field `title`, `name` or `displayName`. If these fields have no
- * text, the title is the card's file name, or the realm's name if the card is the realm's index.
+ * The title of a card: the first text among its fields `title`, `name` and `displayName`. Without such
+ * a text, the title of the realm's `index` card is the realm's name, and the title of another card is
+ * the card's file name without `.json`.
  */
 export function titleOf(card: Card, realm?: RealmInfo): string {
   const title = firstText(card, ["title", "name", "displayName"]);
@@ -181,12 +192,15 @@ export function titleOf(card: Card, realm?: RealmInfo): string {
   return realm && url === `${realm.url}index` ? realm.name : lastSegment(url);
 }
 
-/** A short description of a card in plain text, if it has one. */
+/**
+ * The description of a card: the first text among its fields `description`, `summary`, `subtitle` and
+ * `excerpt`; null if these fields have no text.
+ */
 export function descriptionOf(card: Card): string | null {
   return firstText(card, ["description", "summary", "subtitle", "excerpt"]);
 }
 
-/** The absolute URL of a card's first image, if it has one. */
+/** The absolute URL of the first image among a card's fields; null if the card has no image. */
 export function imageOf(card: Card): string | null {
   const images = Object.entries(allFields(classOf(card)))
     .filter(([, field]) => field.type === "image" && field.kind === "contains");

@@ -1,4 +1,7 @@
-/** A front page that shows the cards it links to. The `index.json` of a new realm has this type. */
+/**
+ * A card type for front pages. The page shows the cards to which the field `members` links. The
+ * `index.json` of a new realm has this type.
+ */
 import { Card } from "./card.ts";
 import { DefaultHead } from "./defaults.tsx";
 import { Embed } from "./embed.tsx";

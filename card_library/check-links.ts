@@ -1,4 +1,4 @@
-/** Checks that links are well-formed, and that their targets are cards of the right types. */
+/** Checks that a card's links are well-formed, and lead to cards of the right types. */
 import { Card, classOf, displayNameOf, stateOf } from "./card.ts";
 import { CardError } from "./errors.ts";
 import type { Field } from "./fields.ts";
@@ -9,13 +9,13 @@ import type { CardClass } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
 import type { Warning } from "./warnings.ts";
 
-/** The keys that a link may have besides its target. */
+/** The known keys of a link. The target of the link is in `links.self`. */
 const LINK = ["links", "meta"];
 
 /**
  * Throws a CardError for the first malformed link. A link to a missing card, or to a card of a
- * wrong type, is only a warning. So an author who deletes or changes a card doesn't break the pages
- * of other authors' cards that link to it.
+ * wrong type, causes only a warning. So an author who deletes or changes a card doesn't break the
+ * pages of other authors, which may link to that card.
  */
 export function checkLinks(card: Card): Warning[] {
   const { url, relationships } = stateOf(card);
@@ -58,7 +58,10 @@ function checkCount(
   }
 }
 
-/** The target of a link; null if the link is empty. */
+/**
+ * The URL of the linked card; null if the link is empty, or if its path is no URL. Adds warnings to
+ * `warnings`.
+ */
 function hrefOf(card: string, key: string, link: unknown, warnings: Warning[]): string | null {
   const { links } = (link ?? {}) as { links?: unknown };
   const { self } = (links ?? {}) as { self?: unknown };
@@ -93,7 +96,8 @@ function checkTarget(card: Card, key: string, field: Field, target: string): War
 /**
  * Whether a card's class, or an ancestor of that class, is `type` or has the same name as `type`.
  * Classes with the same name count as the same type, because a published realm has copies of its
- * source's classes. The card may have the copied class and the field the original, or vice versa.
+ * source realm's classes. The card may be of the copied class although the field declares the
+ * original class, or the other way round.
  */
 function isOf(card: Card, type: CardClass): boolean {
   for (let here = classOf(card); here !== Card; here = Object.getPrototypeOf(here)) {

@@ -1,4 +1,7 @@
-/** Checks a card's document against the fields of its type. A misspelt field name is an error. */
+/**
+ * Checks a card's document against the fields of the card's type. A name that is no field of the type
+ * is an error, so that authors notice misspellings.
+ */
 import { allFields, type Card, classOf, displayNameOf, isCardClass, stateOf } from "./card.ts";
 import { checkLinks } from "./check-links.ts";
 import { CardError } from "./errors.ts";
@@ -6,13 +9,14 @@ import type { FieldKind } from "./fields.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 import type { Warning } from "./warnings.ts";
 
-/** The keys of JSON:API that a document may have. */
+/** The keys that JSON:API allows in a document (`TOP`) and in its object `data` (`DATA`). */
 const TOP = ["data", "included", "links", "meta", "jsonapi", "$schema"];
 const DATA = ["type", "id", "lid", "attributes", "relationships", "meta", "links"];
 
 /**
- * Throws a CardError for the first unknown key or invalid value in a card's document. Returns warnings
- * for faults that don't prevent rendering.
+ * Throws a CardError for the first unknown key or malformed link in a card's document. Returns warnings
+ * for faults that don't prevent rendering. Doesn't check the values of fields, because a field checks
+ * its value when it is read.
  */
 export function checkDocument(card: Card, document: CardDocument): Warning[] {
   const { url, attributes, relationships } = stateOf(card);
@@ -51,7 +55,8 @@ function checkAttributes(
   card: string,
 ): void {
   for (const [name, value] of Object.entries(attributes)) {
-    // A value that was removed can leave null behind, so null is allowed under any name.
+    // An author may remove a value by writing null in its place. So null is allowed under any name,
+    // even if the type no longer has such a field.
     if (value === null) continue;
     const field = fieldOf(type, name, path, card);
     if (field.kind === "linksTo" || field.kind === "linksToMany") {
@@ -71,8 +76,9 @@ function checkAttributes(
 }
 
 /**
- * Checks the key of a link: `author`, `friends.0`, or, for a link of a contained card,
- * `address.country` or `stops.2.place`.
+ * Checks that the key of a link leads to a field for links. The key is `author` or `friends.0`, for
+ * example. For a link of a contained card it is `address.country` or `stops.2.place`, for example.
+ * `keys` are the parts of the key that follow `path`.
  */
 function checkLink(type: CardClass, keys: string[], path: string, card: string): void {
   const [name, ...rest] = keys;
@@ -92,7 +98,7 @@ function checkLink(type: CardClass, keys: string[], path: string, card: string):
 }
 
 /**
- * Checks the key of a link. The key is the field's name, or the name and one number, as in
+ * Checks what follows the field's name in the key of a link. Nothing may follow, or one number, as in
  * `friends.0`. If the field holds only one link, the number must be 0.
  */
 function checkPlace(kind: FieldKind, name: string, rest: string[], card: string): void {
@@ -120,7 +126,10 @@ function fieldOf(type: CardClass, name: string, path: string, card: string) {
   throw new CardError(422, card, path + name, message);
 }
 
-/** Whether the edit distance of two names is at most 2. */
+/**
+ * Whether one name may be a misspelling of the other: their edit distance is at most 2. Two names of
+ * one or two characters are never close.
+ */
 function isClose(a: string, b: string): boolean {
   if (Math.abs(a.length - b.length) > 2 || Math.max(a.length, b.length) < 3) return false;
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);

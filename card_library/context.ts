@@ -7,16 +7,18 @@ import type { Card } from "./card.ts";
 import type { Styles } from "./styles.ts";
 import type { AnyTemplate, Format, RealmInfo } from "./types.ts";
 
+/** A card that a page shows, and where and how the page shows it. */
 export interface Place {
   card: Card;
   format: Format;
   realm: RealmInfo;
   /** The place of the card that embeds `card`; null if no card embeds `card`. */
   around: Place | null;
+  /** How many places are around this place. */
   depth: number;
-  /** The templates for cards whose type has no template of its own. */
+  /** For each format, the template for card types without a template of their own. */
   defaults: Record<Format, AnyTemplate>;
-  /** The styles of the cards in the page. */
+  /** Collects the styles that the page needs for its cards. */
   styles: Styles;
 }
 

@@ -1,4 +1,4 @@
-/** The default templates for a card's page, tile, link and head. */
+/** The default templates of all formats, for card types that have no template of their own. */
 import type { ComponentChildren } from "preact";
 import {
   allFields,
@@ -18,7 +18,7 @@ import { excerpt, Markdown } from "./markdown.tsx";
 import type { AnyTemplate, Format, TemplateProps } from "./types.ts";
 import { pageURL } from "./url.ts";
 
-/** The fields that the header of a card's page shows. */
+/** The fields from which the header of a card's page takes the title and the description. */
 const SHOWN_ABOVE = [
   "title",
   "name",
@@ -29,7 +29,7 @@ const SHOWN_ABOVE = [
   "excerpt",
 ];
 
-/** Markdown under one of these names is the card's main text and needs no heading. */
+/** A Markdown field with one of these names is the card's main text. It is shown without a heading. */
 const MAIN_TEXT = ["body", "content", "text", "bio", "introduction"];
 
 function DefaultIsolated({ card, realm }: TemplateProps) {
@@ -91,7 +91,7 @@ function DefaultAtom({ card, realm }: TemplateProps) {
   return <span class="rb-atom">{title ?? shortTexts(card, []).join(", ")}</span>;
 }
 
-/** The text under the title of a card's tile: the description, or a few short values. */
+/** The text under the title of an embedded card: its description, or else up to three short values. */
 function Teaser({ card }: { card: Card }) {
   const description = descriptionOf(card);
   if (description) return <p class="rb-description">{description}</p>;
@@ -99,21 +99,24 @@ function Teaser({ card }: { card: Card }) {
   return texts.length > 0 ? <p class="rb-meta">{texts.join(" · ")}</p> : null;
 }
 
-/** The beginning of a card's text, for a card without a description. */
+/** The beginning of a card's main text, which stands in for a missing description. */
 function firstWordsOf(card: Card): string | null {
   const text = firstText(card, MAIN_TEXT);
   return text && excerpt(text);
 }
 
 export interface HeadProps extends TemplateProps {
-  /** `title`, `description` and `image` replace those of the card. */
+  /** `title`, `description` and `image` are shown in place of the card's own. */
   title?: string;
   description?: string;
   image?: string | null;
   children?: ComponentChildren;
 }
 
-/** The default head of a card's page; a type's own head template can use it and add to it. */
+/**
+ * The default content of the `<head>` of a card's page. A type's own head template can use this
+ * component, and add elements to it as `children`.
+ */
 export function DefaultHead({ card, realm, children, ...own }: HeadProps) {
   const title = own.title ?? titleOf(card, realm);
   const description = own.description ?? descriptionOf(card) ?? firstWordsOf(card);
@@ -152,8 +155,8 @@ interface Row {
 }
 
 /**
- * The fields of a card that have a value. Leaves out fields that the card's header already shows.
- * `above` is the list of the values that the header shows.
+ * The fields of a card that have a value. `above` is the list of the values that the page already
+ * shows, for example as the card's title. Leaves out the fields that these values come from.
  */
 function rowsOf(card: Card, above: unknown[]): Row[] {
   return Object.entries(allFields(classOf(card)))
@@ -168,7 +171,10 @@ function rowsOf(card: Card, above: unknown[]): Row[] {
     );
 }
 
-/** True if the value fits on one line with its label. */
+/**
+ * Whether the value is shown beside its label. Markdown, images and cards have sections of their own
+ * instead. But a single linked card is shown as a link beside its label.
+ */
 function isFact({ field, value }: Row): boolean {
   if (field.type === "markdown" || field.type === "image") return false;
   return field.kind === "linksTo" || !(value instanceof Card) && !isCards(value);
@@ -190,7 +196,7 @@ function Facts({ rows }: { rows: Row[] }) {
   );
 }
 
-/** The section of a field with prose, pictures or cards. */
+/** The section for one field with Markdown, images or cards. */
 function Section({ row: { name, field, value } }: { row: Row }) {
   const heading = !(field.type === "markdown" && MAIN_TEXT.includes(name));
   return (
@@ -244,7 +250,7 @@ function Value({ field, value }: { field: Field; value: unknown }) {
 }
 
 /**
- * Formats a value as readable text. A number of four digits has no separator, because the number
+ * Formats a value as readable text. A number of four digits gets no thousands separator, because it
  * may be a year.
  */
 function textOf(value: unknown): string {
@@ -254,7 +260,10 @@ function textOf(value: unknown): string {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
-/** A card's short texts and its dates, as text. Readers understand these values without a label. */
+/**
+ * A card's short texts and its dates, as text. Readers understand these values without a label.
+ * `above` is the list of the values that the page already shows.
+ */
 function shortTexts(card: Card, above: unknown[]): string[] {
   return rowsOf(card, above)
     .filter(({ field, value }) =>
@@ -273,7 +282,7 @@ function isEmpty(value: unknown): boolean {
     (Array.isArray(value) && value.length === 0);
 }
 
-/** The field's label, or else its name in words: `firstPublished` becomes "First published". */
+/** The label of a field, or else the field's name in words: "First published" for `firstPublished`. */
 function labelOf(name: string, field: Field): string {
   if (field.options.label !== undefined) return field.options.label;
   const words = name.replaceAll(/[-_]+/g, " ").replaceAll(/([a-z\d])([A-Z])/g, "$1 $2");

@@ -1,11 +1,11 @@
-/** Makes definitions, which describe the card types of a module. */
+/** Makes definitions. A definition describes a card type that a module exports. */
 import { allFields, Card, displayNameOf, isCardClass } from "./card.ts";
 import type { Field, FieldKind } from "./fields.ts";
 import type { CardClass, CodeRef } from "./types.ts";
 
 export interface FieldDefinition {
   kind: FieldKind;
-  /** The type of a plain value, or the card class that the field contains or links to. */
+  /** The type of the field's plain values, or the card class that the field contains or links to. */
   type: string | CodeRef;
   computed: boolean;
   label: string | null;
@@ -35,7 +35,7 @@ export class CodeRefs {
     }
   }
 
-  /** The reference to a class, or to its nearest exported ancestor if no module exports it. */
+  /** The reference to a class, or to the nearest exported ancestor if no module exports the class. */
   of(type: CardClass): CodeRef {
     for (let here = type; here !== Card; here = Object.getPrototypeOf(here)) {
       const ref = this.#refs.get(here);
@@ -55,7 +55,7 @@ export class CodeRefs {
   }
 }
 
-/** The definitions of the card classes that a module exports, by the name of the export. */
+/** The definitions of the card classes among a module's exports, by the name of the export. */
 export function describeModule(
   exports: Record<string, unknown>,
   refs: CodeRefs,

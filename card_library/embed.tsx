@@ -1,8 +1,10 @@
 /**
  * `<Embed>` shows a card inside another card's template.
  *
- * A linked card that fails is shown as a placeholder. If cards embed each other in a circle, the
- * circle ends with a short format or a plain link. So a linked card can't break the card around it.
+ * The embedded card is a contained card, which is part of the same document, or a linked card, which
+ * has a document of its own. If a template of a linked card fails, a placeholder is shown. If cards
+ * embed each other in a circle, the circle ends with the format `atom` or a plain link. So a linked
+ * card can't break the card around it.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
@@ -10,10 +12,10 @@ import { isAround, type Place, PlaceContext } from "./context.ts";
 import { UnavailableCard } from "./store.ts";
 import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 
-/** Cards nested deeper than this are shown as plain links. */
+/** How many embedded cards may be inside each other. A card embedded deeper is a plain link. */
 const MAX_DEPTH = 8;
 
-/** In these formats a card shows other cards, so cards can embed each other in a circle. */
+/** The formats in which a card usually shows other cards, so cards can embed each other in a circle. */
 const OPEN_FORMATS: readonly Format[] = ["isolated", "embedded", "fitted"];
 
 export interface EmbedProps {
@@ -25,13 +27,13 @@ interface EmbedState {
   failed?: boolean;
 }
 
-/** Shows `card` in `format`, by default `embedded`. Shows nothing if `card` is null. */
+/** Shows `card` in `format`. The default format is `embedded`. Shows nothing if `card` is null. */
 export class Embed extends Component<EmbedProps, EmbedState> {
   static contextType = PlaceContext;
 
   /**
-   * A linked card that fails is replaced by a placeholder. If a contained card fails, the card that
-   * contains it fails as well.
+   * Replaces a linked card by a placeholder if the card's template fails. If a contained card's
+   * template fails, the card that contains this card fails as well.
    */
   componentDidCatch(error: unknown) {
     if (!this.props.card || stateOf(this.props.card).path !== "") throw error;
@@ -60,8 +62,8 @@ export class Embed extends Component<EmbedProps, EmbedState> {
 }
 
 /**
- * Renders a card in a format; `place` contains both. Uses the template of the card's class for the
- * format, or the default template if the class has none.
+ * Renders `place.card` in the format `place.format`. Uses the template that the card's class has for
+ * the format, or the default template if the class has none.
  */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
@@ -80,8 +82,9 @@ export function nested(place: Place) {
 }
 
 /**
- * Returns `wanted`, or `atom` if `wanted` would show the card inside itself. Returns null if the
- * card would be an atom inside its own atom, or if cards are nested too deeply.
+ * Returns the format in which to embed the card: `wanted`, or `atom` if `wanted` would show the card
+ * inside itself. Returns null, which stands for a plain link, if the card would be an atom inside its
+ * own atom, or if cards are nested too deeply.
  */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;
@@ -111,7 +114,7 @@ export interface LinkProps {
   children?: ComponentChildren;
 }
 
-/** A link to a card's page; its text is the card's title if there are no children. */
+/** A link to a card's page. The text of the link is `children`, or else the card's title. */
 export function Link({ card, class: className, children }: LinkProps) {
   if (!card) return <span class={className}>{children}</span>;
   return <a class={className} href={pageOf(card)}>{children ?? titleOf(card)}</a>;

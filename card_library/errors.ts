@@ -19,13 +19,13 @@ export class CardError extends Error {
 
 /** Makes the error for a field that can't be read. `cause` is the error that the field threw. */
 export function fieldError(card: string, field: string, type: string, cause: unknown): CardError {
-  // The message of a WrongValue already contains the field's name.
+  // The message of a WrongValue already names the field, so it is used unchanged.
   return cause instanceof WrongValue
     ? new CardError(422, card, field, cause.message)
     : new CardError(500, card, field, `The field ${field} of ${type} can't be computed`, cause);
 }
 
-/** A document holds a value that the field doesn't accept. */
+/** The error for a value in a card's document that the field doesn't accept. */
 export class WrongValue extends TypeError {
   constructor(where: string, what: string, value: unknown) {
     super(`The field ${where} should be ${what}, but it is ${shown(value)}`);

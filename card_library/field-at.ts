@@ -1,10 +1,10 @@
-/** Finds the field that a key of a card's document belongs to, also in contained cards. */
+/** Finds the field for a key of a card's document. The field may belong to a contained card. */
 import { allFields, isCardClass } from "./card.ts";
 import type { Field } from "./fields.ts";
 import { ownValue } from "./nested.ts";
 import type { CardClass } from "./types.ts";
 
-/** Finds the field of a key such as `author`, `friends.0`, `address.country` or `stops.2.place`. */
+/** The field for a key such as `author`, `friends.0`, `address.country` or `stops.2.place`. */
 export function fieldAt(type: CardClass, key: string): Field | undefined {
   const [name, ...rest] = key.split(".");
   const field = ownValue(allFields(type), name);

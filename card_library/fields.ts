@@ -1,7 +1,8 @@
 /**
- * The functions that make the fields of a card type. Each field reads its value from a card's document.
+ * The functions that make the fields of a card type.
  *
- * A value of the wrong type causes an error with the field's name.
+ * A field reads its value from a card's document, or computes it. If a value in the document has the
+ * wrong type, the field throws an error that names the field.
  */
 import { WrongValue } from "./errors.ts";
 import { type AnyClass, contained, linked, ownValue } from "./nested.ts";
@@ -23,7 +24,7 @@ export interface FieldOptions<T = unknown> {
 /** One field of a card type. `T` is the type of its value. */
 export interface Field<T = unknown> {
   readonly kind: FieldKind;
-  /** The type of a plain value. Null if the value is a card; then `target` returns its class. */
+  /** The type of the plain values. Null if the values are cards; then `target` returns their class. */
   readonly type: ValueType | null;
   readonly target?: () => unknown;
   readonly computed: boolean;
@@ -31,14 +32,17 @@ export interface Field<T = unknown> {
   read(card: Card, state: CardState, name: string): T;
 }
 
-/** A field with one plain value. For a list of plain values, `decode` is called for each value. */
+/**
+ * A field with one plain value. `decode` checks a value of the document, and returns it as templates
+ * get it. `containsMany` takes such a field, and calls `decode` for each value of a list.
+ */
 export interface ValueField<T, Empty = T> extends Field<T | Empty> {
   readonly type: ValueType;
   readonly target?: undefined;
   decode(value: unknown, where: string, state: CardState): T;
 }
 
-/** A field whose values are cards of class `C`. */
+/** A field with a card, or with a list of cards. `C` is the class of the cards. */
 export interface CardField<K extends FieldKind, C> extends Field {
   readonly kind: K;
   readonly target: () => C;
@@ -66,7 +70,7 @@ export function boolean(options: FieldOptions<boolean> = {}): ValueField<boolean
   });
 }
 
-/** A day (`2026-03-01`) or a moment (`2026-03-01T09:30:00Z`). A value without a zone is in UTC. */
+/** A day (`2026-03-01`) or a time (`2026-03-01T09:30:00Z`). Without a time zone it is in UTC. */
 export function date(options: FieldOptions<Date | string> = {}): ValueField<Date, null> {
   return valueField<Date, null>("date", options, null, (value, where) => {
     if (value instanceof Date) return value;
@@ -97,7 +101,10 @@ export function contains<C>(target: C | (() => C), options: FieldOptions = {}) {
   });
 }
 
-/** A list of plain values, `containsMany(string())`, or of cards inside this card's own document. */
+/**
+ * A list of plain values, as in `containsMany(string())`, or a list of cards inside this card's own
+ * document.
+ */
 export function containsMany<T>(
   item: ValueField<T, unknown>,
   options?: FieldOptions<T[]>,
@@ -170,11 +177,12 @@ export function computed<T, C = AnyCard>(
 
 const ISO_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/;
 
-/** Whether a day exists: JavaScript treats 30 February as 2 March. */
+/** Whether the day of a date exists. JavaScript would accept 30 February as a day in March. */
 function isDay(spelling: string): boolean {
   const [year, month, day] = spelling.slice(0, 10).split("-").map(Number);
-  // Day 0 of the next month is the last day of this month. `Date.UTC` reads years below 100 as
-  // 19xx, so the year is raised by 400. The calendar repeats every 400 years.
+  // `Date.UTC` counts months from 0, so `month` is the next month there. Day 0 of the next month is
+  // the last day of this month. `Date.UTC` reads years below 100 as 19xx, so 400 is added to the
+  // year. The calendar repeats every 400 years, so the month has the same length.
   return month >= 1 && month <= 12 && day >= 1 &&
     day <= new Date(Date.UTC(year + 400, month, 0)).getUTCDate();
 }
@@ -215,8 +223,9 @@ function cardField<K extends FieldKind, C>(
 }
 
 /**
- * Returns a function that returns a class. `target` is the class itself, or an arrow function if
- * modules import each other. A class has a `prototype`, and an arrow function has none.
+ * Returns a function that returns a class. `target` is the class itself, or an arrow function that
+ * returns the class. If modules import each other, only the arrow function works, because the class
+ * isn't always defined yet. A class has a `prototype`, and an arrow function has none.
  */
 function thunk<C>(target: C | (() => C)): () => C {
   const isFunction = typeof target === "function" && !(target as unknown as AnyClass).prototype;

@@ -2,14 +2,14 @@
 import { Card, pageOf, stateOf } from "./card.ts";
 import { resolveURL } from "./url.ts";
 
-/** The public URL of a card's page; `""` for null. */
+/** The public URL of a card's page, or `""` if there is no card. */
 export function urlOf(card: Card | null | undefined): string {
   return card ? pageOf(card) : "";
 }
 
 /**
- * The absolute URL of a file: `asset("./x.svg", import.meta.url)`. `base` is a card or the URL of a
- * module, and `path` is relative to `base`.
+ * The absolute URL of a file, for example `asset("./x.svg", import.meta.url)`. `path` is relative
+ * to `base`, which is a card or the URL of a module.
  */
 export function asset(path: string, base: Card | string): string {
   const url = resolveURL(path, base instanceof Card ? stateOf(base).url : base);
@@ -21,15 +21,17 @@ const DAY: Intl.DateTimeFormatOptions = { day: "numeric", month: "long", year: "
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /**
- * Formats a date for readers. Returns `""` for null. The text is in British English. The time zone
- * is UTC unless `options` contains another. So a page is the same wherever it is rendered.
+ * Formats a date in British English. Returns `""` if there is no date. The time zone is UTC unless
+ * `options` names another time zone. The settings of the machine that renders the page have no
+ * effect.
  */
 export function formatDate(
   date: Date | null | undefined,
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  // Keeps only primitive values, because an object could give another value each time it is read.
+  // Keeps only primitive values. An object could give one value to the key below and a different
+  // value to the formatter, and the formatter would be cached under a wrong key.
   options = Object.fromEntries(
     Object.entries(options).filter(([, value]) => Object(value) !== value),
   );

@@ -1,4 +1,4 @@
-/** `<Markdown>` shows text as HTML. Links and images are resolved against the text's card. */
+/** `<Markdown>` shows Markdown as HTML. The URLs of links and images become absolute (`Bases`). */
 import MarkdownIt from "markdown-it";
 import { Component } from "preact";
 import { addressOf, stateOf } from "./card.ts";
@@ -6,7 +6,7 @@ import { type Place, PlaceContext } from "./context.ts";
 import { resolveURL } from "./url.ts";
 import type { Reference } from "./warnings.ts";
 
-/** The parser escapes HTML, because a card's data must not become code on a page. */
+/** The parser escapes HTML in a text, because a card's data must not become code on a page. */
 const parser = new MarkdownIt({ html: false, linkify: true, typographer: true });
 
 for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as const) {
@@ -14,7 +14,7 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
   parser.renderer.rules[rule] = (tokens, index, options, env, renderer) => {
     const token = tokens[index];
     const target = token.attrGet(attribute);
-    // A link to a heading of the same page is not resolved.
+    // A target that begins with `#` is a heading of the same page and stays unchanged.
     if (typeof target === "string" && !target.startsWith("#")) {
       const { bases, address } = env as Surroundings;
       const url = resolveURL(target, bases[rule]);
@@ -27,12 +27,18 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
   };
 }
 
-/** The length of a description that search engines show. Unit: characters. */
+/**
+ * The maximum length of an excerpt, without the `…` at its end. Search engines show about this much
+ * of a description. Unit: characters.
+ */
 const EXCERPT = 200;
 
-/** The first paragraph of a text, without markup. */
+/**
+ * The beginning of a text's first paragraph, without markup. Null if there is no paragraph at the
+ * beginning of the text.
+ */
 export function excerpt(text: string): string | null {
-  // The first paragraph needs only the beginning of the text.
+  // An excerpt is short, so only the beginning of the text is parsed.
   const tokens = parser.parse(text.slice(0, 10 * EXCERPT), {});
   for (const [index, token] of tokens.entries()) {
     if (tokens[index - 1]?.type !== "paragraph_open") continue;
@@ -48,10 +54,14 @@ function wordsOf({ type, content }: { type: string; content: string }): string {
   return type === "text" || type === "code_inline" ? content : "";
 }
 
-/** The base URLs for a card's texts. Links are relative to the card's page, images to its file. */
+/**
+ * The URLs against which the relative links and images in a card's texts are resolved. For links,
+ * this is the published URL of the card (`addressOf`). For images, it is the card's own URL, which
+ * may be in a source realm.
+ */
 export type Bases = Record<"link_open" | "image", string>;
 
-/** The absolute URLs of a text's links and images. */
+/** The absolute URLs of a text's links and images, without links to headings of the same page. */
 export function markdownReferences(text: string, bases: Bases): Omit<Reference, "key">[] {
   const found: Omit<Reference, "key">[] = [];
   // Most texts have neither a link nor an image, so they needn't be parsed.
@@ -70,7 +80,7 @@ export function markdownReferences(text: string, bases: Bases): Omit<Reference, 
 
 type Surroundings = {
   bases: Bases;
-  /** Maps a URL in a source realm to its published URL. */
+  /** Returns the published URL for a URL in a source realm, and any other URL unchanged. */
   address(url: string): string;
 };
 

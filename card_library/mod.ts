@@ -43,7 +43,7 @@ export type {
   TemplateProps,
 } from "./types.ts";
 
-/** Exports for the prerenderer, not for card modules. */
+/** The prerenderer (`reindex/deno/`) uses the following exports. Card modules need none of them. */
 export { allLinkedURLs } from "./nested.ts";
 export { checkDocument } from "./check.ts";
 export { Styles } from "./styles.ts";

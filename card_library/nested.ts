@@ -1,4 +1,4 @@
-/** Reads the contained and linked cards of a card's document. */
+/** Makes the cards that a card's document contains, and finds the cards that it links to. */
 import { type Card, type CardState, createCard, isCardClass } from "./card.ts";
 import type { Relationship } from "./types.ts";
 import { resolveCardURL } from "./url.ts";
@@ -7,8 +7,8 @@ import { resolveCardURL } from "./url.ts";
 export type AnyClass = abstract new (...args: any[]) => unknown;
 
 /**
- * Makes the card that `owner` contains at `place`, such as `address` or `authors.0`. Both cards are
- * in the same document.
+ * Makes the card that `owner` contains at `place`. The place is a field, such as `address`, or an
+ * item of a list, such as `authors.0`. Both cards are in the same document.
  */
 export function contained(
   type: unknown,
@@ -17,7 +17,7 @@ export function contained(
   place: string,
 ): Card {
   if (!isCardClass(type)) {
-    throw new TypeError(`The field ${place} contains something that isn't a card`);
+    throw new TypeError(`The field ${place} must be declared with a class that extends Card`);
   }
   return createCard(type, { ...owner, attributes, path: `${owner.path}${place}.` });
 }
@@ -28,8 +28,8 @@ export function linked(state: CardState, name: string): Card[] {
 }
 
 /**
- * The targets of one field's links. In the document the field is one link, a list of links, or a
- * link under each of the keys `name.0`, `name.1`, ...
+ * The URLs of the cards that a field links to. In the document, the key `name` has one link or a
+ * list of links, or else each of the keys `name.0`, `name.1`, ... has a link.
  */
 export function linkedURLs(state: CardState, name: string): string[] {
   const key = state.path + name;
@@ -39,7 +39,7 @@ export function linkedURLs(state: CardState, name: string): string[] {
   return targets(numbered.flatMap(({ link }) => link ?? []), state.url);
 }
 
-/** A link in a list, with its position. */
+/** A link with a key such as `films.2`. `place` is the number at the end of the key. */
 export interface NumberedLink {
   place: number;
   link: Relationship | Relationship[] | null;
@@ -47,7 +47,10 @@ export interface NumberedLink {
 
 const numbered = new WeakMap<CardState["relationships"], Map<string, NumberedLink[]>>();
 
-/** By field name, the links with keys such as `films.2`, in the order of their numbers. */
+/**
+ * The links with keys such as `films.2`. The result maps each field's name, here `films`, to the
+ * field's links in the order of their numbers.
+ */
 export function numberedLinks(
   relationships: CardState["relationships"],
 ): Map<string, NumberedLink[]> {
@@ -72,7 +75,7 @@ export function ownValue<T>(values: Record<string, T>, name: string): T | undefi
   return Object.hasOwn(values, name) ? values[name] : undefined;
 }
 
-/** The targets of all links of a document, for all fields. */
+/** The URLs of all cards that a document links to. `url` is the URL of the document's card. */
 export function allLinkedURLs(
   relationships: CardState["relationships"] | null | undefined,
   url: string,

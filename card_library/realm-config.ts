@@ -1,4 +1,4 @@
-/** The card in a realm's `realm.json`. The card says how the realm presents itself. */
+/** The type of the card in a realm's file `realm.json`. The card has the settings of the realm. */
 import { Card } from "./card.ts";
 import { image, markdown, string } from "./fields.ts";
 

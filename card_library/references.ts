@@ -1,4 +1,4 @@
-/** Lists the files that a card refers to: its images, and the links and images in its Markdown. */
+/** Lists the URLs of a card's images, and of the links and images in the card's Markdown. */
 import { addressOf, allFields, Card, classOf, stateOf } from "./card.ts";
 import { markdownReferences } from "./markdown.tsx";
 import type { Reference } from "./warnings.ts";

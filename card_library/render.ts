@@ -1,4 +1,4 @@
-/** Renders a card in a format. The prerenderer calls this. */
+/** Renders a card in a format. The prerenderer (`reindex/deno/cards.ts`) calls `renderCard`. */
 import { options } from "preact";
 import { renderToString } from "preact-render-to-string";
 import type { Card } from "./card.ts";
@@ -9,11 +9,12 @@ import type { Format, RealmInfo } from "./types.ts";
 
 export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "atom", "head"];
 
-// `<Embed>` catches errors of a linked card's template; preact supports that only with this option.
+// `<Embed>` catches the errors of a linked card's template. Preact lets components catch errors
+// only with this option.
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
 /**
- * The HTML of a card in one format. `styles` collects the styles that the HTML needs. Throws the
+ * The HTML of a card in one format. Adds the styles that the HTML needs to `styles`. Throws the
  * errors that the card's templates and fields throw.
  */
 export function renderCard(
@@ -24,7 +25,7 @@ export function renderCard(
 ): string {
   return renderToString(
     nested({ card, format, realm, around: null, depth: 0, defaults: defaultTemplates, styles }),
-    // A new context for each page. Without it, all pages would share the default context.
+    // This empty object is the page's context. Without it, all pages would share one object.
     {},
   );
 }

@@ -1,9 +1,10 @@
 /**
  * Makes search documents, which hold the searchable data of cards.
  *
- * Besides the field values, a document holds its card's types (`_types`, the nearest first), its
- * searchable fields (`_fields`), and its text (`_text`). So searches need only the index to know
- * which types and fields exist, even if the modules have changed since.
+ * A realm's index has the search documents of its cards. A search document holds the values of a
+ * card's fields, the card's type and the type's ancestors (`_types`), the names and types of the
+ * fields (`_fields`), and the card's text (`_text`). So a search finds in the index which types and
+ * fields exist, and needs no modules.
  */
 import { allFields, Card, classOf, stateOf, titleOf } from "./card.ts";
 import type { Field } from "./fields.ts";
@@ -11,23 +12,34 @@ import { linkedURLs } from "./nested.ts";
 import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
 
 /**
- * For each field, a document has the values of at most this many linked cards. For further linked
- * cards, the document has only their URLs.
+ * For each field, a search document has the values of at most this many linked cards. It has only
+ * the URLs of further linked cards.
  */
 const LINKED_CARDS = 100;
-/** The maximum length of `_text`, in characters. Longer text is cut off so that it fits the index. */
+/**
+ * The maximum length of `_text`. A longer text is cut, because Postgres can't index texts of any
+ * length. Unit: characters.
+ */
 const TEXT = 100_000;
-/** The maximum depth of `_fields`. A type that contains itself would otherwise have no end. */
+/**
+ * How deep `_fields` describes the fields of contained cards. Without this limit, the description
+ * of a type that contains itself would be endless.
+ */
 const DEPTH = 3;
 
 /**
- * The shape of a field's values: a plain type, `any` for computed values, the fields of a card by name
- * (a linked card has `id`, too), or a list.
+ * The type of a field's values, as `_fields` describes it:
+ *
+ * - for a plain value, the name of its type, such as `string` or `date`;
+ * - for a computed value, `any`;
+ * - for a card, an object with the shape of each field, and with `id` if the card is linked;
+ * - for a list, an array with the shape of the items.
  */
 type Shape = string | { [field: string]: Shape } | [Shape];
 
 /**
- * The search document of a card. `types` contains the card's type and the ancestors of that type.
+ * The search document of a card. `type` is the card's type. `types` contains this type and its
+ * ancestors.
  */
 export function searchDocument(
   card: Card,
@@ -47,7 +59,7 @@ export function searchDocument(
   };
 }
 
-/** A type as one string, without the module's extension. */
+/** A type as one string: the URL of its module without extension, `/`, and the type's name. */
 export function typeKey({ module, name }: CodeRef): string {
   return `${module.replace(/\.(tsx|ts|jsx|js)$/, "")}/${name}`;
 }
@@ -65,7 +77,8 @@ function fieldValues(card: Card, links: boolean): Record<string, unknown> {
 
 function fieldValueOf(card: Card, name: string, field: Field, links: boolean): unknown {
   if (!isLink(field)) return plain((card as unknown as Record<string, unknown>)[name], 0, links);
-  // URLs come from the document, so that a link to a missing card is searchable, too.
+  // The URLs come from the card's document, not from the linked cards. So searches also find links
+  // to missing cards.
   const { store } = stateOf(card);
   const found = linkedURLs(stateOf(card), name).map((id, place) => {
     const linked = links && place < LINKED_CARDS ? store.get(id) : null;
@@ -74,7 +87,10 @@ function fieldValueOf(card: Card, name: string, field: Field, links: boolean): u
   return field.kind === "linksTo" ? found[0] ?? null : found;
 }
 
-/** The searchable values of a linked card, without Markdown and the values of further cards. */
+/**
+ * The searchable values of a linked card. Leaves out the card's Markdown. Of the cards to which the
+ * linked card itself links, includes only the URLs.
+ */
 function linkedValues(card: Card): Record<string, unknown> {
   const values: [string, unknown][] = [];
   for (const [name, field] of Object.entries(allFields(classOf(card)))) {
@@ -82,14 +98,14 @@ function linkedValues(card: Card): Record<string, unknown> {
     try {
       values.push([name, fieldValueOf(card, name, field, false)]);
     } catch {
-      // The error appears on the linked card's own page.
+      // Ignores the error, because the linked card's own page shows it.
       values.push([name, null]);
     }
   }
   return Object.fromEntries(values);
 }
 
-/** A value as JSON. Values that JSON can't represent or that are nested too deeply become null. */
+/** A value as JSON. A value that is nested too deeply or has no form in JSON becomes null. */
 function plain(value: unknown, depth: number, links: boolean): unknown {
   if (value === null || value === undefined || depth > 6) return null;
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
@@ -140,7 +156,7 @@ function fieldShape(field: Field, depth: number, links: boolean): Shape {
   return depth > 0 ? shapeOf(target, depth - 1, links) : {};
 }
 
-/** The text of a card and of the cards in it, piece by piece. */
+/** The texts in the fields of a card and of the cards that it contains. */
 function textOf(card: Card): string[] {
   const pieces: string[] = [];
   for (const [name, field] of Object.entries(allFields(classOf(card)))) {

@@ -1,20 +1,24 @@
 /**
- * The cards of one render. The store creates a linked card when a link to it is first followed.
+ * A `CardStore` holds a card that is being rendered, and its linked cards. The store creates a
+ * linked card when a link to the card is first followed.
  */
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
-/** Replaces a linked card whose type can't be loaded. An `UnavailableCard` has only a title. */
+/**
+ * Replaces a linked card if the card's type can't be loaded. An `UnavailableCard` has no fields.
+ * `<Embed>` shows only its title.
+ */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
 }
 
-/** The source of a store's documents and types. */
+/** Gives a store the documents and types of cards. */
 export interface CardSource {
   document(url: string): CardDocument | undefined;
   /** The type of a card, or null if its module can't be loaded. */
   type(url: string, document: CardDocument): CardClass | null;
-  /** The URL of a card's page, if it differs from the card's URL. */
+  /** Returns the published URL for a URL in a source realm, and any other URL unchanged. */
   address?(url: string): string;
 }
 
@@ -40,14 +44,14 @@ export class CardStore {
   }
 
   /**
-   * The URL of a card's page. For a card of a published source realm, this is a URL in the
-   * published realm.
+   * The URL at which visitors find a card or another file. For a file of a source realm that is
+   * published, this is a URL in the published realm. For any other file, it is `url` itself.
    */
   address(url: string): string {
     return this.#source.address?.(url) ?? url;
   }
 
-  /** A linked card; null if there is none at this URL. */
+  /** The card at a URL; null if there is no card. */
   get(url: string): Card | null {
     const known = this.#cards.get(url);
     if (known !== undefined) return known;

@@ -1,17 +1,22 @@
 /**
  * Collects the styles of one page. The styles of each card type on the page are included once.
  *
- * A type's styles apply to cards of the type, but not to the contents of embedded cards. So
- * embedded cards can't disfigure the page, and cards can't disfigure each other.
+ * A type's styles apply inside cards of the type, but not inside other cards that these cards
+ * embed. The styles of the page's own card also apply to the rest of the page's body. So an
+ * embedded card can't disfigure the page, and no card can disfigure another card.
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** Matches the contents of embedded cards. The styles of the card around them don't apply there. */
+/** A CSS selector for the contents of embedded cards, where the styles of the outer card end. */
 const LIMIT = ":scope .rb-embed > *";
 
-/** One type's own styles, as a `<style>` element for a card's page and one for an embedded card. */
+/**
+ * The styles that one class declares. `page` is the `<style>` element for the page of a card of
+ * this class. `embedded` is the `<style>` element for a page that only embeds such cards. `key`
+ * identifies the styles in the attribute `data-styles` of a card's HTML element.
+ */
 interface Sheet {
   key: string;
   page: string;
@@ -19,7 +24,7 @@ interface Sheet {
 }
 
 interface TypeStyles {
-  /** The classes with styles, from `Card` down to the type. */
+  /** The styles of the type's ancestors and of the type itself. The type's own styles come last. */
   sheets: Sheet[];
   keys: string | undefined;
 }
@@ -36,7 +41,10 @@ function sheetOf(css: string): Sheet {
   return { key, page: sheet(`body, ${root}`), embedded: sheet(root) };
 }
 
-/** A hash of the text alone, so that a page doesn't depend on what was rendered before it. */
+/**
+ * A hash of the CSS. With a running number as the key, a page would depend on the pages that were
+ * rendered before it.
+ */
 function keyOf(css: string): string {
   let [high, low] = [0xdeadbeef, 0x41c6ce57];
   for (let index = 0; index < css.length; index++) {
@@ -46,7 +54,7 @@ function keyOf(css: string): string {
   return `${(high >>> 0).toString(36)}${(low >>> 0).toString(36)}`;
 }
 
-/** Makes the `url()`s of CSS absolute. They are relative to the module that contains the CSS. */
+/** Makes the `url()`s of CSS absolute. `module` is the URL to which they are relative. */
 function rebased(css: string, module: string): string {
   return css.replaceAll(URLS, (whole, double, single, bare) => {
     const href: string | undefined = double ?? single ?? bare;
@@ -79,8 +87,8 @@ export class Styles {
   }
 
   /**
-   * `heir` is the module of a subclass. If no module exports `type`, the `url()`s in its CSS are
-   * relative to `heir`.
+   * The styles of a type and of its ancestors. `heir` is the module that exports a subclass of
+   * `type`. If no module exports `type`, the `url()`s in the CSS of `type` are relative to `heir`.
    */
   #stylesOf(type: CardClass, heir?: string): TypeStyles {
     let styles = this.#known.get(type);
@@ -102,22 +110,23 @@ export class Styles {
    */
   use(type: CardClass, page: boolean): void {
     for (const sheet of this.#stylesOf(type).sheets) {
-      // The page's own card is rendered first, so that styles it shares with embedded cards apply to
-      // the body, too.
+      // The page's own card is rendered before the cards that it embeds. So if both need a sheet,
+      // the page gets the variant `sheet.page`, which also applies to the body.
       if (!this.#sheets.has(sheet.key)) {
         this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);
       }
     }
   }
 
-  /** Notes that the page shows a default template and therefore needs card.css. */
+  /** Notes that the page shows a default template and therefore needs card.css, its stylesheet. */
   useDefaults(): void {
     this.#usesDefaults = true;
   }
 
   /** The head of the page: `html` and the styles that the page's cards need. */
   head(html: string, realm: RealmInfo): string {
-    // A realm without a stylesheet uses card.css on every page.
+    // If the realm has no stylesheet, the page uses page.css. That file needs the variables of
+    // card.css.
     const defaults = this.#usesDefaults || !realm.stylesheet
       ? `<link rel="stylesheet" href="${realm.baseURL}card.css"/>`
       : "";

@@ -11,21 +11,24 @@ import type { Field } from "./fields.ts";
 /** The formats in which a card is shown. */
 export type Format = "isolated" | "embedded" | "fitted" | "atom" | "head";
 
-/** The data of the rendered realm for templates. */
+/** What templates know about the realm that is being rendered. */
 export interface RealmInfo {
-  /** Public URL, ends in `/`. */
+  /** The public URL of the realm. It ends with `/`. */
   url: string;
   name: string;
-  /** Public URL of the bootstrap realm, ends in `/`; the default stylesheet lives there. */
+  /**
+   * The public URL of the bootstrap realm, which has the files of this library, including the
+   * default stylesheets. The URL ends with `/`.
+   */
   baseURL: string;
   iconURL?: string | null;
   /** The language of the realm's pages, such as `de` or `pt-BR`. */
   lang?: string;
-  /** Absolute URL of the stylesheet that replaces the default one. */
+  /** The absolute URL of the realm's own stylesheet, which replaces the default stylesheet. */
   stylesheet?: string | null;
 }
 
-/** Identifies an exported card class. */
+/** Identifies an exported card class by the module's URL and the export's name. */
 export interface CodeRef {
   module: string;
   name: string;
@@ -77,7 +80,7 @@ export interface AnyCardClass {
   new (): AnyCard;
 }
 
-/** The props of a template: `TemplateProps<typeof Post>`, or without a class if it isn't known. */
+/** The props of a template, such as `TemplateProps<typeof Post>`. The class is optional. */
 export interface TemplateProps<C = AnyCardClass> {
   card: CardOf<C>;
   realm: RealmInfo;
@@ -85,7 +88,8 @@ export interface TemplateProps<C = AnyCardClass> {
 }
 
 /**
- * A template: `static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>`.
+ * The type of a template, as in
+ * `static isolated: Template<typeof Post> = ({ card }) => <h1>{card.title}</h1>`.
  *
  * `Template` is declared as a method, so that a subclass can narrow the type of `card`. TypeScript
  * allows a subclass to narrow the parameters of a method, but not those of a function type.

@@ -1,21 +1,21 @@
-/** URLs of cards and of other files. No function throws an error for an invalid URL. */
+/** Resolves the URLs of cards and other files. No function throws an error for an invalid URL. */
 
-/** `href` resolved against `base`, or null if the result isn't a URL. */
+/** Resolves `href` against `base`. Returns null if the result isn't a URL. */
 export function resolveURL(href: string, base: string): string | null {
   return URL.parse(href, base)?.href ?? null;
 }
 
 /**
- * Caches resolved URLs by base, because parsing a URL is slow. Templates, checks and the search
- * document resolve the same links of a card. With the cache, a link is usually parsed only once.
+ * Caches the results of `resolveCardURL` by `base` and `href`, because parsing a URL is slow.
+ * Templates, checks and search documents resolve the same links of a card.
  */
 const resolved = new Map<string, Map<string, string | null>>();
 const MAX_BASES = 100;
 
 /**
  * Resolves the `href` of a card against `base`. The result is absolute and has no `.json`, query or
- * hash. A folder's URL becomes the URL of the folder's `index` card. Returns null for an invalid
- * URL.
+ * hash. A folder's URL becomes the URL of the folder's `index` card. Returns null if the URL is
+ * invalid, or is no `http:` or `https:` URL.
  */
 export function resolveCardURL(href: string, base: string): string | null {
   let known = resolved.get(base);
@@ -40,7 +40,7 @@ export function pageURL(url: string): string {
   return url.replace(/\/index$/, "/");
 }
 
-/** A path segment with the same characters escaped as in the server's URLs. */
+/** Escapes a path segment as the server does, so that each segment has only one spelling. */
 function inOneSpelling(segment: string): string {
   if (/^[\w.~!*'():@$&+,;=[\]|^-]*$/.test(segment)) return segment;
   try {

@@ -1,12 +1,16 @@
 /** Warns a card's author of a fault in the card's document. The card can still be rendered. */
 export interface Warning {
-  /** The faulty key, as a path in the card's document: `author`, `films.2`. */
+  /** The faulty key as a path in the card's document, such as `author` or `films.2`. */
   key: string;
   message: string;
 }
 
-/** A file that a card shows or links to by URL. The reindex checks whether the file exists. */
+/**
+ * The URL of an image that a card shows, or of a link in the card's Markdown. The reindex, the
+ * Python code that has cards rendered, checks whether a file exists at the URL.
+ */
 export interface Reference {
+  /** The field with the image or link, as a path in the card's document. */
   key: string;
   url: string;
   kind: "image" | "link";

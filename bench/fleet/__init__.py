@@ -1,5 +1,6 @@
-"""Finds out which part of a large fleet saturates first. docs/scale.md shows the results.
+"""Finds out which part of a large fleet saturates first. A fleet is all replicas and workers of an
+installation, with their Postgres and broker. docs/scale.md shows the results.
 
-Each module measures one part on a Postgres of its own, and prints its docstring and tables.
-`script/bench fleet NAME` runs one of them.
+`script/bench fleet NAME` runs one measurement. Each measurement is a module that measures one part
+of a fleet on a new Postgres, and prints the module's docstring and tables of figures.
 """

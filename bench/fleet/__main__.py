@@ -1,19 +1,19 @@
-"""Measures which part saturates first with many replicas, many files and many publishes.
+"""Measures what saturates first in a fleet with many replicas, many files and many publishes.
 
-usage: script/bench fleet NAME [--quick] [OPTIONS]; the NAME is a module of this folder.
+usage: script/bench fleet NAME [--quick] [OPTIONS], with one of the following names:
 """
 
 import sys
 from importlib import import_module
 
 NAMES = {
-    "notify": "commits with NOTIFY against many listening connections",
-    "connections": "connections of a replica and of a worker, directly and through PgBouncer",
-    "wan": "a replica behind a network with delay and loss",
-    "manifest": "a manifest of millions of file versions, whole and partitioned",
-    "standby": "misses that ask a read replica which lags",
-    "quorum": "a worker on a RabbitMQ quorum queue",
-    "budget": "the cost of a replica, a write and a publish, and what saturates first",
+    "notify": "commits that send notifications, while many connections listen",
+    "connections": "database connections of a replica and a worker, with and without PgBouncer",
+    "wan": "a replica on a network that delays and loses packets",
+    "manifest": "reads and writes of millions of file versions, in one table and in partitions",
+    "standby": "wrong bytes from a standby of Postgres that lags",
+    "quorum": "a worker on a quorum queue of RabbitMQ, compared with a classic queue",
+    "budget": "the cost of a replica, a write and a publish, and the cost of whole fleets",
 }
 
 

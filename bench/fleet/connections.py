@@ -1,11 +1,13 @@
-"""Counts the connections of a replica and of a worker, with and without PgBouncer.
+"""Counts the database connections of a replica and of a worker, with and without PgBouncer.
 
-Many clients send requests to one replica at once. The requests are reads of uncached files,
-listings and publishes. The replica has two web processes. In the first measurement, the replica
-connects to Postgres directly. In the second measurement, the replica's DATABASE_URL is a PgBouncer
-in transaction mode, and LISTEN_DATABASE_URL is Postgres itself. Both measurements count the
-connections to the Postgres server. The second measurement also counts the connections to PgBouncer.
-Finally the script measures what an idle connection costs the Postgres server.
+PgBouncer is a pooler: its many clients share a few connections to Postgres. Many HTTP clients send
+requests to one replica at once. The requests are reads of uncached files, listings and publishes.
+The replica has two web processes and a sidecar. In the first measurement, the replica connects to
+Postgres directly. In the second measurement, the replica's DATABASE_URL is a PgBouncer in
+transaction mode, and LISTEN_DATABASE_URL is Postgres itself. Both measurements count the
+connections to Postgres at rest, during the requests, and after a worker has been started. The
+second measurement also counts the connections to PgBouncer. Finally the script measures what idle
+connections cost Postgres.
 """
 
 import argparse
@@ -39,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=48)
     parser.add_argument("--requests", type=int, default=1500)
-    parser.add_argument("--pool", type=int, default=8, help="PgBouncer's connections to the server")
+    parser.add_argument("--pool", type=int, default=8, help="PgBouncer's connections to Postgres")
     parser.add_argument("--idle", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument(
         "--quick", action="store_true", help="few clients, requests and idle connections"
@@ -62,9 +64,10 @@ def main() -> int:
             bouncer = stack.enter_context(pgbouncer(server, options.pool))
             rows.append(("PgBouncer", *replica(server, folder, bouncer, options, bouncer)))
         table(
-            f"{options.clients} clients at once; missed reads p50 / p99 / highest ms",
-            ("", "at rest", "under load", "with a worker of two processes", "clients of PgBouncer",
-             "missed reads", "reads/s"),
+            f"connections to Postgres, with {options.clients} HTTP clients at once",
+            ("", "at rest", "under load", "with a worker of two processes",
+             "PgBouncer's clients under load", "read of an uncached file (p50 / p99 / highest ms)",
+             "requests/s"),
             rows,
         )  # fmt: skip
         idle(server, options.idle)
@@ -74,8 +77,10 @@ def main() -> int:
 def replica(
     server: Server, folder: Path, url: str, options: argparse.Namespace, bouncer: str | None
 ) -> list[str]:
-    """Runs one replica with the DATABASE_URL `url`. Measures the replica's connections to Postgres
-    and to PgBouncer, and the latencies of reads of uncached files."""
+    """Runs one replica with the DATABASE_URL `url`, sends requests to it, and then starts a worker.
+    `bouncer` is the URL of a PgBouncer, or None if the replica connects to Postgres directly.
+    Returns a row of the table: the numbers of connections, the times of reads of uncached files,
+    and the number of requests per second."""
     from tests.support.cluster import cluster
 
     told = {
@@ -132,7 +137,7 @@ def _wait_rendered() -> None:
     generation = Realm.objects.get(url=SITE).generation
     while not IndexHead.objects.filter(realm_url=SITE, generation__gte=generation).exists():
         if time.monotonic() > deadline:
-            raise TimeoutError("no worker has rendered anything for two minutes")
+            raise TimeoutError("the worker hasn't rendered the latest publication in two minutes")
         time.sleep(0.1)
 
 
@@ -140,7 +145,7 @@ def _connections(server: Server) -> str:
     with server.connect(application_name="bench") as connection:
         found = dict(connection.execute(COUNT).fetchall())
     sidecar = found.get("sidecar", 0)
-    return f"{sum(found.values())} ({sidecar} of the listener)"
+    return f"{sum(found.values())} ({sidecar} of the sidecar's listener)"
 
 
 def _clients(bouncer: str) -> str:
@@ -151,7 +156,8 @@ def _clients(bouncer: str) -> str:
 
 @contextmanager
 def pgbouncer(server: Server, pool: int) -> Iterator[str]:
-    """Runs a PgBouncer in transaction mode in front of a server, and yields the PgBouncer's URL."""
+    """Runs a PgBouncer in transaction mode, with `pool` connections to the Postgres `server`, and
+    yields the PgBouncer's URL."""
     port = free_port()
     folder = server.folder.parent / "pgbouncer"
     folder.mkdir()
@@ -188,7 +194,8 @@ def pgbouncer(server: Server, pool: int) -> Iterator[str]:
 
 
 def idle(server: Server, counts: list[int]) -> None:
-    """Measures what idle connections cost the server."""
+    """Opens as many idle connections as each of the `counts` says. Measures the time to open each
+    connection, the memory that it takes, and the time of a statement on another connection."""
     rows = []
     for count in counts:
         opened: list[float] = []

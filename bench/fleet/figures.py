@@ -1,4 +1,4 @@
-"""Prints the results of the measurements as tables of medians and their spread."""
+"""Measures times, summarizes them by medians and other quantiles, and prints tables of them."""
 
 import os
 import statistics
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-#: If the output isn't a terminal, tables may have 160 columns.
+#: If the output isn't a terminal, lines may have 160 characters.
 CONSOLE = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def quantile(values: Iterable[float], share: float) -> float:
-    """Returns the quantile of the values for a `share` such as 0.99. Raises ValueError if there are
-    no values."""
+    """Returns the value below which about the given `share` of the values lie. For example, the
+    share 0.5 returns the median. Raises ValueError if there are no values."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("there are no values")
@@ -23,8 +23,8 @@ def quantile(values: Iterable[float], share: float) -> float:
 
 
 def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
-    """Returns the text `median (lowest to highest)` for the values of repeated measurements. Each
-    figure is multiplied by `unit`."""
+    """Summarizes repeated measurements as the text `median (lowest to highest)`. Multiplies each
+    figure by `unit`, for example by 1000 to convert seconds to milliseconds."""
     if not values:
         return "-"
     middle, low, high = statistics.median(values), min(values), max(values)
@@ -32,8 +32,8 @@ def spread(values: Sequence[float], unit: float = 1, digits: int = 2) -> str:
 
 
 def shares(values: Sequence[float], unit: float = 1000, digits: int = 1) -> str:
-    """Returns the text `p50 / p99 / highest` for many values, such as the times of requests. Each
-    figure is multiplied by `unit`."""
+    """Summarizes many values, such as the times of requests, as the text `p50 / p99 / highest`. p50
+    is the median, and p99 is the 99th percentile. Multiplies each figure by `unit`."""
     if not values:
         return "-"
     found = (quantile(values, 0.5), quantile(values, 0.99), max(values))
@@ -51,8 +51,8 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table. The title includes the load of the machine, because other work on the machine
-    changes the figures."""
+    """Prints a table. Below the title, prints the number of cores and the load of the machine,
+    because other work on the machine changes the figures."""
     load = os.getloadavg()[0]
     made = Table(title=f"{title}\n{os.cpu_count()} cores, load {load:.1f}", title_justify="left")
     for number, heading in enumerate(headings):

@@ -1,4 +1,5 @@
-"""Makes a new installation for a measurement: tables on a server, and a data folder."""
+"""Makes a new installation of the project for a measurement: the tables in the database of a
+Postgres server, and a data folder."""
 
 import os
 import tempfile
@@ -13,8 +14,9 @@ ORIGIN = "http://localhost:4201"
 
 @contextmanager
 def installation(server: Server, **environment: str) -> Iterator[Path]:
-    """Sets up Django for a server's database, makes the tables, and yields the data folder. A
-    process can call this only once, because Django can be set up only once."""
+    """Sets up Django for the database of `server`, makes the tables, installs the card library, and
+    yields the data folder. `environment` has further environment variables. A process can call this
+    function only once, because Django can be set up only once."""
     with tempfile.TemporaryDirectory(prefix="realm-scale-") as folder:
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "settings",

@@ -1,9 +1,10 @@
 """Simulates a slow network with packet loss on this machine.
 
-The simulated network has two TUN devices, one of them in a network namespace. A process forwards
-the packets between the two devices, delays each packet, and drops some packets. `tc netem` would do
-the same, but some kernels lack `tc netem`. The kernel's own TCP runs over the simulated network,
-including retransmissions. The simulation needs root and /dev/net/tun.
+The simulated network has two TUN devices (virtual network devices), one of them in a network
+namespace. A child process forwards the packets between the two devices, delays each packet, and
+drops some packets. `tc netem` would do the same, but some kernels lack `tc netem`. The kernel's own
+TCP runs over the simulated network, and sends lost packets again. The simulation needs root and
+/dev/net/tun.
 """
 
 import ctypes
@@ -45,7 +46,8 @@ class Link:
         return ("ip", "netns", "exec", self.space)
 
     def set(self, delay: float, loss: float) -> None:
-        """Sets the delay in each direction (in seconds) and the share of packets that are lost."""
+        """Sets the delay in each direction, in seconds, and the share of packets that get lost, a
+        number from 0 to 1."""
         self._control.send((delay, loss))
 
     def threads(self, count: int) -> ThreadPoolExecutor:
@@ -61,7 +63,7 @@ class Link:
 
 
 def enter(space: str) -> None:
-    """Puts the calling thread into a network namespace."""
+    """Puts the calling thread into the network namespace with the name `space`."""
     with open(f"/run/netns/{space}") as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _NEW_NETWORK) != 0:
             raise OSError(ctypes.get_errno(), "setns")
@@ -69,8 +71,8 @@ def enter(space: str) -> None:
 
 @contextmanager
 def link() -> Iterator[Link]:
-    """Makes a simulated network, at first without delay and loss, and removes the network after the
-    block."""
+    """Yields a new simulated network, which at first delays and drops no packets. Removes the
+    network after the `with` block."""
     space = f"realm-scale-{os.getpid()}"
     near, far = f"rn{os.getpid()}", "far0"
     _ip("netns", "add", space)
@@ -105,14 +107,16 @@ def _device(name: str) -> int:
 
 
 def _relay(space: str, near: str, far: str, control: Connection) -> None:
-    """Forwards packets between the devices `near` and `far` until this process is killed."""
+    """Makes the devices `near` and `far`, and forwards packets between them until this process is
+    killed. Receives new values of the delay and the loss from `control`."""
     one = _device(near)
     enter(space)
     other = _device(far)
     control.send("ready")
     to = {one: other, other: one}
     delay, loss = 0.0, 0.0
-    # The count keeps the order of packets that are due at the same moment.
+    # A heap of packets. Each element has the time when the packet is due, a count, the packet's
+    # destination, and the packet. The count keeps packets with the same due time in order.
     waiting: list[tuple[float, int, int, bytes]] = []
     count = 0
     while True:

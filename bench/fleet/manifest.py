@@ -1,13 +1,18 @@
-"""Measures a manifest of millions of file versions, and the same rows partitioned by realm.
+"""Measures a manifest of millions of file versions, whole and partitioned by realm.
 
-The project's migrations make the tables, and the project's own functions are measured. SQL
-statements insert the rows, with triggers off. The rows are spread over all realms, as if authors
-had written in all realms at once. A fifth of the rows are closed versions. Ten rows share each
-small blob. After the first measurements, the rows are copied to a table that is partitioned by a
-hash of the realm, and the original table is dropped. The partitioned table has the same columns,
-indexes and triggers as the original table, and an additional index on the id. The primary key of
-the partitioned table contains the realm and the id. Finally the measurements are repeated on the
-partitioned table.
+The manifest is the table `realms_fileversion`. Its rows are file versions. A file version says
+which content a file has from one generation of its realm to another. A closed version is one that a
+later write or deletion has ended. A blob is the content itself.
+
+The project's migrations make the tables, and the project's own functions are measured. The SQL
+statements of this module insert the rows, with triggers off. Neighbouring rows belong to different
+realms, as after writes to all realms in turn. A fifth of the rows are closed versions. All blobs
+are small, and ten rows refer to each blob. The measurements end with a garbage collection.
+
+After that, the remaining rows are copied to a table that is partitioned by a hash of the realm, and
+the original table is dropped. The partitioned table has the same columns, indexes and triggers as
+the original table, with two exceptions. Its primary key consists of the realm and the id, and it
+has an additional index on the id. Finally the measurements are repeated on the partitioned table.
 """
 
 import argparse
@@ -26,6 +31,8 @@ from bench.fleet.postgres import scratch
 
 #: The share of a realm's rows that are closed versions.
 CLOSED = 0.2
+#: The number of publications of each published realm. A publication says which generation of the
+#: source realm the published realm shows.
 KEPT = 12
 
 REALMS: LiteralString = """
@@ -59,10 +66,11 @@ INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT encode(sha256(n::text::bytea), 'hex'), 300, convert_to(repeat(md5(n::text), 9), 'UTF8'),
     now() - interval '30 days' FROM generate_series(0, %(blobs)s - 1) n
 """
-#: Inserts `each` rows for every realm. The first `closed` paths of a realm have two rows: a closed
-#: version and the current version. All other paths have one row, the current version. Half of the
-#: closed versions end before the generation of the first kept publication. The other half end
-#: between the generations of two kept publications.
+#: Inserts the file versions of all source realms. The parameter `each` is the number of rows of one
+#: realm, and the parameter `closed` says how many of these are closed versions. Every path has one
+#: row for its current version. The paths with a number below `closed` have a second row, the closed
+#: version. Half of the closed versions end at generation 50,000, before any generation that
+#: PUBLICATIONS shows. The other half end between two generations that PUBLICATIONS shows.
 VERSIONS: LiteralString = """
 INSERT INTO realms_fileversion (realm_id, path, sha256, size, created_at, modified_at,
     from_generation, until_generation, closed_at)
@@ -76,7 +84,7 @@ FROM generate_series(0, %(realms)s::bigint * %(each)s - 1) i,
     LATERAL (
         SELECT CASE WHEN place < %(closed)s THEN place ELSE place - %(closed)s END AS path
     ) q,
-    -- No publication shows a version that ended before the first kept publication.
+    -- PUBLICATIONS shows generations from 90500 on, so none shows a version that ends at 50000.
     LATERAL (SELECT CASE WHEN path %% 2 = 0 THEN 50000 ELSE 92000 + path %% 4000 END AS until) u
 """
 INDEXES: LiteralString = """
@@ -125,15 +133,15 @@ def main() -> int:
 
 def _print(found: dict[str, dict[str, str]]) -> None:
     rows = [(what, *(each[what] for each in found.values())) for what in next(iter(found.values()))]
-    table("p50 / p99 / highest ms, unless a row says otherwise", ("", *found), rows)
+    table("p50 / p99 / highest, in ms, unless a row says otherwise", ("", *found), rows)
 
 
 # --- The rows ----------------------------------------------------------------------------------
 
 
 def fill(options: argparse.Namespace) -> None:
-    """Inserts the manifest's rows. Drops the table's indexes first, and creates them again at the
-    end."""
+    """Inserts all rows. Drops the indexes of the manifest before it inserts the file versions, and
+    creates the indexes again afterwards, because this is faster."""
     from django.db import connection
 
     from tests.support import make
@@ -165,7 +173,8 @@ def fill(options: argparse.Namespace) -> None:
 
 def partition(count: int) -> None:
     """Copies the manifest to a table that is partitioned by a hash of the realm, and drops the
-    original table. The primary key of the partitioned table must include the realm."""
+    original table. The primary key of the partitioned table includes the realm, because Postgres
+    requires the partitioning column in each primary key."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -195,7 +204,8 @@ def partition(count: int) -> None:
             if constraint and says.startswith("PRIMARY KEY"):
                 definition = "ALTER TABLE realms_fileversion ADD PRIMARY KEY (realm_id, id)"
             cursor.execute(definition)
-        # The garbage collector deletes by id, but the primary key begins with the realm.
+        # The garbage collector deletes rows by id. The primary key doesn't help with that, because
+        # it begins with the realm.
         cursor.execute("CREATE INDEX version_by_id ON realms_fileversion (id)")
         for definition in triggers:
             cursor.execute(definition)
@@ -212,8 +222,8 @@ def partition(count: int) -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, str]:
-    """Measures reads, writes, publishes and the garbage collection. Returns the figures by their
-    names."""
+    """Measures reads, writes, publishes and the garbage collection. Returns the figures, as texts,
+    by the name of the measurement."""
     from realms.content.history import difference
     from realms.content.resolve import resolve
     from realms.housekeeping.garbage import collect_garbage
@@ -257,7 +267,7 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     for warm in (read(source), read(site)):
         timed(warm, options.reads // 4)
     found = {
-        "heap, indexes (GB)": _sizes(),
+        "size of the table, of its indexes (GB)": _sizes(),
         "planning of a read by path (ms)": _planning(f"{ORIGIN}/ada/r1/", path()),
         "read a source's file": shares(timed(read(source), options.reads), digits=2),
         "read a published file": shares(timed(read(site), options.reads), digits=2),
@@ -270,10 +280,10 @@ def measure(options: argparse.Namespace) -> dict[str, str]:
     }
     for what, action, repeat in (
         ("read of a source's file", read(source), options.reads),
-        ("difference", differ, options.repeat),
+        ("difference of two publications", differ, options.repeat),
         ("publish", publish, options.repeat),
     ):
-        found[f"server's cpu for a {what} (ms)"] = _cpu(action, repeat)
+        found[f"processor time of Postgres for a {what} (ms)"] = _cpu(action, repeat)
     collected: list[Any] = []
     seconds = _timed_once(lambda: collected.append(collect_garbage(grace=timedelta(days=1))))
     done = collected[0]
@@ -312,8 +322,9 @@ def _planning(realm: str, path: str) -> str:
 
 
 def _cpu(action: Callable[[], object], repeat: int) -> str:
-    """Returns the mean processor time in ms that the Postgres process spends on an action. Other
-    work on the machine distorts processor time less than elapsed time."""
+    """Returns the mean processor time in ms that Postgres spends on one call of `action`. Postgres
+    has one process for this connection, and the processor time is that of this process. Other work
+    on the machine distorts processor time less than elapsed time."""
     from django.db import connection
 
     with connection.cursor() as cursor:

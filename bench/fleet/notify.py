@@ -1,12 +1,17 @@
-"""Measures commits that notify, while many connections listen.
+"""Measures commits with NOTIFY while many connections listen.
 
-Each listener is a connection like the LISTEN connection of a sidecar. The listeners discard the
-notifications that they receive, so only the server's part is measured. One more listener reads the
-payloads, and measures the time from each commit until its notification arrives. Like a publish,
-each transaction writes a row, raises a counter and sends three notifications.
+A sidecar is a process on each web host that receives notifications from Postgres. Each listener of
+this script is a connection like the LISTEN connection of a sidecar. The listeners discard the
+notifications without parsing them, because only the work of Postgres is to be measured. Like a
+publish of a realm, each transaction inserts a row, raises a counter and sends three notifications.
+In the second and third measurement, one more listener reads the notifications. It measures the time
+from each commit until the commit's notification arrives.
+
+The third measurement adds the pings of the sidecars. A ping is a notification that a sidecar sends
+to itself twice a second, to check that notifications still reach it.
 
 Postgres holds a server-wide lock while it commits a transaction with notifications. So these
-commits run one after another, and each of them wakes all listeners.
+commits run one after another. Each of them wakes all listeners.
 """
 
 import argparse
@@ -59,7 +64,7 @@ def main() -> int:
     parser.add_argument("--writers", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--binaries", type=Path, help="the folder of another Postgres's programs")
+    parser.add_argument("--binaries", type=Path, help="the folder with Postgres' programs")
     parser.add_argument("--quick", action="store_true", help="few listeners, short measurements")
     options = parser.parse_args()
     if options.quick:
@@ -70,7 +75,10 @@ def main() -> int:
         with server.connect() as connection:
             connection.execute(TABLES)
             (version,) = connection.execute("SHOW server_version").fetchone() or ("",)
-        say(f"Postgres {version}, fsync on; {options.seconds:g} s each, {options.repeat} times")
+        say(
+            f"Postgres {version}, fsync on; each figure is measured for {options.seconds:g} s, "
+            f"{options.repeat} times"
+        )
         saturated(server, options)
         at_rates(server, options)
         pings(server, options)
@@ -94,15 +102,15 @@ def saturated(server: Server, options: argparse.Namespace) -> None:
             each = 1 / options.seconds
             rows.append((listeners, writers, spread(plain, each, 0), spread(notifying, each, 0)))
     table(
-        "commits a second, as fast as the writers can",
+        "commits a second while the writers commit without pauses: median (lowest to highest)",
         ("listeners", "writers", "without NOTIFY", "with NOTIFY"),
         rows,
     )
 
 
 def at_rates(server: Server, options: argparse.Namespace) -> None:
-    """Measures publishes at each of the given rates. Prints how long a transaction takes, and how
-    long after the commit a listener receives the notification."""
+    """Measures simulated publishes at each of the given rates. Prints the durations of the
+    transactions, and the times from the commits until a listener receives the notifications."""
     rows = []
     for listeners in options.listeners:
         for rate in options.rates:
@@ -117,16 +125,19 @@ def at_rates(server: Server, options: argparse.Namespace) -> None:
                  f"{100 * busy:.0f} %")
             )  # fmt: skip
     table(
-        "publishes at a rate: p50 / p99 / highest, ms",
-        ("listeners", "a second", "publishes", "transaction", "commit to heard", "server's cpu"),
+        "publishes at a given rate; times: p50 / p99 / highest, in ms; cpu: 100 % is one core",
+        (
+            "listeners", "publishes/s", "publishes", "transaction", "commit to notification",
+            "cpu of Postgres",
+        ),
         rows,
-    )
+    )  # fmt: skip
 
 
 def pings(server: Server, options: argparse.Namespace) -> None:
-    """Measures the cost of the pings of all sidecars, first on one shared channel and then with a
-    channel for each sidecar. A ping writes no row, so Postgres doesn't wait for the disk when it
-    commits a ping."""
+    """Measures the cost of the pings of all sidecars during simulated publishes. All sidecars first
+    share one channel for pings. Then each sidecar has a channel of its own. A ping writes no row,
+    so Postgres doesn't wait for the disk when it commits a ping."""
     rows = []
     for listeners in filter(None, options.listeners):
         for shared in (True, False):
@@ -153,16 +164,17 @@ def pings(server: Server, options: argparse.Namespace) -> None:
                  shares(taken), shares(heard.lags))
             )  # fmt: skip
     table(
-        "pings of all sidecars during 12 publishes a second; times: p50 / p99 / highest, in ms",
+        "pings of all sidecars during 12 publishes a second; times: p50 / p99 / highest, in ms; "
+        "cpu: 100 % is one core",
         (
             "sidecars",
             "channel",
             "pings/s wanted",
-            "sent",
-            "server's cpu",
-            "cpu for each wake (µs)",
+            "pings/s sent",
+            "cpu of Postgres",
+            "cpu for each wake of a listener (µs)",
             "transaction",
-            "commit to heard",
+            "commit to notification",
         ),
         rows,
     )
@@ -180,9 +192,10 @@ def publish(
     rate: float | None = None,
     sent: dict[str, float] | None = None,
 ) -> list[float]:
-    """Lets writers commit transactions for `seconds`: `rate` a second in total, or as fast as they
-    can. Returns the duration of each transaction in seconds. Adds the moment of each commit to
-    `sent`, by URL."""
+    """Runs `writers` threads that commit transactions for a time of `seconds`. Together the threads
+    commit `rate` transactions a second. Without `rate` they commit without pauses. If `loud` is
+    true, the transactions send notifications. Returns the duration of each transaction in seconds.
+    Adds the time of each commit to `sent`, by the URL in the commit's notification."""
     taken: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -247,8 +260,8 @@ def _ping_all(server: Server, sidecars: int, seconds: float, shared: bool, sent:
 
 @contextmanager
 def listening(server: Server, count: int, *, own: bool = False) -> Iterator[None]:
-    """Opens `count` listening connections in a process that discards the notifications. With `own`
-    each connection has a channel of its own for pings."""
+    """Opens `count` listening connections in a process that discards the notifications. If `own` is
+    true, each connection has a channel of its own for pings."""
     if not count:
         yield
         return
@@ -296,7 +309,7 @@ class Heard:
         return [max(0.0, at - self.sent[url]) for url, at in self.came.items() if url in self.sent]
 
     def settle(self) -> None:
-        """Waits up to 30 s until the notification of every commit has arrived."""
+        """Waits until the notification of every commit has arrived, but at most 30 s."""
         deadline = time.perf_counter() + 30
         while self.sent.keys() - self.came.keys() and time.perf_counter() < deadline:
             time.sleep(0.05)

@@ -1,11 +1,15 @@
 """Compares a worker on a RabbitMQ quorum queue with a worker on a classic queue.
 
-Each kind of queue is measured with one replica and with a worker of two processes, on a virtual
-host of its own, which is removed afterwards. The sweeper runs only once a minute. So if a worker
-starts a job within seconds, a message has reached the worker. The script measures the time from a
-publish until its pages are shown, and the time from a write to a source realm until its draft pages
-are shown. The message for draft pages is sent with a delay. The measurement needs RabbitMQ and
-`rabbitmqctl` on this machine.
+Each kind of queue is measured with one replica and one worker of two processes. The queue is on a
+virtual host of RabbitMQ that the script makes for the measurement and then removes. The sweeper, a
+task that sends lost messages again, runs only once a minute. So if the worker starts a job within
+seconds, a message has reached the worker.
+
+The script measures two times. The first is the time from the request of a publish until the pages
+of the published realm are shown. The second begins with the answer to a write, which changes a file
+of a source realm. It ends when the draft pages of the source realm are shown. It includes a delay,
+because the job for draft pages is due only a moment after the write. The measurement needs RabbitMQ
+and `rabbitmqctl` on this machine.
 """
 
 import argparse
@@ -37,9 +41,10 @@ def main() -> int:
     if options.quick:
         options.cards, options.repeat = 5, 2
     if shutil.which("rabbitmqctl") is None:
-        parser.error("there is no rabbitmqctl here")
+        parser.error("rabbitmqctl is not installed")
     say(str(__doc__))
-    # This process has no broker and can't send messages, so it must not enqueue jobs for drafts.
+    # The messages of this process don't go to RabbitMQ, and would reach no worker. So a write in
+    # this process must not queue a job for draft pages.
     with scratch() as server, installation(server, REALM_INDEX_SOURCES="0") as folder:
         rows = []
         for kind in KINDS:
@@ -47,7 +52,8 @@ def main() -> int:
                 found = measure(broker, kind, folder, options)
             rows.append((kind, *(spread(each) for each in found)))
     table(
-        f"{options.cards} cards, {options.repeat} times: seconds until pages are shown",
+        f"{options.cards} cards, {options.repeat} times: seconds until pages are shown, median "
+        "(lowest to highest)",
         ("queue", "publish", "draft after a write"),
         rows,
     )
@@ -56,7 +62,8 @@ def main() -> int:
 
 @contextmanager
 def virtual_host(name: str) -> Iterator[str]:
-    """Makes a virtual host for the user `guest`, yields its URL, and removes it afterwards."""
+    """Makes a virtual host of RabbitMQ, yields a broker URL for the virtual host and the user
+    `guest`, and removes the virtual host after the `with` block."""
     _control("add_vhost", name)
     try:
         _control("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
@@ -100,11 +107,11 @@ def measure(
         fleet.start_worker(kind)
         _wait(lambda: _consumers(broker, kind) > 0)
         _publish(fleet, make, shown)
-        # The first turn isn't counted, because the worker may not have declared the queues of
-        # delayed messages yet. A message to a queue that isn't declared is lost, and its job waits
-        # for the sweeper.
+        # The first turn isn't counted. In this turn the worker may not have declared the queues of
+        # delayed messages yet, and a message to such a queue is lost. The message's job then waits
+        # until the sweeper sends another message.
         for turn in range(options.repeat + 1):
-            # The module of all cards changes, so every card is rendered.
+            # Each turn changes the module that all cards use, so every card is rendered.
             text = make.POST_MODULE.replace("edition one", f"edition {kind} {turn}")
             answer = _ask(fleet, make, "POST", f"{SOURCE}post.tsx", text)
             began = time.perf_counter()
@@ -128,7 +135,8 @@ def _consumers(broker: str, kind: str) -> int:
 
 
 def _publish(fleet: Any, make: Any, shown: Callable[[str, int], Callable[[], bool]]) -> float:
-    """Publishes the realm, and returns the time until its pages are shown. Unit: seconds."""
+    """Publishes the realm SOURCE at the URL SITE, and returns the time until the pages of SITE are
+    shown. Unit: seconds."""
     began = time.perf_counter()
     body = f'{{"sourceRealmURL": "{SOURCE}", "publishedRealmURL": "{SITE}"}}'
     answer = _ask(fleet, make, "POST", f"{ORIGIN}/_publish-realm", body)
@@ -152,5 +160,5 @@ def _wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("no pages after two minutes, so no message reached a worker")
+            raise TimeoutError("waited for the worker for two minutes, in vain")
         time.sleep(0.02)

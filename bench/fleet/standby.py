@@ -1,15 +1,17 @@
 """Measures how often a streaming standby returns wrong bytes while its replay lags or is paused.
 
-`pg_basebackup` makes the standby. Each read runs the server's SQL statement for a file that isn't
-cached. Three rules are tried while the standby streams, and again while its replay is paused:
+A standby is a second Postgres that replays the WAL (the log of changes) of the first Postgres, the
+primary. `pg_basebackup` makes the standby. Each read runs the SQL statement by which the realm
+server reads a file that isn't in its caches. The script tries three rules while the standby
+replays, and again while the replay is paused:
 
-- always ask the standby;
-- ask the primary for its LSN when the load begins, and ask the standby for the file only if the
-  standby has replayed this LSN;
-- for a pinned read, ask the standby, and use the standby's answer only if the standby has the
-  pinned generation.
+- ask only the standby;
+- when the read begins, ask the primary for its LSN, a position in the WAL; ask the standby for the
+  file if the standby has replayed the WAL up to this LSN, and otherwise ask the primary;
+- for a pinned read, which names one generation of the realm, ask the standby; use the standby's
+  answer if the standby has this generation, and otherwise ask the primary.
 
-An answer is wrong if its bytes differ from those that the primary had committed when the load
+An answer is wrong if its bytes differ from the bytes that the primary had committed when the read
 began.
 """
 
@@ -62,27 +64,29 @@ def standby(server: Server) -> Iterator[Server]:
 
 @dataclass
 class Reads:
-    """Reads a file from the standby or from the primary. The methods `anything`, `by_lsn` and
-    `pinned` follow the three rules of this module's docstring, in the same order. Each of the three
-    methods returns the file's bytes, and True if the bytes come from the standby."""
+    """Reads a file from the standby (`replica`) or from the primary. The methods `anything`,
+    `by_lsn` and `pinned` follow the three rules of this module's docstring, in the same order. Each
+    of the three methods returns the file's bytes, and True if the bytes come from the standby."""
 
     primary: Any
     replica: Any
-    #: The pinned generation, which is committed before the read begins. The server's rendering jobs
-    #: also read only at committed generations.
+    #: The generation that a pinned read names. It is committed before the read begins, as in the
+    #: pinned reads of the realm server.
     pin: int
 
     def primary_lsn(self) -> str:
-        """Returns the primary's write position in the WAL. A transaction's commit is in the WAL
-        before other sessions see the transaction's changes."""
+        """Returns the position up to which the primary has written the WAL. A transaction's commit
+        is in the WAL before other sessions see the transaction's changes. So a standby that has
+        replayed the WAL up to this position has every change that was visible on the primary."""
         return str(self.primary.execute(WRITTEN).fetchone()[0])
 
     def replayed(self, lsn: str) -> bool:
         return bool(self.replica.execute(REPLAYED, [lsn]).fetchone()[0])
 
     def at(self, connection: Any, generation: int | None = None) -> tuple[int, bytes]:
-        """Returns the realm's generation and the file's bytes; (0, b"") if the realm doesn't
-        exist."""
+        """Reads the file moving.txt over a connection, as of `generation`, by default as of the
+        realm's current generation. Returns the realm's current generation and the file's bytes;
+        (0, b"") if the realm doesn't exist."""
         from realms import sql
 
         row = connection.execute(

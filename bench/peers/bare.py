@@ -1,5 +1,5 @@
-"""An ASGI and a WSGI application that answer from a dictionary of recorded answers. No Python
-application can be faster under the same web server."""
+"""An ASGI and a WSGI application that answer from a dictionary of recorded answers. They only look
+up each answer, so another Python application can hardly be faster under the same web server."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 """An ASGI application that answers each request with one query by key, in a thread, without caches.
 
-The application doesn't use Django. It has as many threads as `realms/web/lanes.py`, and each thread
-has a database connection.
+The application doesn't use Django. It has as many threads as a web process of the realm server has
+for small reads (Lane.READ in `realms/web/lanes.py`). Each thread has a database connection.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """Stores recorded answers of the realm server, so that peers can give the same answers.
 
-A peer's process reads the recorded answers from the file that BENCH_ANSWERS names.
+Peers are the servers that a benchmark compares with the realm server. A peer's process reads the
+recorded answers from the file that the environment variable BENCH_ANSWERS names.
 """
 
 import base64
@@ -17,8 +18,8 @@ VARIABLE = "BENCH_ANSWERS"
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded answer with status 200. `headers_304` are the headers of the 304 that a client
-    with the answer's ETag gets instead."""
+    """A recorded answer with status 200. A client that sends this answer's ETag in If-None-Match
+    gets a 304 with the headers `headers_304`."""
 
     body: bytes
     headers: Headers
@@ -30,8 +31,8 @@ class Recorded:
 
 
 def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
-    """Writes the answers to a file, by URL path. Returns the environment variable that tells a
-    peer's process the path of the file."""
+    """Writes answers to the file at `path`. The keys of `answers` are URL paths. Returns the
+    environment variable that tells a peer's process the file's path."""
     stored = {
         name: asdict(each) | {"body": base64.b64encode(each.body).decode()}
         for name, each in answers.items()
@@ -41,7 +42,7 @@ def save(path: Path, answers: Mapping[str, Recorded]) -> dict[str, str]:
 
 
 def saved() -> dict[str, Recorded]:
-    """Reads the recorded answers in a peer's process. Returns the answers by URL path."""
+    """Returns the recorded answers by URL path, from the file that BENCH_ANSWERS names."""
     stored = json.loads(Path(os.environ[VARIABLE]).read_text())
     return {
         name: Recorded(

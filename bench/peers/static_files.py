@@ -1,4 +1,5 @@
-"""A WSGI application that serves a folder with WhiteNoise, and contains nothing else."""
+"""A WSGI application that only serves a folder of files, with the library WhiteNoise. The
+environment variable BENCH_ROOT names the folder."""
 
 import os
 

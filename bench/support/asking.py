@@ -1,6 +1,6 @@
 """Runs a client process that requests many URLs, each once, on several connections.
 
-The client checks the CRC of every body, so that only right answers count. The client uses sockets
+The client checks the CRC of every body, and reports wrong answers. The client uses sockets
 directly, because Python's HTTP clients are slower than some of the servers.
 """
 
@@ -30,8 +30,9 @@ def milliseconds_each(
     connections: int = CONNECTIONS,
     cache: str = "",
 ) -> float:
-    """Requests all `paths`. Returns the total time in ms, divided by the number of paths. Raises
-    WrongBytes for a wrong body, or if X-Boxel-Cache isn't `cache`."""
+    """Requests all `paths`. Returns the total time in ms, divided by the number of paths. `bodies`
+    has the expected body for each path. If `cache` isn't empty, it is the expected value of the
+    header X-Boxel-Cache. Raises WrongBytes if any answer isn't as expected."""
     told = {
         "port": port, "host": host, "paths": list(paths), "connections": connections,
         "cache": cache, "sums": [zlib.crc32(body) for body in bodies],
@@ -42,13 +43,13 @@ def milliseconds_each(
     )
     answer = json.loads(done.stdout)
     if answer["wrong"]:
-        raise WrongBytes(f"{len(answer['wrong'])} answers, among them {answer['wrong'][:3]}")
+        raise WrongBytes(f"{len(answer['wrong'])} wrong answers, for example {answer['wrong'][:3]}")
     return float(answer["seconds"]) * 1000 / len(paths)
 
 
 def _ask(told: dict[str, Any], start: int, wrong: list[str]) -> None:
-    """Opens one of n connections and requests every n-th path on it, beginning with path number
-    `start`."""
+    """Opens a connection, and requests every n-th path on it, beginning with path number `start`.
+    n is the number of connections. Adds wrong answers to `wrong`."""
     step, cache = told["connections"], told["cache"].encode()
     with socket.create_connection(("127.0.0.1", told["port"]), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -7,8 +7,8 @@ from typing import Any
 
 
 def files(cards: int, modules: int) -> dict[str, bytes]:
-    """Returns the realm's files by path: modules that import each other, and cards that link to
-    each other."""
+    """Returns the realm's files by path: its modules, some of which import others, and its cards,
+    which link to other cards."""
     made = {"realm.json": _document("@realm/base", "RealmConfig", {"name": "Bench"}, {})}
     made["common.ts"] = b"export const shout = (text: string) => text.toUpperCase();\n"
     for number in range(modules):
@@ -20,7 +20,8 @@ def files(cards: int, modules: int) -> dict[str, bytes]:
 
 
 def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
-    """Returns the JSON file of a card that links to two other cards."""
+    """Returns the JSON file of a card. The card links to two cards, and its field `edition` has the
+    value of the argument `edition`."""
     return _document(
         f"../type{number % options.modules}",
         "Note",
@@ -36,8 +37,8 @@ def card(number: int, options: argparse.Namespace, edition: str) -> bytes:
 
 
 def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Returns the fields of every card. Each of a card's two links is replaced by the fields of the
-    linked card."""
+    """Returns the fields of every card. In place of each link, a card has the fields of the linked
+    card."""
     made = [json.loads(card(n, options, "edition 0"))["data"] for n in range(options.cards)]
     fields = [each["attributes"] for each in made]
     return [
@@ -53,15 +54,16 @@ def fields_with_links(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def users(number: int, options: argparse.Namespace) -> list[int]:
-    """Returns the numbers of the cards that depend on a module. A card depends on the module if the
-    card's type is in the module, or in a module that imports it directly or indirectly."""
+    """Returns the numbers of the cards that depend on the module with this number. These are the
+    cards with a type in this module, and the cards with a type in a module that imports this module
+    directly or indirectly."""
     last = number - number % 4 + 3
     return [n for n in range(options.cards) if number <= n % options.modules <= last]
 
 
 def module(number: int, edition: str = "rank") -> bytes:
-    """Returns the source of a module with one card type. Three of four modules import the module
-    with the preceding number. All cards of the type show the word `edition`."""
+    """Returns the source of a module with one card type. The pages of all cards of this type show
+    the text `edition`. Three of four modules import the module with the preceding number."""
     uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
     return f"""\
 import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}

@@ -1,4 +1,5 @@
-"""Compares cases. Each run measures every case, so that a slow minute slows all cases alike."""
+"""Compares cases, such as several servers. Each run measures every case. So if the machine is slow
+for a minute, all cases are slow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ class WrongBytes(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure. `measure` returns one sample. `check` raises WrongBytes if the case
-    answers wrongly."""
+    """Something to measure, such as a server. `measure` makes one measurement, and returns the
+    figure. `check` raises WrongBytes if the case answers wrongly."""
 
     name: str
     measure: Callable[[], float]
@@ -26,8 +27,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median, the lowest and the highest of the ratios of two cases. Each run has one such
-    ratio."""
+    """A ratio of two cases. Each run gives one ratio, and this object has the median, the lowest
+    and the highest of them."""
 
     median: float
     low: float
@@ -39,8 +40,9 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of each case, one for each run. The other cases are compared with the case
-    `reference`, by default the first case. A table with two or more cases can be plotted."""
+    """The samples of each case, one for each run. The table shows the ratio of each case to the
+    case `reference`, or no ratios if `reference` is empty. docs/performance.md has a plot of the
+    table if `plotted` is true and the table has two or more cases."""
 
     title: str
     unit: str
@@ -69,8 +71,9 @@ def ratio_of(values: Sequence[float]) -> Ratio:
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure with its limits. The figure is None if it wasn't measured. A bar with `always` must
-    be held even on a busy machine. Smoke tests judge only these bars."""
+    """A figure with its limits. The figure is None if it wasn't measured. A bar is held if the
+    figure is within the limits. Smoke tests judge only the bars with `always`, which must be held
+    even on a busy machine."""
 
     text: str
     figure: Ratio | float | None
@@ -92,8 +95,8 @@ class Bar:
 
 @dataclass
 class Series:
-    """Collects samples of a further figure, such as a latency, while `compare` measures the cases.
-    `samples` maps each case to its samples. Each measurement of a case calls `note` once."""
+    """Collects a second figure, such as a latency, while `compare` collects the first. Each
+    measurement of a case calls `note` once. `samples` maps each case to its samples."""
 
     samples: dict[str, list[float]] = field(default_factory=dict)
 
@@ -111,8 +114,9 @@ def compare(
     cases: Sequence[Case],
     reference: str = "",
 ) -> Table:
-    """Checks all cases. Measures each case once in each run. Every second run measures the cases in
-    reverse order. Raises WrongBytes if a case answers wrongly."""
+    """Checks all cases, and then measures each case once in each run. Every second run measures the
+    cases in reverse order. The table compares the cases with `reference`, by default with the first
+    case. Raises WrongBytes if a case answers wrongly."""
     for case in cases:
         if case.check is not None:
             case.check()

@@ -1,4 +1,4 @@
-"""Fills realms with many files at once, by SQL. Each file has 1 KB of text."""
+"""Fills realms with many files at once, with two SQL statements. Each file has 1 KB of text."""
 
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -26,8 +26,9 @@ FROM made
 
 
 def fill(realm: "Realm", count: int, *, first: int = 1, distinct: bool = True) -> None:
-    """Adds `count` files in one generation, with numbers from `first` on. Unless `distinct`, all
-    files have the content of the first file, so that only one blob is stored."""
+    """Adds `count` files to a realm in one generation. The files are numbered from `first` on. If
+    `distinct` is false, all added files have the content of the file `first`. Then this
+    content is stored only once, as one blob."""
     from django.db import connection
 
     from realms.content.files import advance

@@ -1,8 +1,10 @@
-"""Runs listener processes: the sidecar and its peers.
+"""Runs processes that listen for changes: sidecars of the realm server, and their peers.
 
-A change is a transaction that updates a row and announces the change's number. A listener records
-when it has applied the change. To apply a change, the sidecar changes the value of one slot of its
-board, and a peer drops one entry from a dictionary. All processes use the board's clock.
+The peers are other ways to invalidate caches: bare LISTEN, django-pgpubsub, and Redis. A change is
+a transaction that updates a row, and announces an entry with the number of the change in its name.
+A listener records when it has applied the change. A sidecar applies a change by moving a slot of
+its board, which means that the slot gets a new value (`notifications/board.py`). A peer applies a
+change by calling `pop` on a dictionary. All processes use the board's clock (`now_ns`).
 """
 
 import multiprocessing
@@ -23,8 +25,9 @@ from bench.support.peers import Missing
 REALM = "http://localhost:4201/ada/site/"
 CHANNEL = "bench_bare"
 REDIS_CHANNEL = "bench"
+#: How long to wait for a listener. Unit: seconds.
 PATIENCE = 30.0
-#: The number of changes before the timed ones, so that connections and caches are warm.
+#: The number of untimed changes before the timed changes, so that connections and caches are warm.
 WARMING = 20
 
 Arrivals: TypeAlias = "SynchronizedArray[int]"
@@ -34,9 +37,10 @@ Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to invalidate caches. `listen` runs in a process of its own and calls `heard` with the
-    name of each changed entry. A change calls `announce` within its transaction, and `publish`
-    after its commit."""
+    """A way to invalidate caches. `listen` runs in a process of its own. Its arguments are the path
+    of a board, and the functions `ready` and `heard`. It calls `ready` when it has begun to listen,
+    and `heard` with the name of each changed entry. A change calls `announce` within its
+    transaction, and `publish` after its commit."""
 
     name: str
     listen: Callable[[Path, Callable[[], None], Heard], None]
@@ -54,7 +58,8 @@ def _notify(channel: str, payload: str) -> Callable[[Connection, str], object]:
 
 
 def _sidecar(board: Path, ready: Callable[[], None], heard: Heard) -> None:
-    """Runs the sidecar's command with a patched Board class, which reports each moved slot."""
+    """Runs the sidecar's command with a patched Board class. The patched class calls `heard` for
+    each moved slot, and `ready` when the board goes live."""
     from django.conf import settings
     from django.core.management import call_command
 
@@ -151,19 +156,19 @@ def _redis(_: Path, ready: Callable[[], None], heard: Heard) -> None:
 
 
 def sidecar() -> Way:
-    """Returns a `Way` whose listeners are sidecars of the realm server. A change sends the same
+    """Returns the `Way` with sidecars of the realm server as listeners. A change sends the same
     notification as a write of a file."""
     return Way("sidecar", _sidecar, _notify("realm_file_changes", f"{REALM}:{{}}"))
 
 
 def bare() -> Way:
-    """Returns a `Way` whose listeners are bare psycopg connections with LISTEN. A change sends a
-    NOTIFY."""
+    """Returns the `Way` with bare psycopg connections as listeners, which use LISTEN. A change
+    sends a NOTIFY."""
     return Way("bare LISTEN", _bare, _notify(CHANNEL, "{}"))
 
 
 def pgpubsub() -> Way:
-    """Returns a `Way` whose listeners use django-pgpubsub. Raises Missing if django-pgpubsub isn't
+    """Returns the `Way` that uses django-pgpubsub. Raises Missing if django-pgpubsub isn't
     installed."""
     channel = pubsub_channel().listen_safe_name()
     payload = '{{"kwargs": {{"entry": "{}"}}}}'
@@ -171,8 +176,9 @@ def pgpubsub() -> Way:
 
 
 def redis_pubsub() -> Way:
-    """Returns a `Way` whose listeners subscribe to a Redis channel. A change is published on the
-    channel after the change's transaction has committed. Raises Missing if no Redis answers."""
+    """Returns the `Way` with subscribers of a Redis channel as listeners. After a change's
+    transaction has committed, the change is published on this channel. Raises Missing if no Redis
+    answers."""
     client = redis_client()
     return Way("Redis pub/sub", _redis, publish=lambda entry: client.publish(REDIS_CHANNEL, entry))
 
@@ -186,22 +192,25 @@ class Unheard(WrongBytes):
 
 @dataclass
 class Listening:
-    """The running listener processes. All of them invalidate caches in the same way. `boards` are
-    the paths of the listeners' boards."""
+    """The running listener processes, which all invalidate caches in the way `way`. `boards` has
+    the path of each listener's board. `arrivals` has for each listener the times at which it
+    applied the changes. `sent` has the times just before the changes' commits. `changes` is the
+    connection on which changes are committed."""
 
     way: Way
     boards: Sequence[Path]
     arrivals: Sequence[Arrivals]
     changes: Connection
     sent: list[int] = field(default_factory=list)
-    #: How many changes per second the last `run` committed. May be less than the `rate` passed to
-    #: `run`.
+    #: How many changes per second the last call of `run` committed. This may be less than the
+    #: argument `rate` of `run`.
     rate: float = 0.0
 
     def change(self, path: str = "") -> int:
-        """Commits the next change, and returns the time just before the commit. If `path` is given,
-        the change is announced with `path` in place of the change's number. No listener records a
-        change without a number, so `wait` raises Unheard after such a change."""
+        """Commits the next change, and returns the time just before the commit. The change
+        announces the entry `file-<number>`, or the entry `path` if `path` isn't empty. Listeners
+        don't record an entry without a number. So after a change with `path`, `wait` would raise
+        Unheard."""
         from notifications.board import now_ns
 
         number = len(self.sent)
@@ -215,8 +224,9 @@ class Listening:
         return at
 
     def run(self, rate: float, seconds: float) -> list[float]:
-        """Commits changes at a steady rate. Returns for each change the time from its commit until
-        the last listener had applied it. Unit: ms. Raises Unheard if a listener misses a change."""
+        """Commits `rate` changes a second for so many `seconds`, after WARMING untimed changes.
+        Returns for each timed change the time from just before its commit until the last listener
+        applied it. Unit: ms. Raises Unheard if a listener misses a change."""
         for _ in range(WARMING):
             self.change()
         self.wait()
@@ -241,21 +251,21 @@ class Listening:
             while not all(each[: len(self.sent)]):
                 if time.monotonic() > deadline:
                     lost = list(each[: len(self.sent)]).count(0)
-                    what = f"a listener has not heard {lost} of {len(self.sent)} changes"
+                    what = f"a listener has missed {lost} of {len(self.sent)} changes"
                     raise Unheard(f"{self.way.name}: {what} after {PATIENCE:.0f} s")
                 time.sleep(0.002)
 
 
 @contextmanager
 def listening(way: Way, count: int, folder: Path, changes: int) -> Iterator[Listening]:
-    """Starts `count` listener processes, and waits until they listen. The block may commit at most
-    `changes` changes."""
+    """Starts `count` listener processes, and waits until they listen. Ends them at the end of the
+    block. The block may commit at most `changes` changes, besides the WARMING changes of `run`."""
     from django.db import connections
 
     from notifications.board import now_ns
     from tests.support.listening.hearing import connect
 
-    # A forked process must not share a connection.
+    # A forked process must not share a connection with its parent.
     connections.close_all()
     context = multiprocessing.get_context("fork")
     arrivals: list[Arrivals] = [

@@ -1,6 +1,6 @@
 """Writes the newest result of each benchmark into docs/performance.md, with plots in docs/images/.
 
-.venv/bin/python -m bench.support.page
+Usage: .venv/bin/python -m bench.support.page
 """
 
 import ast
@@ -25,7 +25,7 @@ def main() -> int:
     before, begin, rest = PAGE.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        sys.stderr.write(f"{PAGE} has no {BEGIN} and {END}\n")
+        sys.stderr.write(f"{PAGE} lacks the line {BEGIN}, or the line {END} below it\n")
         return 1
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(map(section, NAMES)) + f"\n{END}{after}")
     sys.stdout.write(f"written: {PAGE}\n")
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def section(name: str) -> str:
-    """Returns the page's section on one benchmark, in Markdown."""
+    """Returns the section of docs/performance.md about one benchmark. Draws the section's plot."""
     described = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text())) or ""
     parts = [f"### {name}", described.strip()]
     result = results.newest(name)
@@ -71,7 +71,7 @@ def circumstances(result: dict[str, Any]) -> str:
 
 
 def bars(found: Sequence[Bar]) -> str:
-    """Returns the required bars as a Markdown table."""
+    """Returns a Markdown table of bars, which are figures with limits."""
     lines = ["| required | measured; limit | |", "|---|---|---|"]
     lines += [f"| {bar.text} | {screen.limits(bar)} | {_HELD[bar.held]} |" for bar in found]
     return "\n".join(lines)
@@ -90,9 +90,9 @@ def tabulated(table: Table) -> str:
 
 
 def plot(path: Path, tables: Sequence[Table]) -> None:
-    """Draws a plot of the tables, one below the other. Each case has a bar for the median, and a
-    line from the lowest to the highest run. The bar of the reference has a different colour from
-    the other bars."""
+    """Draws a plot of each table, one below the other, into the file at `path`. For each case, a
+    bar shows the median, and a line goes from the lowest to the highest sample. In each plot, the
+    bar of the table's reference has a colour of its own."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

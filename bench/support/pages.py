@@ -1,11 +1,13 @@
-"""Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. Each peer makes one page for
-each card.
+"""Runs the peers of the reindex benchmark: Chromium, Jinja2 and Astro. The benchmark compares their
+speed with that of the realm server.
 
-Each peer is a context manager that prepares the peer and then yields a function. The function makes
-all pages with the peer, and returns the number of pages per second. The preparation isn't timed. A
-page has a heading, Markdown, a list of tags, and two linked cards. The peers make only the pages.
-The realm server also renders the other formats of each card, and makes a search document of each
-card. The context manager raises Missing if the peer isn't installed.
+For each card, a peer makes one page, with a heading, Markdown, a list of tags, and two linked
+cards. The realm server does more for a card. It also renders the card as a tile, as a link and in
+other formats, and makes a search document.
+
+For each peer there is a function that returns a context manager. The context manager prepares the
+peer, and yields a function that makes all pages and returns the number of pages per second. The
+preparation isn't timed. If the peer isn't installed, the context manager raises Missing.
 """
 
 import asyncio
@@ -26,19 +28,20 @@ from typing import Any, TypeAlias
 from bench.support.comparing import WrongBytes
 from bench.support.peers import Missing
 
-#: A card's fields. The keys `next` and `far` hold the fields of the linked cards.
+#: A card's fields. The card links to two cards. The keys `next` and `far` hold the fields of these
+#: cards.
 Card: TypeAlias = Mapping[str, Any]
 MakePages: TypeAlias = Callable[[], float]
 
 ROOT = Path(__file__).parents[2]
-#: The number of tabs that are open at a time.
+#: The number of tabs that are open in Chromium at a time.
 TABS = os.cpu_count() or 1
 #: The npm packages that the Astro site needs.
 PACKAGES = ("astro@5", "markdown-it@14")
 
 
 def _check(page: str, card: Card) -> None:
-    """Raises WrongBytes unless a page shows its card and the linked cards."""
+    """Raises WrongBytes unless the page shows the card and the titles of its linked cards."""
     linked = (card["next"]["title"], card["far"]["title"], card["edition"])
     for text in (card["title"].upper(), "<strong>text</strong>", *linked):
         if text not in html.unescape(page):
@@ -58,7 +61,8 @@ _JINJA = """\
 
 @contextmanager
 def jinja(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Prepares Jinja2, which renders all cards in this process and keeps the pages in memory."""
+    """Prepares Jinja2. The yielded function renders all cards in this process, and keeps the pages
+    in memory."""
     try:
         import jinja2
     except ImportError as error:
@@ -104,9 +108,9 @@ render(h("article", null,
 
 @contextmanager
 def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
-    """Starts a server for the cards and for an app that renders a card with preact. The yielded
-    function starts Chromium, opens the app with each card in a tab, and reads the page's HTML. As
-    many tabs are open at a time as there are processors. The start of Chromium isn't timed."""
+    """Starts the web server `_app`. The yielded function starts Chromium, opens each card's page in
+    a tab, and checks the page's HTML. In the tab, JavaScript renders the card with preact. TABS
+    tabs are open at a time. The start of Chromium isn't timed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         raise Missing("Chromium", "apt-get install --no-install-recommends chromium")
@@ -142,7 +146,8 @@ def chromium(cards: Sequence[Card]) -> Iterator[MakePages]:
 
 @contextmanager
 def _app(cards: Sequence[Card]) -> Iterator[int]:
-    """Serves each card as JSON, and the app that renders a card. Yields the server's port."""
+    """Runs a web server, and yields its port. The server has a page for each card, and the card's
+    fields as JSON. All pages have the same HTML, with JavaScript that renders the card."""
     packages = ROOT / "node_modules"
     files = {
         "/preact.mjs": (packages / "preact/dist/preact.mjs").read_bytes(),
@@ -188,7 +193,7 @@ _ASTRO = """\
 import MarkdownIt from "markdown-it";
 import cards from "../../cards.json";
 export function getStaticPaths() {
-  // Not the bare number: Astro puts pages named 404 and 500 elsewhere.
+  // Astro makes no folder for a page named 404 or 500. So the name isn't just the number.
   return cards.map((card, number) => ({ params: { card: `card-${number}` }, props: { card } }));
 }
 const { card } = Astro.props;
@@ -204,8 +209,8 @@ const body = new MarkdownIt().render(card.body);
 
 @contextmanager
 def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
-    """Prepares an Astro site with one page for each card. The yielded function builds the site and
-    times the build. The packages come from npm."""
+    """Installs Astro with npm, and prepares a site with one page for each card. The yielded
+    function builds the site, and times the build."""
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("Astro", "apt-get install npm")
@@ -230,10 +235,10 @@ def astro(cards: Sequence[Card], folder: Path) -> Iterator[MakePages]:
         )  # fmt: skip
         taken = time.perf_counter() - at
         if built.returncode:
-            raise WrongBytes(f"astro build: {(built.stderr or built.stdout)[-500:]}")
+            raise WrongBytes(f"astro build failed: {(built.stderr or built.stdout)[-500:]}")
         pages = list((site / "dist").glob("*/index.html"))
         if len(pages) != len(cards):
-            raise WrongBytes(f"astro build: {len(pages)} pages of {len(cards)}")
+            raise WrongBytes(f"astro build made {len(pages)} of {len(cards)} pages")
         _check((site / f"dist/card-{len(cards) - 1}/index.html").read_text(), cards[-1])
         return len(cards) / taken
 

@@ -1,8 +1,10 @@
-"""Starts other servers, each with one worker process, and runs wrk, the load generator.
+"""Starts the servers with which benchmarks compare a replica, and runs wrk, a program that sends
+requests and measures the answers.
 
 For each server there is a function that returns a context manager. The context manager starts the
-server, waits until the server listens, and yields the server's port on 127.0.0.1. The context
-manager raises Missing if the server's program isn't installed.
+server, waits until the server listens, and yields the server's port on 127.0.0.1. If the server's
+program isn't installed, the context manager raises Missing. A server has only one worker process,
+because the replica in these benchmarks has only one.
 """
 
 import os
@@ -33,9 +35,9 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Load:
-    """The figures that wrk measured. `requests` counts the answered requests; `p50` and `p99` are
-    latencies in ms. `refused` counts the answers with a status of 400 or above, and `lost` the
-    requests that timed out or lost their connection."""
+    """The figures that wrk measured. `requests` counts all answers, and `refused` the answers with
+    a status of 400 or above. `p50` and `p99` are the median and the 99th percentile of the time
+    until an answer arrives, in ms. `lost` counts time-outs and errors of connections."""
 
     requests: int
     per_second: float
@@ -52,21 +54,15 @@ def wrk(
     connections: int,
     seconds: float,
     headers: Mapping[str, str] | None = None,
-    script: Path | None = None,
-    arguments: Sequence[str] = (),
 ) -> Load:
-    """Runs wrk, which requests a path repeatedly from one thread on `connections` connections.
-    `script` is a Lua script for wrk. Raises Missing if wrk isn't installed."""
+    """Runs wrk, which requests a path again and again for `seconds` seconds. wrk uses one thread,
+    and keeps `connections` connections open. Raises Missing if wrk isn't installed."""
     _need("wrk", "wrk")
     command = ["wrk", "--latency", "--threads", "1", "--connections", str(connections)]
     command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "10s"]
     for name, value in (headers or {}).items():
         command += ["--header", f"{name}: {value}"]
-    if script is not None:
-        command += ["--script", str(script)]
     command += [f"http://127.0.0.1:{port}{path}"]
-    if arguments:
-        command += ["--", *arguments]
     return load_of(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -92,16 +88,16 @@ def granian(
     *,
     interface: str = "asginl",
     environment: Mapping[str, str] | None = None,
-    options: Sequence[str] = (),
 ) -> Iterator[int]:
-    """Runs an application (`module:name`) under granian with the options of our web service."""
+    """Runs an application (`module:name`) under granian, the web server of the replicas. granian
+    has the same limits as in a replica, but serves only 64 connections at a time for WSGI."""
     port = free_port()
     command = (
         str(Path(sys.executable).parent / "granian"), "--interface", interface, "--no-ws",
         "--http", "1", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
         "--backlog", "2048", "--backpressure", "8192" if interface != "wsgi" else "64",
         "--http1-header-read-timeout", "10000", "--http1-buffer-size", "65536",
-        "--log-level", "warning", *options, application,
+        "--log-level", "warning", application,
     )  # fmt: skip
     with process(command, environment, port=port):
         yield port
@@ -109,7 +105,8 @@ def granian(
 
 @contextmanager
 def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Runs a WSGI application under gunicorn, with keep-alive, in one process of 8 threads."""
+    """Runs a WSGI application under gunicorn, in one process with 8 threads. gunicorn keeps
+    connections open between requests."""
     program = Path(sys.executable).parent / "gunicorn"
     if not program.exists():
         raise Missing("gunicorn", "pip install -r bench/requirements.txt")
@@ -124,12 +121,13 @@ def gunicorn(application: str, *, environment: Mapping[str, str] | None = None) 
 
 @contextmanager
 def nginx(folder: Path, root: Path) -> Iterator[int]:
-    """Runs nginx, which serves the files of `root` with one worker, sendfile and open_file_cache.
-    The configuration and the temporary files of nginx are in `folder`."""
+    """Runs nginx with one worker process, sendfile and open_file_cache. nginx serves the files in
+    the folder `root`, and has its configuration and its temporary files in `folder`."""
     _need("nginx", "nginx", "nginx-light")
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    # If root starts nginx, its worker must run as root to read the folder.
+    # If the user root starts nginx, the worker process by default runs as another user, who can't
+    # read these folders.
     user = "user root;" if os.geteuid() == 0 else ""
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};"
@@ -152,7 +150,8 @@ def nginx(folder: Path, root: Path) -> Iterator[int]:
 
 @contextmanager
 def edge(folder: Path, behind: int) -> Iterator[int]:
-    """Runs nginx with deploy/nginx.conf and its cache, in front of the replica on port `behind`."""
+    """Runs nginx with the configuration deploy/nginx.conf, in front of the replica on port
+    `behind`. nginx caches the replica's answers for up to a second."""
     _need("nginx", "nginx", "nginx-light")
     from tests.support.servers.edge import edge
 
@@ -188,9 +187,10 @@ def process(
     port: int | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Runs a process. If `port` is given, waits until the process listens on that port. At the end
-    of the block, the process gets SIGTERM, and later SIGKILL if it hasn't ended. The process has a
-    session of its own, so Ctrl-C in the terminal interrupts only the benchmark."""
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed at the end of the block
+    of the `with` block, sends SIGTERM to the process. If the process hasn't ended after 5 s, kills
+    it and its children. The process has a session of its own, so Ctrl-C in the terminal interrupts
+    only the benchmark."""
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  `finally` closes the file
     started = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -229,7 +229,8 @@ def _need(program: str, name: str, package: str = "") -> None:
 
 
 def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
-    """Waits until a process listens. Returns False if the process ends first or takes too long."""
+    """Waits until a process listens on a port. Returns False if the process ends before that, or
+    doesn't listen within START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and started.poll() is None:
         with closing(socket.socket()) as client:
@@ -242,7 +243,7 @@ def _listens(started: "subprocess.Popen[bytes]", port: int) -> bool:
 def _found(pattern: str, text: str) -> str:
     found = re.search(pattern, text, re.MULTILINE)
     if found is None:
-        raise ValueError(f"wrk printed no {pattern!r}:\n{text}")
+        raise ValueError(f"wrk's output doesn't match {pattern!r}:\n{text}")
     return found[1]
 
 

@@ -5,5 +5,6 @@ from math import ceil
 
 
 def share(samples: Sequence[float], percent: float) -> float:
-    """Returns the nearest-rank percentile: the sample at `percent` percent of the sorted list."""
+    """Returns a percentile by the nearest-rank method: the smallest sample for which at least
+    `percent` percent of all samples are as small or smaller."""
     return sorted(samples)[max(ceil(len(samples) * percent / 100) - 1, 0)]

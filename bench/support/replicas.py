@@ -1,4 +1,8 @@
-"""Starts the replica that a benchmark measures, with one web worker and one sidecar."""
+"""Starts the replica that a benchmark measures: a web service and its sidecar.
+
+The sidecar is the process that receives notifications of changes from Postgres. It records the
+changes on the board, a file that tells the web service which cached answers are outdated.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replica:
-    """A running replica. `pid` is the process id of the web service, which is the parent of the web
-    worker."""
+    """A running replica. `pid` is the process id of the web service. The web workers are children
+    of this process."""
 
     port: int
     pid: int
@@ -25,13 +29,13 @@ class Replica:
 
     @property
     def worker(self) -> psutil.Process:
-        """The process of the only web worker."""
+        """The process of the web worker. Raises ValueError if the replica has several."""
         (worker,) = psutil.Process(self.pid).children()
         return worker
 
     def change_everything(self, realm_url: str) -> None:
-        """Notifies the replica that all files of a realm have changed, and waits until the slot of
-        the realm has moved."""
+        """Notifies the replica that all files of a realm have changed. Waits until the sidecar has
+        changed the realm's slot on the board, which makes all cached answers of the realm stale."""
         from django.db import transaction
 
         from notifications.board import Slots
@@ -43,13 +47,14 @@ class Replica:
         before = self.board.stamp(slots)
         with transaction.atomic():
             notify_all_file_changes(realm_url)
-        wait_until(lambda: not self.board.unchanged(slots, before), "the notification was heard")
+        wait_until(lambda: not self.board.unchanged(slots, before), "the notification arrived")
 
 
 @contextmanager
 def replica(folder: Path, *, workers: int = 1, **environment: str) -> Iterator[Replica]:
-    """Starts a replica on this benchmark's database, and waits until its board is live.
-    `environment` has further environment variables for the replica's processes."""
+    """Starts a replica on the benchmark's database. Waits until the sidecar declares that the board
+    is up to date, because a replica doesn't use its caches before. `environment` has further
+    environment variables for the replica's processes."""
     from notifications.board import Board
     from settings import processes
     from settings.web import web_command

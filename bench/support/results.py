@@ -1,7 +1,8 @@
-"""Reads and writes the results of benchmarks. Each run is a line of JSON in `bench/results/`.
+"""Reads and writes the results of benchmarks. Each benchmark has a file in `bench/results/`, to
+which each of its runs adds a line of JSON.
 
-A line has the date, the commit (and whether the tree had changes), the machine, the versions, and
-every sample.
+A line has the date, the commit, the machine, the versions of the programs and packages, and the
+figures that the benchmark measured.
 """
 
 import json
@@ -24,7 +25,7 @@ from bench.support.comparing import Bar, Ratio, Table
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 _PACKAGES = ("Django", "granian", "psycopg", "whitenoise", "gunicorn", "celery", "deno")
-#: Commands that print the version of a program.
+#: For each program, the command that prints its version.
 _PROGRAMS = {"nginx": ("nginx", "-v"), "varnish": ("varnishd", "-V"), "wrk": ("wrk", "-v")}
 
 
@@ -35,8 +36,9 @@ def append(
     skipped: Mapping[str, str],
     postgres: str,
 ) -> Path:
-    """Appends a result to the file of results of the benchmark `name`. Returns the file's path.
-    `postgres` is the version of the Postgres server."""
+    """Appends a result to the file of the benchmark `name`. Returns the file's path, relative to
+    the repository. For each skipped peer, `skipped` says why, or how to install it. `postgres` is
+    the version of the Postgres server."""
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -54,8 +56,8 @@ def append(
 
 
 def newest(name: str) -> dict[str, Any] | None:
-    """Returns the last result of a benchmark, or None if the benchmark was never run. The result's
-    `tables` and `bars` are Table and Bar objects."""
+    """Returns the newest result of a benchmark, or None if there is none. The result's `tables` and
+    `bars` are Table and Bar objects."""
     path = RESULTS / f"{name}.jsonl"
     if not path.exists():
         return None
@@ -66,7 +68,7 @@ def newest(name: str) -> dict[str, Any] | None:
 
 
 def machine() -> dict[str, Any]:
-    """Describes this machine: processor, cores, memory in GiB, kernel."""
+    """Returns this machine's processor, number of cores, memory in GiB, and kernel."""
     try:
         described = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -97,7 +99,8 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Returns the current commit, with a plus sign if the working tree differs from the commit."""
+    """Returns the current commit. A plus sign follows if a file outside docs/ and bench/results/
+    differs from the commit."""
 
     def git(*arguments: str) -> str:
         command = ("git", "-C", str(ROOT), *arguments)

@@ -1,7 +1,7 @@
 """Manages one run of a benchmark: its options, folder, database, processes and result.
 
-Import Django and the realm server only within `with bench:`, which sets the environment that the
-settings read.
+`with bench:` sets the environment variables that the Django settings read. So import Django and
+the realm server only inside this block.
 """
 
 import argparse
@@ -31,11 +31,13 @@ ORIGIN = "http://localhost:4201"
 
 
 class Bench:
-    """A benchmark's name, options, database and results."""
+    """A run of a benchmark. `with bench:` prepares the database and a temporary folder. The end of
+    this block ends all processes of the run."""
 
     def __init__(self, name: str, description: str | None, *, runs: int = 3) -> None:
-        """`description` is the module's docstring. Add further options to `parser` before the first
-        use of `options`."""
+        """`description` is the docstring of the benchmark's module, which `--help` prints. `runs`
+        is the default of `--runs`. A benchmark adds its own options to `parser` before it first
+        reads `options`, `quick` or `runs`."""
         self.name = name
         self.tables: list[Table] = []
         self.bars: list[Bar] = []
@@ -49,17 +51,17 @@ class Bench:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.parser.add_argument(
-            "--runs", type=int, default=runs, help=f"runs of each case (default: {runs})"
+            "--runs", type=int, default=runs, help=f"how often a case is measured (default: {runs})"
         )
         self.parser.add_argument(
             "--quick",
             action="store_true",
-            help="a smoke test: doesn't judge times, writes no result",
+            help="runs a smoke test, which judges no times and writes no result",
         )
 
     @cached_property
     def options(self) -> argparse.Namespace:
-        """The command line's options. A bad option ends the process."""
+        """The options of the command line. An invalid option ends the process."""
         options = self.parser.parse_args()
         for name, value in vars(options).items():
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
@@ -68,7 +70,7 @@ class Bench:
 
     @property
     def quick(self) -> bool:
-        """Whether this is a smoke test."""
+        """Whether this run is a smoke test, because of the option `--quick`."""
         return bool(self.options.quick)
 
     @property
@@ -78,9 +80,11 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         _ = self.options
-        # SIGTERM becomes SystemExit, so that the benchmark ends its processes.
+        # SIGTERM raises SystemExit, which leaves the `with` block. So the benchmark ends its
+        # processes before it exits.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        # The mark makes the reaper end these processes even if the benchmark is killed.
+        # `mark` starts the reaper. When the benchmark has ended, even by `kill -9`, the reaper
+        # kills all processes that have the environment variable that `mark` returns.
         os.environ |= mark()
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="realm-bench-"))
@@ -99,9 +103,9 @@ class Bench:
         self._stack.__exit__(kind, error, traceback)
 
     def start(self, process: AbstractContextManager[T]) -> T | None:
-        """Enters the context manager `process`, and returns the value that it yields. The end of
-        the benchmark exits the context manager. If the needed program isn't installed, returns None
-        and adds the program to `skipped`."""
+        """Enters the context manager `process`, and returns the value that it yields. The context
+        manager is exited at the end of `with bench:`. If it raises Missing, because a program isn't
+        installed, returns None and adds the program to `skipped`."""
         try:
             return self._stack.enter_context(process)
         except Missing as missing:
@@ -109,29 +113,32 @@ class Bench:
             return None
 
     def add(self, table: Table, *, plot: bool = True) -> None:
-        """Adds a table to the result. docs/performance.md shows its plot if `plot` is true."""
+        """Adds a table to the result. If `plot` is true, docs/performance.md also plots the
+        table."""
         self.tables.append(replace(table, plotted=plot))
 
     def judge(self, bar: Bar) -> None:
-        """Adds a bar to the result. A smoke test adds only bars with `always`."""
+        """Adds a bar, which is a figure with its limits, to the result. A smoke test ignores bars
+        without `always`, because their figures mean nothing in such a short run."""
         if bar.always or not self.quick:
             self.bars.append(bar)
 
     def finish(self) -> int:
-        """Prints the result, and appends it to the results unless this is a smoke test. Returns the
-        exit status: 1 if a bar isn't held, otherwise 0."""
+        """Prints the result. Unless the run is a smoke test, also writes the result to a file.
+        Returns the exit status: 1 if a figure is outside the limits of its bar, otherwise 0."""
         screen.show(self.tables, self.bars, self.skipped)
         if self.quick:
-            console.print(f"[dim]{self.name}: a smoke test; these times mean nothing[/]")
+            console.print(f"[dim]{self.name}: this was a smoke test, so the times mean nothing[/]")
         else:
             path = results.append(self.name, self.tables, self.bars, self.skipped, self._postgres)
-            console.print(f"[dim]{self.name}: written to {path}[/]")
+            console.print(f"[dim]{self.name}: the result was written to {path}[/]")
         return 1 if any(bar.held is False for bar in self.bars) else 0
 
 
 def _set_up_django(folder: Path, stack: ExitStack) -> str:
-    """Sets up Django and a new database, and returns the version of its Postgres. Leaving the
-    `stack` stops this Postgres."""
+    """Sets up Django and the tables of the realm server, and returns the version of Postgres. The
+    database is the one of DATABASE_URL. Without DATABASE_URL, it is in a new embedded Postgres,
+    which stops when `stack` is exited."""
     os.environ["REALM_DATA_DIR"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     os.environ["REALM_PUBLIC_ORIGIN"] = ORIGIN
@@ -157,7 +164,7 @@ def _set_up_django(folder: Path, stack: ExitStack) -> str:
 
 
 def _end_children() -> None:
-    """Kills the processes that a benchmark has left running."""
+    """Kills all child processes that still run, and their children."""
     left = psutil.Process().children(recursive=True)
     for process in left:
         try:

@@ -1,4 +1,5 @@
-"""Prints a benchmark's result: tables, bars, and skipped peers."""
+"""Prints a benchmark's result: the tables, the skipped peers, and the bars, which are figures with
+limits."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +10,22 @@ from bench.support.console import console
 
 
 def figure(value: float) -> str:
-    """Formats a number with three significant digits, or as an integer from 100 on."""
+    """Formats a number: below 10 with two decimals, below 100 with one, from 100 with none."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def headings(table: Table) -> list[str]:
-    """The column headings of a table. Only a table with a reference and two or more cases has a
-    column of ratios."""
+    """Returns the column headings of a table. If the table has a reference and two or more cases,
+    the last column shows each case's ratio to the reference."""
     compared = table.reference and len(table.samples) > 1
     return ["", "median", "min–max", *([f"× {table.reference}"] if compared else [])]
 
 
 def rows(table: Table) -> list[tuple[str, str, str, str]]:
-    """Returns a row for each case, with its name, median, range, and ratio to the reference."""
+    """Returns a row for each measured case, with the case's name, median, range, and ratio to the
+    table's reference."""
     found = []
     for name, samples in table.samples.items():
         middle = table.median(name)
@@ -36,7 +38,7 @@ def rows(table: Table) -> list[tuple[str, str, str, str]]:
 
 
 def show(tables: Sequence[Table], bars: Sequence[Bar], skipped: Mapping[str, str]) -> None:
-    """Prints a result."""
+    """Prints a result. For each skipped peer, `skipped` says why, or how to install it."""
     for table in tables:
         shown = Shown(min_width=76, title=f"{table.title} ({table.unit}, {table.better} is better)")
         for heading in headings(table):
@@ -51,7 +53,8 @@ def show(tables: Sequence[Table], bars: Sequence[Bar], skipped: Mapping[str, str
 
 
 def verdict(bar: Bar) -> str:
-    """Returns a coloured text that says whether a bar's figure is within its limits."""
+    """Returns a text that says whether a bar's figure is within its limits, with rich's markup for
+    the colour."""
     return {True: "[green]held[/]", False: "[red]not held[/]", None: "[yellow]not measured[/]"}[
         bar.held
     ]
