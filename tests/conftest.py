@@ -1,5 +1,5 @@
-"""Contains the fixtures of all tests. The database is the embedded Postgres or the one in
-DATABASE_URL."""
+"""Contains the fixtures that all tests can use. The tests use the database server in DATABASE_URL,
+or if that is empty, the embedded Postgres, a server that the project starts itself."""
 
 import os
 from collections.abc import Iterator
@@ -61,8 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _empty_tables(self: TransactionTestCase) -> None:
-    """Deletes every row that a test committed. Deleting is ten times as fast as Django's
-    TRUNCATE."""
+    """Deletes all rows, except those of KEPT_TABLES. Deleting is ten times as fast as TRUNCATE,
+    which Django uses by default."""
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor)) - KEPT_TABLES
         cursor.execute(
@@ -75,7 +75,8 @@ def _empty_tables(self: TransactionTestCase) -> None:
         )
         filled = [name for (name,) in cursor.fetchall()]
         if filled:
-            # The role `replica` switches off foreign keys and the project's triggers.
+            # With this `session_replication_role`, Postgres ignores foreign keys and the project's
+            # triggers. Otherwise a trigger would store a new row for each deleted realm.
             cursor.execute(
                 sql.SQL("BEGIN; SET LOCAL session_replication_role = replica; {}; COMMIT").format(
                     sql.SQL("; ").join(
@@ -85,8 +86,9 @@ def _empty_tables(self: TransactionTestCase) -> None:
             )
 
 
-# A test that asks for the database always gets the test database. By default pytest-django keeps
-# the installation's own database if none of the selected tests has the mark `django_db`.
+# Some tests use only the fixture `django_db_setup`. If all selected tests are such tests,
+# pytest-django by default creates no test database, and the tests would use the installation's own
+# database. So always create the test database.
 pytest_django.fixtures._get_databases_for_setup = lambda items: ({DEFAULT_DB_ALIAS}, set())
 TransactionTestCase._fixture_teardown = _empty_tables  # type: ignore[attr-defined]
 
@@ -107,7 +109,8 @@ def owner(transactional_db: None) -> Any:
 
 @pytest.fixture
 def base(transactional_db: None) -> None:
-    """Creates the bootstrap realm, as `migrate` does."""
+    """Creates the bootstrap realm, which holds the card library `@realm/base`, as `migrate`
+    does."""
     sync_base_realm()
 
 
@@ -120,7 +123,8 @@ def source(owner: Any) -> Any:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
-    """Collects messages as (task name, delay) instead of sending them to the broker."""
+    """Returns a list that collects Celery messages as (task name, delay in seconds). No message
+    is sent to the broker."""
 
     kept: list[tuple[str, float]] = []
 
@@ -134,8 +138,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
 @pytest.fixture
 def web(transactional_db: None, sent: Any) -> Iterator[Web]:
     """Serves the application on a socket, with the test's database and empty caches."""
-    # Modules are cached by generation. In production a generation occurs only once, but each test
-    # starts again at the first generation.
+    # This process caches modules by generation. In production a generation of a realm occurs only
+    # once. But each test starts again at the first generation, so the cache must be emptied.
     modules.forget_modules()
     renderers.shutdown()
     with served() as running:
@@ -144,8 +148,8 @@ def web(transactional_db: None, sent: Any) -> Iterator[Web]:
 
 @pytest.fixture
 def live(web: Web) -> None:
-    """Makes the board of the fixture `web` live, as a sidecar does, so that requests are answered
-    from caches."""
+    """Makes the board, which says whether caches are current, live for the fixture `web`, as a
+    sidecar does. So requests are answered from caches."""
     vouch()
 
 

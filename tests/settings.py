@@ -1,4 +1,5 @@
-"""Changes the project's settings for tests, which have their own board, blob storage and seed."""
+"""Changes the project's settings for tests. Tests have their own blob storage, their own seed (the
+key that signs tokens), and their own board (a file that says whether cached data is fresh)."""
 
 import os
 import tempfile

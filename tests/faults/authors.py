@@ -1,4 +1,5 @@
-"""Defines the authors of a campaign. Each author writes the files of one site and publishes the
+"""Defines the authors of a fault campaign. Each author has a site, which is two source realms and
+the realms that are published from them. The author writes the site's files and publishes the
 site."""
 
 import http.client
@@ -27,8 +28,7 @@ OPERATOR = "realm_server"
 
 
 class Author(Client):
-    """A client that writes the files of one site and publishes the site, through random
-    replicas."""
+    """A client that sends the requests of one author. Each request goes to a random replica."""
 
     def __init__(
         self, site: Site, replicas: list[Replica], seed: str, history: History,
@@ -49,8 +49,9 @@ class Author(Client):
             getattr(self, kind)()
 
     def create(self) -> None:
-        """Creates the site's two source realms, writes their files and publishes one of them.
-        Retries each step until it succeeds."""
+        """Creates the site's two source realms, writes their files and publishes one of the realms.
+        Repeats each step until the step succeeds or the author is asked to stop. After 60 seconds
+        without success, raises AssertionError."""
         self._filled = False
         for source in self.site.sources:
             endpoint = source.rstrip("/").rpartition("/")[2]
@@ -63,7 +64,7 @@ class Author(Client):
             self._insist("fill", partial(self._put, source, "note.tsx", NOTE.encode(), ""))
             for path in (*WRITTEN, HIDDEN, FLEETING):
                 self._insist("fill", partial(self.write, path, source))
-        # If the author was asked to stop meanwhile, files may be missing.
+        # If the author was asked to stop during the loop, files may be missing.
         self._filled = not self.stop_asked.is_set()
         self._insist("publish", self.publish)
 
@@ -78,8 +79,8 @@ class Author(Client):
             self.stop_asked.wait(0.2)
 
     def write(self, path: str | None = None, source: str | None = None) -> Operation:
-        """Writes a file with a new mark in its content. If `source` is None, mostly chooses the
-        published source realm."""
+        """Writes a file that contains a new mark, which is a unique word. If `source` is None,
+        mostly chooses the source realm that is published."""
         if source is None:
             source = self.site.source
             if self.random.random() < 0.2:
@@ -99,7 +100,7 @@ class Author(Client):
         return self._do(operation, "DELETE", source + FLEETING, SOURCE, self._in(source))
 
     def publish(self) -> Operation:
-        """Publishes the site's current source realm."""
+        """Publishes the source realm `site.source` at the URL `site.published`."""
         return self._publish("publish", self.site.source, self.site.published)
 
     def _publish(self, kind: str, source: str, url: str) -> Operation:
@@ -107,12 +108,13 @@ class Author(Client):
         return self._server(kind, url, "_publish-realm", document)
 
     def repoint(self) -> None:
-        """Publishes the site's other source realm at the same URL."""
+        """Publishes the site's other source realm at the URL `site.published`."""
         self.site.shown = 1 - self.site.shown
         self._publish("repoint", self.site.source, self.site.published)
 
     def nest(self) -> None:
-        """Publishes a source realm at the inner URL, or unpublishes the inner realm."""
+        """Publishes a random source realm at `site.inner`, a URL below `site.published`. Sometimes
+        unpublishes the realm at `site.inner` instead."""
         if self.random.random() < 0.4:
             self._unpublish(self.site.inner)
         else:
@@ -127,14 +129,14 @@ class Author(Client):
         self._permit(realm, opened=True)
 
     def open_all(self) -> None:
-        """Publishes the site and makes all its realms public. Completes the source realms first if
-        needed."""
+        """Publishes the site and makes all its realms public. If the source realms may lack files,
+        first calls `create`."""
         self.stop_asked.clear()
         if not self._filled:
             self.create()
         self._insist("publish", self.publish)
         for realm in self.site.realms:
-            # If there is no realm at the inner URL, the answer is 404.
+            # If there is no realm at the inner URL, the status of the answer is 404.
             self._insist("open", partial(self._permit, realm, opened=True), 404)
 
     def _permit(self, realm: str, *, opened: bool) -> Operation:
@@ -155,8 +157,8 @@ class Author(Client):
         return self._server("unpublish", url, "_unpublish-realm", {"publishedRealmURL": url})
 
     def delete(self) -> None:
-        """Deletes the source realm that is published, and creates it again. The server also deletes
-        every realm that is published from the source realm."""
+        """Deletes the source realm that is published, and creates it again. With a source realm,
+        the server also deletes every realm that is published from it."""
         source = self.site.source
         document = {"data": {"type": "realm", "id": source}}
         self._server("delete", source, "_delete-realm", document)

@@ -1,4 +1,5 @@
-"""A Django app that switches off a mechanism (see broken.py) when all other apps are loaded."""
+"""Defines a Django app that switches off a mechanism (see broken.py) when all other apps are
+ready."""
 
 from django.apps import AppConfig
 

@@ -1,8 +1,11 @@
-"""Runs one fault campaign: starts a fleet, sends requests, injects faults, and judges the
-answers."""
+"""Runs one fault campaign. A campaign starts a fleet, sends requests while it injects faults, and
+then judges the answers.
+
+The fleet consists of replicas and a Celery worker. Each replica has two web workers and a sidecar,
+the process that receives notifications of changes from Postgres.
+"""
 
 import contextlib
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,18 +38,20 @@ from tests.support.web import API
 
 USERS = ("ada", "bo", "cy")
 READERS_PER_REPLICA = 3
-#: The value of REALM_EDGE_SECONDS: for how many seconds nginx may cache an answer.
+#: The value of REALM_EDGE_SECONDS, the number of seconds for which nginx may cache an answer.
 EDGE_SECONDS = 1
 READS_PER_SECOND = 600
 FAULTS_PER_SECOND = 0.45
-#: After the last fault, the fleet may take this long until every replica and index is up to date.
+#: After the last fault, the fleet has this many seconds to bring every replica and every index up
+#: to date. A realm's index is all its rendered pages.
 QUIET_SECONDS = 90
 LOOK_SECONDS = 0.3
 _QUIET = {
     "REALM_SWEEP_SECONDS": "1",
     "REALM_BATCH_LEASE_SECONDS": "6",
     "REALM_RENDER_SECONDS": "5",
-    # The clients read only the pages of published realms.
+    # The pages of source realms aren't rendered, because the clients read only pages of published
+    # realms.
     "REALM_INDEX_SOURCES": "0",
 }
 
@@ -76,8 +81,9 @@ class Outcome:
 
 @contextmanager
 def fleet(plan: Plan, folder: Path) -> Iterator[tuple[Cluster, dict[str, Proxy]]]:
-    """Runs the campaign's replicas. Each sidecar's LISTEN connection goes through a separate
-    proxy."""
+    """Runs the replicas of a campaign, and one proxy for each replica. The connection on which the
+    replica's sidecar executes LISTEN goes through the proxy. Yields the replicas, and the proxies
+    by the names of the replicas."""
     environment = {"DJANGO_SETTINGS_MODULE": "settings"}
     if plan.broken:
         environment = {
@@ -113,7 +119,8 @@ def run(
     progress: Callable[[float, History], None],
 ) -> Outcome:
     """Runs a campaign on a new Postgres server in `folder`, at the port in DATABASE_URL. Calls
-    `tell` with a line for each stage, and `progress` twice a second."""
+    `tell` with a line for each stage. Calls `progress` twice a second, with the seconds since the
+    work began and the history so far."""
     with ExitStack() as stack:
         tell("starting Postgres and the fleet")
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -182,17 +189,18 @@ def _campaign(
         faults.join()
     enough["authors"].set()
     wait_all(authors, 60)
-    if plan.faults:
-        # No later job supersedes the jobs of these last publishes, so only the sweeper can replace
-        # their messages.
-        losing = threading.Thread(target=injections.lose_messages, args=[random.Random(plan.seed)])
-        losing.start()
-        for author in authors:
-            author.publish()
-        losing.join()
     for author in authors:
         author.open_all()
-    tell("no more faults and writes: waiting until every replica is up to date")
+    if plan.faults:
+        # A last fault deletes the messages of the last publishes. Any message makes a worker do any
+        # waiting job, so the earlier jobs must have ended. Then only the sweeper can help, a task
+        # that runs every second and sends new messages.
+        injections.mend()
+        _wait_for_jobs(postgres)
+        with injections.losing_every_message():
+            for author in authors:
+                author.publish()
+    tell("faults and writes have ended; waiting until every replica is up to date")
     injections.mend()
     settled = _settle(running, sites, readers[0], postgres)
     enough["readers"].set()
@@ -201,15 +209,30 @@ def _campaign(
     truth = Truth(postgres.account(), postgres.contents())
     verdict = judge(history, truth, settings.REALM_STALENESS_BOUND, EDGE_SECONDS)
     if isinstance(settled, str):
-        verdict.violations.append(Violation("P6", f"after {QUIET_SECONDS} s of quiet: {settled}"))
+        verdict.violations.append(
+            Violation("P6", f"{QUIET_SECONDS} s after the last fault: {settled}")
+        )
     seconds = settled if isinstance(settled, float) else None
     return Outcome(plan, history, verdict, seconds, injections.back_to_hits)
 
 
+def _wait_for_jobs(postgres: Postgres) -> None:
+    """Waits until no reindex job is unfinished and no definitions have to be built, or until
+    QUIET_SECONDS have passed."""
+    until = time.monotonic() + QUIET_SECONDS
+    unfinished = """
+        SELECT FROM reindex_reindexjob WHERE status IN ('queued', 'rendering')
+        UNION ALL SELECT FROM reindex_wanteddefinitions LIMIT 1
+    """
+    with postgres.connect() as connection:
+        while time.monotonic() < until and connection.execute(unfinished).fetchone() is not None:
+            time.sleep(0.2)
+
+
 def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postgres) -> float | str:
     """Waits until every web worker serves the newest content from its cache, and every page is
-    rendered. Returns the number of seconds that the wait took. If something is still missing after
-    `QUIET_SECONDS`, returns a text that says what is missing."""
+    rendered. Returns how many seconds this took. If it takes longer than QUIET_SECONDS, returns a
+    text that says what is still missing."""
     began, missing = time.monotonic(), "nothing was checked"
     while time.monotonic() < began + QUIET_SECONDS:
         try:
@@ -224,8 +247,9 @@ def _settle(running: Cluster, sites: list[Site], reader: Client, postgres: Postg
 
 
 def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[str]:
-    """Yields a text for each outdated answer, for each answer that is no cache hit, and for each
-    realm without current pages."""
+    """Requests the newest content of each realm from every web worker. Yields a text for each
+    answer that is outdated or doesn't come from a cache, and for each published realm that has no
+    current pages."""
     for site in sites:
         for realm in site.realms:
             newest = truth.newest(realm)
@@ -239,7 +263,7 @@ def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[st
                         held = truth.marks(truth.content(realm, newest, path))
                         cache = answer.headers.get("x-boxel-cache")
                         if marks_of(answer.text) != held or cache != "hit":
-                            yield f"{worker}: {answer.status} {cache} for {realm}{path}"
+                            yield f"{worker} answers {answer.status} ({cache}) for {realm}{path}"
         newest = truth.newest(site.published)
         if newest is None:
             continue
@@ -249,12 +273,15 @@ def _unsettled(running: Cluster, sites: list[Site], truth: Truth) -> Iterator[st
                 yield f"{site.published} is not ready on {replica.name}: {ready.text[:200]}"
             for worker, answer in replica.each_worker(site.published, "text/html").items():
                 if answer.headers.get("x-realm-generation") != str(newest):
-                    yield f"{worker} shows pages of {answer.headers.get('x-realm-generation')}"
+                    yield (
+                        f"{worker} shows the pages of generation "
+                        f"{answer.headers.get('x-realm-generation')}"
+                    )
 
 
 class Looker(Client):
-    """Reads definitions and files from the database in one snapshot. Records each definition that
-    contradicts the files."""
+    """Again and again, reads definitions and files in one snapshot of the database. A definition
+    describes what a module exports. Records each definition that contradicts the files."""
 
     def __init__(
         self, postgres: Postgres, seed: str, history: History, stop: threading.Event
@@ -287,15 +314,16 @@ JOIN realms_blob b ON b.sha256 = v.sha256
 
 
 def _look(connection: "psycopg.Connection[Any]") -> tuple[int, list[str]]:
-    """Returns the number of definitions in the database, and a text for each definition that
-    contradicts the files."""
+    """Returns the number of definitions of the modules `note.tsx`, and a text for each definition
+    that contradicts the files. The display name in a definition must be the label that the realm's
+    `label.ts` has in the same snapshot."""
     definitions = connection.execute(
         "SELECT d.module_url, d.realm_url, d.definitions FROM definitions d"
         " WHERE d.module_url LIKE '%note.tsx' AND d.definitions IS NOT NULL"
     ).fetchall()
     labels = {row["url"]: marks_of(row["text"]) for row in connection.execute(_LABELS).fetchall()}
     wrong = [
-        f"the definition of {row['module_url']} was built from {named}, its realm holds {held}"
+        f"the definition of {row['module_url']} has the label {named}, but label.ts has {held}"
         for row in definitions
         if (named := marks_of(str(row["definitions"]["Note"]["displayName"])))
         != (held := labels.get(row["realm_url"]))

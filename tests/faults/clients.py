@@ -1,5 +1,9 @@
-"""Defines the readers of a campaign, and the base class of all clients. Also defines `Site`, which
-has the URLs of one author's realms."""
+"""Defines the readers of a fault campaign, and `Client`, the base class of readers and authors.
+`Site` has the URLs of one author's realms.
+
+A realm's generation is a number that rises with each change of the realm's content. A read is
+pinned if it names a minimum or an exact generation.
+"""
 
 import contextlib
 import hashlib
@@ -32,22 +36,23 @@ export class Note extends Card {
   );
 }
 """
-#: The cards of each realm. Maps a card's name to the name of the linked card, or to None.
+#: The cards of each realm. Maps a card's name to the name of the card that it links to, or to None.
 CARDS = {"index": "a", "a": None, "b": None}
-#: The files that authors rewrite.
+#: The files that authors write again and again.
 WRITTEN = ("label.ts", "index.json", "a.json", "b.json", "text.md")
-#: A file of the outer realm that the inner realm hides, because the inner realm's text.md has the
-#: same URL as this file.
+#: A file of each source realm. The realm at `Site.published` doesn't show this file while there is
+#: an inner realm at `Site.inner`, because the inner realm's text.md has the same URL.
 HIDDEN = "deep/text.md"
 #: A file that authors delete and create again.
 FLEETING = "extra.md"
 TIMEOUT = 20
-#: Reads through nginx have this name instead of a replica's name.
+#: Records of reads through nginx, the edge, have this name instead of a replica's name.
 EDGE = "edge"
 
 
 def file(path: str, mark: str) -> bytes:
-    """Returns the content for the file at `path`, with a mark in it."""
+    """Returns the content that a client writes to the file at `path`. `mark` is a unique word in
+    the content."""
     if path == "label.ts":
         return f'export const label = "{mark}";\n'.encode()
     if path.endswith(".json"):
@@ -59,15 +64,15 @@ def file(path: str, mark: str) -> bytes:
 
 @dataclass
 class Site:
-    """One author's two source realms, and their published realms. One source realm is published at
-    the author's host. Sometimes a source realm is also published at `inner`, a URL below the
-    author's host."""
+    """The realms of one author. The author has two source realms, and publishes one of them at the
+    URL `published`. At times, a source realm is also published at the URL `inner`, which is below
+    `published`."""
 
     user: str
-    #: The index in `sources` of the source realm that is published.
+    #: The position in `sources` of the source realm that is published at `published`.
     shown: int = 0
-    #: The newest acknowledged generation of each realm, by URL. `recent` has the realms and
-    #: generations of the last 8 acknowledgements, in order.
+    #: The newest generation of each realm that an answer to the author has named, by the realm's
+    #: URL. `recent` has the realms and generations in the last 8 such answers.
     known: dict[str, int] = field(default_factory=dict)
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
@@ -77,7 +82,7 @@ class Site:
 
     @property
     def source(self) -> str:
-        """The source realm that is published."""
+        """The source realm that is published at `published`."""
         return self.sources[self.shown]
 
     @property
@@ -95,14 +100,15 @@ class Site:
         return (*self.sources, self.published, self.inner)
 
     def heard(self, realm: str, generation: int | None) -> None:
-        """Records a generation that the answer to an author's request has named."""
+        """Records the generation of a realm that the answer to an author's request has named, if
+        any."""
         if generation is not None:
             self.known[realm] = max(generation, self.known.get(realm, 0))
             self.recent.append((realm, generation))
 
 
 class Client(threading.Thread):
-    """A thread that sends requests to replicas, one at a time, until `stop` is set."""
+    """A thread that acts as one client of the fleet until the event `stop` is set."""
 
     def __init__(self, name: str, seed: str, history: History, stop: threading.Event) -> None:
         super().__init__(name=name, daemon=True)
@@ -116,7 +122,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         try:
             self.work()
-        except BaseException as error:  # noqa: BLE001  the campaign raises it in its own thread
+        except BaseException as error:  # noqa: BLE001  `wait_all` raises this error again
             self.broken = error
         finally:
             connections.close_all()
@@ -124,15 +130,16 @@ class Client(threading.Thread):
                 each.close()
 
     def work(self) -> None:
-        """Sends the client's requests until `stop_asked` is set."""
+        """Does the client's work until `stop_asked` is set."""
         raise NotImplementedError
 
     def ask(
         self, replica: Replica, method: str, url: str, accept: str,
         headers: dict[str, str] | None = None, body: bytes | None = None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:  # fmt: skip
-        """Sends a request, mostly on a connection that is already open. Raises OSError,
-        HTTPException."""
+        """Sends a request to a replica, and returns the status, headers and body of the answer.
+        Keeps the connection open for later requests, but replaces it for about one request in 50.
+        Raises OSError, HTTPException."""
         parts = urlsplit(url)
         kept = self._open.get(replica.port)
         if kept is None or self.random.random() < 0.02:
@@ -154,8 +161,8 @@ class Client(threading.Thread):
 
 
 class Reader(Client):
-    """Reads random files and pages of all sites from one replica. Some reads are pinned to a
-    generation."""
+    """Reads random files and pages of all sites from one replica or through nginx. Some reads are
+    pinned."""
 
     def __init__(
         self, replica: Replica, number: int, sites: list[Site], per_second: float, seed: str,
@@ -170,7 +177,7 @@ class Reader(Client):
         due = time.monotonic()
         while not self.stop_asked.is_set():
             site = self.random.choice(self._sites)
-            # The edge refuses reads at an exact generation.
+            # nginx refuses reads at an exact generation.
             if self.random.random() < 0.15 and site.recent and self._replica.name != EDGE:
                 self._read_at(site)
             else:
@@ -190,8 +197,8 @@ class Reader(Client):
         else:
             path = self.random.choice((*WRITTEN, HIDDEN, FLEETING))
         pinned, known = "", site.known.get(realm, 0)
-        # `known` is a generation of `realm`. Requests that the inner realm may answer get no
-        # minimum generation.
+        # Only `realm` has the generation `known`. But the outer realm answers for a missing inner
+        # realm, and an inner realm answers for HIDDEN. Such requests name no minimum generation.
         apart = realm != site.inner and path != HIDDEN
         if variant in ("source", "module") and apart and known and self.random.random() < 0.3:
             pinned = "min"
@@ -205,7 +212,7 @@ class Reader(Client):
 
     def read(self, realm: str, path: str, variant: str, pin: str, pinned: int) -> Read | None:
         """Sends a GET request and records the answer in the history. Returns None if there was no
-        answer."""
+        answer. The parameters have the meanings of the fields of `Read`."""
         url, headers = realm + path, {}
         if pin == "min":
             headers["X-Realm-Min-Generation"] = str(pinned)
@@ -235,18 +242,19 @@ class Reader(Client):
 
 
 def _dated(told: http.client.HTTPMessage) -> float | None:
-    """Returns the time in an answer's Date header, in whole seconds since 1970."""
+    """Returns the time in an answer's Date header, in whole seconds since 1970. Returns None if the
+    answer has no Date header."""
     date = told.get("date")
     return parsedate_to_datetime(date).timestamp() if date else None
 
 
 def wait_all(clients: Sequence[Client], seconds: float) -> None:
-    """Waits until all clients' threads have ended. If an exception ended a thread, raises that
-    exception."""
+    """Waits until the threads of all clients have ended, for at most `seconds` per thread. If an
+    exception ended a thread, raises that exception."""
     for each in clients:
         each.join(seconds)
     for each in clients:
         if each.broken is not None:
             raise each.broken
         with contextlib.suppress(RuntimeError):
-            assert not each.is_alive(), f"{each.name} does not end"
+            assert not each.is_alive(), f"the thread of {each.name} does not end"

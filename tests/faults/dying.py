@@ -1,5 +1,5 @@
-"""Publishes a realm in a process that kills itself at a step. Run it as `python -m
-tests.faults.dying STEP SOURCE PUBLISHED`."""
+"""Publishes a realm in a process that kills itself at a step of the publish. Run this module as
+`python -m tests.faults.dying STEP SOURCE PUBLISHED`. STEPS lists the steps."""
 
 import os
 import signal
@@ -52,8 +52,8 @@ def _die_at(step: str) -> None:
 
 
 def main(step: str, source: str, published: str) -> None:
-    """Publishes a realm, and kills the process at the step. If the step is unknown, completes the
-    publish and doesn't kill the process."""
+    """Publishes a realm, and kills the process at `step`. If `step` isn't in STEPS, completes the
+    publish."""
     import django
 
     django.setup()
@@ -65,7 +65,7 @@ def main(step: str, source: str, published: str) -> None:
     try:
         call_command("publish_realm", source, published, "--no-wait", "--yes")
     except CommandError as error:
-        # The publish fails if another client has deleted the realm.
+        # The publish fails, for example, if an author has just deleted the source realm.
         print(error, file=sys.stderr)
 
 

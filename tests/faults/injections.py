@@ -1,5 +1,6 @@
-"""Injects the faults of a campaign. A fault disturbs one process or connection, and restores it
-after a random time."""
+"""Injects the faults of a fault campaign into the fleet. Most faults last for a random time. The
+method that injects such a fault also ends the fault, for example by starting a killed process
+again."""
 
 import random
 import shutil
@@ -26,7 +27,8 @@ from tests.support.servers.proxy import Proxy
 
 
 class Injections:
-    """Injects single faults into a fleet. Faults of different kinds can overlap."""
+    """Injects single faults into a fleet. Two faults can overlap, unless both reserve the same
+    target (`_alone`)."""
 
     def __init__(
         self, fleet: Cluster, postgres: Postgres, proxies: dict[str, Proxy], sites: list[Site],
@@ -36,37 +38,38 @@ class Injections:
         self._sites, self._broker = sites, broker
         self._busy: dict[str, threading.Lock] = {}
         self.celery: subprocess.Popen[bytes] = fleet.start_worker()
-        #: For each stall, the seconds until the replica answered from its caches again.
+        #: For each stall of a LISTEN connection, the seconds from the end of the stall until the
+        #: replica's board was live. Web workers answer from caches only while the board is live.
         self.back_to_hits: list[float] = []
         self._steps: Iterator[str] = iter(())
         #: The nginx in front of the fleet; None if the campaign runs without nginx.
         self.edge: Edge | None = None
 
     def kinds(self) -> dict[str, Callable[[random.Random], None]]:
-        """Returns the method that injects each kind of fault, by the fault's name."""
+        """Returns the methods that inject faults, by the name of the kind of fault."""
         return {
             "sidecar killed": self.kill_sidecar,
-            "sidecar stopped": self.stop_sidecar,
+            "sidecar suspended": self.stop_sidecar,
             "web worker killed": self.kill_web_worker,
-            "web worker stopped": self.stop_web_worker,
+            "web worker suspended": self.stop_web_worker,
             "web service killed": self.kill_web,
             "Celery worker killed": self.kill_celery,
             "Celery process killed": self.kill_celery_process,
-            "Celery process stopped": self.stop_celery_process,
+            "Celery process suspended": self.stop_celery_process,
             "prerenderer killed": self.kill_prerenderer,
-            "prerenderer stopped": self.stop_prerenderer,
+            "prerenderer suspended": self.stop_prerenderer,
             "publisher killed at a step": self.kill_publisher_at_a_step,
-            "publisher killed at any moment": self.kill_publisher,
-            "publisher stopped": self.stop_publisher,
-            "LISTEN connections ended": self.end_listeners,
+            "publisher killed at a random moment": self.kill_publisher,
+            "publisher suspended": self.stop_publisher,
+            "LISTEN connections ended by Postgres": self.end_listeners,
             "LISTEN connection stalled": self.stall,
             "LISTEN connection cut": self.cut,
-            "database out of a sidecar's reach": self.out_of_reach,
+            "LISTEN connection cut and refused": self.out_of_reach,
             "messages lost": self.lose_messages,
-            "messages late": self.delay_messages,
-            "Postgres stopped at once": self.restart_postgres,
+            "messages delayed": self.delay_messages,
+            "Postgres stopped without a checkpoint": self.restart_postgres,
             **(
-                {"edge stopped": self.stop_edge, "edge reloaded": self.reload_edge}
+                {"nginx suspended": self.stop_edge, "nginx reloaded": self.reload_edge}
                 if self.edge
                 else {}
             ),
@@ -74,8 +77,8 @@ class Injections:
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[bool]:
-        """Reserves the target `what` for one fault, for example `postgres` or `celery`. Yields
-        False if another fault has reserved the same target."""
+        """Reserves a target for one fault. `what` is the name of the target, for example `postgres`
+        or `celery`. Yields False if another fault has reserved the target."""
         lock = self._busy.setdefault(what, threading.Lock())
         free = lock.acquire(blocking=False)
         try:
@@ -146,8 +149,9 @@ class Injections:
         self._freeze(self._prerenderers(rng), rng.uniform(0.5, 6))
 
     def _prerenderers(self, rng: random.Random) -> list[psutil.Process]:
-        """Waits up to 5 s until a prerenderer runs. Returns a list with one running prerenderer,
-        chosen at random. If no prerenderer runs within the 5 s, the list is empty."""
+        """Waits up to 5 s until a prerenderer runs, a Deno process that executes the code of cards.
+        Returns a list with one running prerenderer, chosen at random. If no prerenderer runs within
+        the 5 s, the list is empty."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             found = [p for p in _children(self.celery.pid, deep=True) if _is_deno(p)]
@@ -162,7 +166,8 @@ class Injections:
         self._publisher("never", rng.choice(self._sites), rng.uniform(0.4, 2.5))
 
     def stop_publisher(self, rng: random.Random) -> None:
-        # A stopped publisher may hold the realm's lock, so that other publishers wait.
+        # A suspended publisher may hold locks of realms. Other processes that need these locks then
+        # wait until the publisher continues.
         self._publisher(
             "never", rng.choice(self._sites), 20, rng.uniform(0.4, 2), rng.uniform(1, 5)
         )
@@ -246,6 +251,19 @@ class Injections:
                 message.unlink(missing_ok=True)
             time.sleep(0.005)
 
+    @contextmanager
+    def losing_every_message(self) -> Iterator[None]:
+        """Suspends the Celery worker during the `with` block. At the end of the block, deletes the
+        messages, which the worker couldn't receive, and resumes the worker."""
+        processes = [psutil.Process(self.celery.pid), *_children(self.celery.pid, deep=True)]
+        _suspend(processes)
+        try:
+            yield
+        finally:
+            for message in self._broker.iterdir():
+                message.unlink(missing_ok=True)
+            _resume(processes)
+
     def delay_messages(self, rng: random.Random) -> None:
         late = self._broker.parent / "late"
         late.mkdir(exist_ok=True)
@@ -264,8 +282,8 @@ class Injections:
     # --- repairs after the last fault ---
 
     def mend(self) -> None:
-        """Lets all proxies forward again, and starts the processes that have ended. Must be called
-        after the last fault."""
+        """Lets all proxies forward bytes again, and starts each web service and sidecar that has
+        ended. The campaign calls this method after the last fault."""
         for proxy in self._proxies.values():
             proxy.flow()
         for replica in self._fleet.replicas:
@@ -274,15 +292,21 @@ class Injections:
                     replica.start(role)
 
     def _freeze(self, processes: list[psutil.Process], seconds: float) -> None:
-        frozen = []
-        for each in processes:
-            with suppress(psutil.NoSuchProcess):
-                each.suspend()
-                frozen.append(each)
+        _suspend(processes)
         time.sleep(seconds)
-        for each in frozen:
-            with suppress(psutil.NoSuchProcess):
-                each.resume()
+        _resume(processes)
+
+
+def _suspend(processes: list[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.suspend()
+
+
+def _resume(processes: list[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.resume()
 
 
 def end_family(process: "subprocess.Popen[bytes]") -> None:
@@ -311,7 +335,8 @@ def _is_deno(process: psutil.Process) -> bool:
 
 
 class Schedule(threading.Thread):
-    """Injects faults of every kind, in a random order that depends on the seed."""
+    """Injects faults at random times until the event `stop` is set. Each kind of fault occurs once
+    before any kind occurs again. The seed decides the order and the pauses."""
 
     def __init__(
         self, injections: Injections, seed: str, per_second: float, history: History,

@@ -1,11 +1,13 @@
-"""Measures the time from a commit until all replicas are fresh, and compares it with bare
-listeners.
+"""Measures the time from a commit until all replicas are fresh. Compares it with the time until all
+bare listeners are notified of the same commit.
 
-A bare listener is a process that only executes LISTEN on one psycopg connection, so no replica can
-be faster than a bare listener. Bare listeners receive the same notifications as the sidecars, so
-one run measures bare listeners and replicas. A replica is fresh when its sidecar has changed the
-written file's slot on the replica's board. From that moment, none of the replica's web workers
-serves the old content.
+A bare listener is a process that only executes LISTEN on one psycopg connection. A replica's
+sidecar does this too, and more, so no replica can be faster than a bare listener.
+
+Each replica has a board, a file with numbers that are called slots. When a file of a realm changes,
+the sidecar changes the slot of this file, so that the web workers stop using cached content of the
+file. A replica is fresh when its sidecar has changed the slot of the file that this program writes.
+From that moment, none of the replica's web workers serves the old content.
 """
 
 import mmap
@@ -40,9 +42,10 @@ from tests.support.web import ORIGIN
 PATH = "text.md"
 PAUSE_SECONDS = 0.05
 GIVE_UP_SECONDS = 5.0
-#: Replicas may take at most this many times as long as bare listeners.
+#: The replicas' p99 may be at most this many times the p99 of the bare listeners.
 ALLOWED = 3.0
-#: A run is divided into this many parts. The spread of the parts' ratios shows the machine's noise.
+#: A run is divided into this many parts. Each part has its own ratio of the two p99s. If the ratios
+#: differ much, other work of the machine has disturbed the run.
 PARTS = 5
 
 _LISTENER = f"""
@@ -60,8 +63,8 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 def measure(folder: Path, seconds: float, replicas: int) -> int:
-    """Measures for `seconds` and prints the comparison. Returns 1 if replicas take more than
-    `ALLOWED` times as long as bare listeners."""
+    """Measures for `seconds` and prints the comparison. Returns 1 if the replicas' p99 is more than
+    ALLOWED times the p99 of the bare listeners, else 0."""
     console = Console(soft_wrap=True, highlight=False)
     with ExitStack() as stack:
         postgres = Postgres(folder, urlsplit(settings.DATABASE_URL).port or 5432)
@@ -78,7 +81,8 @@ def measure(folder: Path, seconds: float, replicas: int) -> int:
 
 @contextmanager
 def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
-    """Runs bare listeners. Each stores the time of its last notification (monotonic, ns)."""
+    """Runs bare listeners, and yields the time of each listener's last notification (monotonic,
+    ns). The listeners store these times in shared memory."""
     page = folder / "heard"
     page.write_bytes(bytes(8 * count))
     with open(page, "r+b") as file:
@@ -90,7 +94,7 @@ def _listeners(folder: Path, count: int) -> Iterator[memoryview]:
         for place in range(count)
     ]
     try:
-        wait_until(lambda: all(words[place] for place in range(count)), "bare listeners there")
+        wait_until(lambda: all(words[place] for place in range(count)), "bare listeners ready")
         yield words
     finally:
         for process in processes:
@@ -146,7 +150,7 @@ def _wait(done: Callable[[], bool], moment: Callable[[], int]) -> int:
     end = time.monotonic() + GIVE_UP_SECONDS
     while not done():
         if time.monotonic() > end:
-            raise AssertionError("a listener or a replica was not told of a commit")
+            raise AssertionError("a bare listener or a replica was not notified of a commit")
         time.sleep(0.0001)
     return moment()
 
@@ -160,11 +164,11 @@ def _served(running: Cluster, realm: Realm, mark: str) -> Iterator[int]:
 
 def _show(console: Console, samples: list[tuple[float, float, float]], replicas: int) -> int:
     bare, fresh, served = (sorted(column) for column in zip(*samples, strict=True))
-    table = Table(f"Commit to the last of {replicas}", "p50", "p90", "p99", "most")
+    table = Table(f"Time from a commit until all {replicas}", "p50", "p90", "p99", "most")
     for name, column in (
-        ("bare psycopg listeners notified", bare),
-        ("replicas fresh", fresh),
-        ("replicas have served the new bytes, requested in turn", served),
+        ("bare psycopg listeners were notified", bare),
+        ("replicas were fresh", fresh),
+        ("replicas had served the new bytes, one after the other", served),
     ):
         table.add_row(name, *(f"{_quantile(column, q) * 1000:.2f} ms" for q in (0.5, 0.9, 0.99, 1)))
     console.print(table)
@@ -177,10 +181,10 @@ def _show(console: Console, samples: list[tuple[float, float, float]], replicas:
         if part
     ]
     console.print(
-        f"{len(samples)} commits; p99 of the replicas is {ratio:.2f} times that of the listeners "
-        f"(in {PARTS} parts of the run {min(spread):.2f} to {max(spread):.2f}, median "
-        f"{statistics.median(spread):.2f}); at most {ALLOWED:g} is good. "
-        f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
+        f"{len(samples)} commits: the replicas' p99 is {ratio:.2f} times the listeners' p99. In "
+        f"{PARTS} parts of the run this ratio is {min(spread):.2f} to {max(spread):.2f}, with the "
+        f"median {statistics.median(spread):.2f}. At most {ALLOWED:g} is allowed. The machine has "
+        f"{os.cpu_count()} processors and a load of {os.getloadavg()[0]:.1f}."
     )
     return 0 if ratio <= ALLOWED else 1
 

@@ -1,7 +1,8 @@
-"""Runs the campaign's Postgres, which records every commit. A fault can stop Postgres abruptly.
+"""Runs the Postgres server of a fault campaign. A fault can stop the server abruptly.
 
-Triggers insert every change into the table `faults_account`. With `track_commit_timestamp`,
-Postgres keeps the commit time of each row of this table. Postgres and the campaign's clients run on
+The campaign's judge needs to know what was committed, and when. So triggers insert each change of
+the tables in `_NOTED` into the table `faults_account`. With `track_commit_timestamp`, Postgres
+keeps the commit time of each row of `faults_account`. Postgres and the campaign's clients run on
 the same machine, so the commit times and the clients' times come from the same clock.
 """
 
@@ -39,8 +40,8 @@ _NOTED = (
 
 
 class Postgres:
-    """A Postgres server on a separate port. Its data survive an abrupt stop, but not a crash of the
-    machine."""
+    """A Postgres server. Its data are in `folder`. They survive an abrupt stop of the server, but
+    not a crash of the machine."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._pgdata = folder / "postgres"
@@ -54,13 +55,14 @@ class Postgres:
         """Starts the server and waits until it answers."""
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-            # fsync isn't needed, because only processes are killed and not the machine.
+            # fsync isn't needed, because faults kill processes but don't crash the machine.
             " -c fsync=off -c track_commit_timestamp=on -c max_connections=300"
         )
         self._control("-w", "-t", "60", "-l", str(self._log), "-o", options, "start")
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stops the server. The mode `immediate` ends the server without a shutdown checkpoint."""
+        """Stops the server. In the mode `immediate`, the server ends at once, without a shutdown
+        checkpoint."""
         with contextlib.suppress(subprocess.CalledProcessError):
             self._control("-w", "-m", mode, "stop")
 
@@ -68,14 +70,14 @@ class Postgres:
         pgexec("pg_ctl", ("-D", str(self._pgdata), *arguments), bin_path=self._bin, user=self._user)
 
     def connect(self, **options: Any) -> "psycopg.Connection[Any]":
-        """Opens a new connection for the campaign. Raises an error while the server is down."""
+        """Opens a new connection. Raises psycopg.OperationalError while the server is down."""
         return psycopg.connect(
             settings.DATABASE_URL, connect_timeout=5, row_factory=dict_row, **options
         )
 
     def keep_account(self) -> None:
-        """Creates the table of changes and its triggers. Inserts a change for each row that already
-        exists."""
+        """Creates the table `faults_account` and the triggers that fill it. Inserts a change for
+        each row that the tables in `_NOTED` already have."""
         with self.connect() as connection:
             connection.execute(_ACCOUNT)
             for table in _NOTED:
@@ -94,8 +96,8 @@ class Postgres:
                 )
 
     def account(self) -> list[dict[str, Any]]:
-        """Returns all committed changes in commit order. `at` is the commit time in seconds since
-        1970."""
+        """Returns all rows of `faults_account` in commit order. `at` is the commit time in seconds
+        since 1970."""
         with self.connect() as connection:
             return connection.execute(
                 """
@@ -106,14 +108,15 @@ class Postgres:
             ).fetchall()
 
     def contents(self) -> dict[str, bytes]:
-        """Returns the bytes of every blob by SHA-256. Large blobs, which the database doesn't
-        contain, are empty."""
+        """Returns the bytes of every blob by SHA-256. A blob is the content of a file. The database
+        doesn't contain the bytes of large blobs, so the result has empty bytes for them."""
         with self.connect() as connection:
             rows = connection.execute("SELECT sha256, data FROM realms_blob").fetchall()
         return {row["sha256"]: bytes(row["data"] or b"") for row in rows}
 
     def end_listeners(self) -> int:
-        """Terminates the LISTEN connections of all sidecars, and returns their number."""
+        """Terminates the connections on which sidecars execute LISTEN, and those on which they send
+        pings. Returns the number of terminated connections."""
         with self.connect(autocommit=True) as connection:
             return len(
                 connection.execute(

@@ -1,4 +1,4 @@
-"""Runs a campaign and prints its results."""
+"""Runs a fault campaign and prints its results."""
 
 import argparse
 import statistics
@@ -15,8 +15,8 @@ from tests.faults.judge.checker import Violation
 from tests.faults.judge.history import History, Operation, Read
 
 SHOWN_VIOLATIONS = 5
-#: A violation is printed with the history of the AROUND seconds before the read. If this history
-#: has more than SHOWN_LINES lines, only the newest lines are printed.
+#: If a read shows a violation, the report also lists what happened in the AROUND seconds before the
+#: read. If this list has more than SHOWN_LINES lines, only the newest lines are printed.
 AROUND = 3.0
 SHOWN_LINES = 25
 
@@ -55,7 +55,8 @@ def campaign(folder: Path, asked: argparse.Namespace) -> int:
 
 
 def show(console: Console, outcome: Outcome) -> None:
-    """Prints operations, faults, reads, staleness and violations."""
+    """Prints a campaign's operations, faults, reads and violations. Also prints for how long the
+    answers to unpinned reads, which name no generation, had been outdated."""
     history, verdict = outcome.history, outcome.verdict
     operations = Counter(each.kind for each in history.operations)
     done = Counter(each.kind for each in history.operations if each.acknowledged)
@@ -68,13 +69,13 @@ def show(console: Console, outcome: Outcome) -> None:
     )
     lost = sum(history.unanswered.values())
     console.print(
-        f"Answers by status: {_listed(verdict.statuses)}; without an answer: {lost:,}"
+        f"Reads by status: {_listed(verdict.statuses)}; reads without an answer: {lost:,}"
         + (f" ({_listed(Counter(history.unanswered))})" if lost else "")
     )
     table = Table("Staleness of unpinned reads", "reads", "stale", "p50", "p99", "p99.9", "most")
     for name, ages in (
-        ("with a fault under way", verdict.stale_in_faults),
-        ("without", verdict.stale_in_peace),
+        ("during a fault", verdict.stale_in_faults),
+        ("without a fault", verdict.stale_in_peace),
         ("through the edge", verdict.stale_at_edge),
     ):
         table.add_row(name, f"{len(ages):,}", *_distribution(ages))
@@ -82,18 +83,18 @@ def show(console: Console, outcome: Outcome) -> None:
     if outcome.plan.edge:
         kept = Counter(each.cache for each in history.reads if each.replica == EDGE)
         console.print(
-            f"Through nginx, which keeps answers for {EDGE_SECONDS} s: {kept['HIT']:,} from its "
-            f"cache, {kept['MISS']:,} for which it asked, {kept.total():,} in all"
+            f"Reads through nginx, which caches answers for {EDGE_SECONDS} s: {kept['HIT']:,} from "
+            f"its cache, {kept['MISS']:,} passed to a replica, {kept.total():,} in all"
         )
     if outcome.back_to_hits:
         console.print(
-            f"After {len(outcome.back_to_hits)} stalls of a LISTEN connection, live again within "
-            f"{statistics.median(outcome.back_to_hits):.2f} s (median), "
-            f"{max(outcome.back_to_hits):.2f} s (most; other faults may have been under way)"
+            f"After {len(outcome.back_to_hits)} stalls of LISTEN connections, replicas used their "
+            f"caches again within {statistics.median(outcome.back_to_hits):.2f} s (median), "
+            f"{max(outcome.back_to_hits):.2f} s (maximum; other faults may have delayed them)"
         )
     if outcome.settled is not None:
         console.print(
-            f"After the last fault and write all replicas were current in {outcome.settled:.1f} s"
+            f"All replicas were up to date {outcome.settled:.1f} s after the last fault and write"
         )
     if not verdict.violations:
         console.print("[bold green]no promise was broken")
@@ -113,7 +114,7 @@ def _show_violation(console: Console, violation: Violation, history: History) ->
             console.print(f"  {read}", markup=False)
         return
     lines: list[tuple[float, str]] = [
-        (start, f"fault, for {end - start:.2f} s: {kind}")
+        (start, f"fault that lasts {end - start:.2f} s: {kind}")
         for start, end, kind in history.faults
         if start < read.end and end > read.start - AROUND
     ]

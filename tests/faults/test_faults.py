@@ -14,8 +14,9 @@ SECONDS = 25
 
 @pytest.mark.timeout(240)
 def test_a_fleet_under_random_faults_keeps_its_promises() -> None:
-    """Clients write, publish and read while processes, connections and messages are lost. A judge
-    compares every answer with the commits. At the end all replicas must be up to date."""
+    """Clients write, publish and read while processes, connections and messages are lost. The
+    campaign's judge compares every answer with the commits. At the end all replicas must be up to
+    date."""
     command = [sys.executable, "-m", "tests.faults", "--seconds", str(SECONDS), "--replicas", "2"]
     ran = subprocess.run(
         command, cwd=BASE_DIR, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=220

@@ -1,4 +1,4 @@
-"""Tests how the authors of a campaign complete their sites at the end of the campaign."""
+"""Tests how the authors of a fault campaign complete and publish their realms at its end."""
 
 import threading
 from typing import Any
@@ -10,8 +10,8 @@ from tests.faults.judge.history import History, Operation
 
 class Alone(Author):
     """An author that sends no requests. The author only records the name of each request, such as
-    `write label.ts`, and treats the request as successful. After the request with the
-    name in `stops_at`, the author sets `stop_asked`. A campaign sets `stop_asked` at its end."""
+    `write label.ts`, and treats the request as successful. After the request with the name
+    `stops_at`, the author sets `stop_asked`, as a campaign does at its end."""
 
     def __init__(self, stops_at: str) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Fixtures: Ada's token, and a realm that only she may read."""
+"""Fixtures: a token of the user ada, and a realm that only ada may read."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.support.web import ORIGIN
 
 @pytest.fixture
 def ada(source: Realm) -> dict[str, str]:
-    """Returns an Authorization header with ada's token for her realm."""
+    """Returns an Authorization header with ada's token for the realm of the fixture `source`."""
     return make.realm_login(source, "ada")
 
 

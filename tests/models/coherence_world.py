@@ -1,5 +1,16 @@
-"""Contains the parts of the coherence model: a fake database, fake connections, and requests that
-the model can stop. The replicas have real boards and caches."""
+"""Contains the parts of the coherence model, a state machine in `test_coherence_model.py`. The
+model tests whether replicas return outdated content.
+
+A replica is one host's web processes, its board and its sidecar. The board is shared memory with
+numbered slots. If a slot moves, the cached values that depend on it are stale. The sidecar is the
+process that runs a listener. The listener receives notifications of changes, and moves the slots of
+the changed files. It also sends pings, which are notifications to itself. When a ping arrives, the
+board is live until one staleness bound after the ping was sent. Web processes use cached values
+only while the board is live.
+
+The boards, caches and listeners of the model are real. The database and its connections are fake.
+The model also decides at which points a request stops and continues.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +36,8 @@ from tests.support.clients.asking import Asked, ask
 from tests.support.gates import PATIENCE
 
 SECOND = 1_000_000_000
+#: The staleness bound: for this long after a change, a replica may still return the replaced
+#: content. Unit: ns.
 BOUND = 2 * SECOND
 REALM = "http://localhost:4201/ada/site/"
 PAGE = "page.txt"
@@ -37,8 +50,9 @@ _new_caches = answers.caches.__wrapped__
 
 @dataclass
 class Version:
-    """A version of the page. `generation` is the version's first generation. `body` is None if the
-    page is deleted. `superseded` is the time when a newer version replaced this version."""
+    """A version of the page. `generation` is the realm's first generation with this version. `body`
+    is None if the page is deleted. `superseded` is the time when the next version replaced this
+    version."""
 
     generation: int
     body: bytes | None
@@ -47,8 +61,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Announced(Notification):
-    """A notification that was sent. `generation` is the page's new generation; 0 if the page hasn't
-    changed."""
+    """A notification that was sent. If it announces a new version of the page, `generation` is the
+    version's first generation. Otherwise `generation` is 0."""
 
     generation: int = 0
 
@@ -63,8 +77,9 @@ class Database:
     lines: list["FakeLine"] = field(default_factory=list)
 
     def commit(self, what: str, now: int) -> Announced:
-        """Commits a change of the page, of the whole realm or of another file. Returns the
-        notification that the commit sends."""
+        """Commits a change at the time `now`. If `what` is "another file", the page keeps its
+        version. Otherwise the page gets a new version. Returns the notification that the commit
+        sends."""
         self.generation += 1
         if what != "another file":
             self.versions[-1].superseded = now
@@ -77,7 +92,7 @@ class Database:
         return self.announce(told, 0 if what == "another file" else self.generation)
 
     def announce(self, told: Notification, generation: int = 0) -> Announced:
-        """Queues a notification for every connection that listens to its channel."""
+        """Queues a notification on every connection that listens to the notification's channel."""
         announced = Announced(told.channel, told.payload, generation)
         for line in self.lines:
             if told.channel in line.channels:
@@ -89,7 +104,8 @@ class Database:
         return [each for each in self.versions if each.generation <= generation][-1]
 
     def resolve(self, url: str, extensions: Any, *, known: str | None = None) -> Resolved:
-        """Resolves the page's URL, in place of `realms.content.resolve.resolve`."""
+        """Returns the page's newest version. The model calls this method in place of
+        `realms.content.resolve.resolve`, which reads the real database."""
         assert url == REALM + PAGE
         page, file = self.versions[-1], None
         if page.body is not None:
@@ -106,7 +122,8 @@ class Database:
 class FakeLine:
     """A fake connection of a listener. Each function in `meanwhile` acts as another process, which
     makes a change or reads the page. Before each statement, the connection calls the next function
-    of `meanwhile`."""
+    of `meanwhile`. `arriving` has the queued notifications. `taken` is the notification that the
+    last call of `notifies` yielded."""
 
     database: Database
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
@@ -124,27 +141,28 @@ class FakeLine:
             self.database.announce(Notification(*parameters))
 
     def notifies(self, *, timeout: float, stop_after: int) -> Iterator[Announced]:
-        """Yields the next queued notification, if any. Never waits, because the model sets the
-        time."""
+        """Yields the next queued notification, if any. Doesn't wait for one, because the time of
+        the model passes only between calls."""
         self.taken = self.arriving.pop(0) if self.arriving else None
         if self.taken is not None:
             yield self.taken
 
 
 class WatchedBoard(Board):
-    """A board that knows which changes to the page have been applied to it. `floor` is the
-    generation of the newest applied change. Reads must not return the content of an older
-    generation."""
+    """A board that records which changes of the page have been applied to it. `floor` is the
+    generation of the newest of these changes. A later read through the board's replica must not
+    return content that this change replaced."""
 
     database: Database
     floor = 1
 
     def bump_epoch(self) -> None:
+        """Makes all cached values stale, which counts as applying all committed changes."""
         super().bump_epoch()
         self.floor = self.database.generation
 
     def apply(self, told: Announced) -> None:
-        """Changes the slots on the board, as a replica does when it commits its own change."""
+        """Moves the slots of a change, as a web process does when it has committed the change."""
         self.bump(board_keys(told.channel, told.payload) or ())
         self.floor = max(self.floor, told.generation)
 
@@ -157,7 +175,7 @@ class Web:
     caches: Any = None
 
     def restart(self) -> None:
-        """Restarts the process. The new process has empty caches on the same board."""
+        """Restarts the process. The new process has empty caches, and uses the same board."""
         with patch.object(answers, "local_board", lambda: self.replica.board):
             self.caches = _new_caches()
 
@@ -175,9 +193,9 @@ class Replica:
         self.start_sidecar()
 
     def start_sidecar(self) -> None:
-        """Starts a new listener. All replicas have the same name, so that a listener also receives
-        the pings of another replica's listener. The other listener's pings must not make this
-        listener's board live."""
+        """Starts a new listener. Every listener receives the pings of all listeners. All replicas
+        have the same name, so the name in a ping doesn't say which listener sent the ping. Pings of
+        another listener must not make this listener's board live."""
         self.listener = Listener("twin", self.board, _nobody_connects, BOUND / SECOND)
 
     def connect(self, line: FakeLine) -> None:
@@ -202,7 +220,7 @@ class Replica:
 
 
 def _nobody_connects() -> Connection:
-    raise AssertionError("the machine connects")
+    raise AssertionError("a listener must not connect; only the model makes connections")
 
 
 # --- Requests that can be stopped --------------------------------------------------------------
@@ -213,7 +231,8 @@ current = threading.local()
 class Request:
     """A request that runs in the model's own thread. Before and after the request reads the
     database, it runs the next action of `meanwhile`. The request may have to wait for content that
-    requests of `others` are loading."""
+    requests in `others` are loading. `floor` is the `floor` of the replica's board when the request
+    began."""
 
     def __init__(
         self, web: Web, now: int, meanwhile: list[Callable[[], None]],
@@ -236,8 +255,8 @@ class Request:
             current.request = self
 
     def wait_for_others(self) -> None:
-        """Lets each unfinished request in `others` continue until it stops again or ends. This
-        request waits for content that one of these requests is loading."""
+        """Lets each unfinished request in `others` continue until that request stops again or ends.
+        Called while this request waits for content that one of the others is loading."""
         for each in self._others:
             if not each.done:
                 each.go_on()
@@ -245,8 +264,8 @@ class Request:
 
 class StandingRequest(Request):
     """A request that runs in a separate thread. The request stops before and after it reads the
-    database, and while another request loads the content. `go_on` lets the stopped request
-    continue."""
+    database, and whenever it waits for content that another request is loading. `go_on` lets the
+    stopped request continue."""
 
     def __init__(self, web: Web, now: int, at_least: int, fresh: bool) -> None:
         super().__init__(web, now, [], [])
@@ -258,7 +277,7 @@ class StandingRequest(Request):
         self._wait()
 
     def go_on(self) -> None:
-        """Continues the request until it stops again or ends."""
+        """Lets the request continue, and returns when it has stopped again or ended."""
         self._go.release()
         self._wait()
 
@@ -266,27 +285,27 @@ class StandingRequest(Request):
         """Stops the request's thread until `go_on` is called. Only the request's own thread may
         call `pause`."""
         self._stood.release()
-        assert self._go.acquire(timeout=PATIENCE), "nobody told it to go on"
+        assert self._go.acquire(timeout=PATIENCE), "nobody called `go_on` for the stopped request"
 
     wait_for_others = pause
 
     def _wait(self) -> None:
-        assert self._stood.acquire(timeout=PATIENCE), "it neither stood still nor ended"
+        assert self._stood.acquire(timeout=PATIENCE), "the request neither stopped nor ended"
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001  whoever lets it go on gets it
+        except BaseException as error:  # noqa: BLE001  `_wait` raises the error
             self._error = error
         self.done = True
         self._stood.release()
 
 
 class Landing(threading.Event):
-    """Replaces the event on which requests wait for a shared load. Unlike the real class, `wait`
-    doesn't block, so the model can continue other requests."""
+    """Replaces `threading.Event` in `single_flight`, where a request waits for a load that another
+    request has begun. Until that load has ended, `wait` lets the model continue other requests."""
 
     def wait(self, timeout: float | None = None) -> bool:
         while not self.is_set():
@@ -294,5 +313,6 @@ class Landing(threading.Event):
         return True
 
 
-#: The web processes as (number of the replica, number of the process). The first two share a board.
+#: The web processes as (number of the replica, number of the process). The first two processes
+#: share a board.
 PLACES = ((0, 0), (0, 1), (1, 0))

@@ -1,5 +1,6 @@
-"""Contains classes for the publishing model. `Shown` is the expected content of a realm, and `End`
-says how a change ends."""
+"""Contains classes for the publishing model, a state machine in `test_publishing_model.py`. The
+model changes realms and kills the processes that make the changes. `Shown` is the expected content
+of a realm, and `End` says how a change ends."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -10,7 +11,7 @@ Files: TypeAlias = dict[str, bytes]
 
 
 class Killed(Exception):
-    """Raised in place of killing the process that makes a change."""
+    """Ends a change, as if the process that makes the change were killed."""
 
 
 @dataclass
@@ -21,8 +22,8 @@ class Shown:
     generation: int
     history: dict[int, Files]
     source: str | None = None
-    #: The generations that were published. The value is the URL and the generation of the source
-    #: realm.
+    #: The keys are the generations that publishes and rollbacks have made. The value is the URL and
+    #: the generation of the source realm that the published realm shows at the key.
     publications: dict[int, tuple[str, int]] = field(default_factory=dict)
 
     @property
@@ -33,9 +34,9 @@ class Shown:
 @dataclass
 class End:
     """Says how a change ends. With `well`, the change ends normally. With `killed`, the process is
-    killed before statement number `at`. With `terminated`, the database connection is terminated
-    before statement number `at`. With `after the commit`, the process is killed right after the
-    commit."""
+    killed before the change's SQL statement number `at`. With `terminated`, the database connection
+    is terminated before this statement. If no transaction has a statement with this number, the
+    change ends normally. With `after the commit`, the process is killed right after the commit."""
 
     how: str
     at: int = 0

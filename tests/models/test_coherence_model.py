@@ -1,13 +1,19 @@
-"""Uses a Hypothesis state machine to test promises P2, P3 and P4 under random faults.
+"""Uses a Hypothesis state machine to test promises P2, P3 and P4 of the README under random faults.
 
-Three web processes read one page through the views, with real caches, boards and listeners. Two of
-the processes share a board. The state machine controls commits, the arrival of notifications,
-restarts, the clock, and where each request stops.
+P2: a request that names a minimum generation never gets older content. P3: a request gets no
+content that was superseded more than the staleness bound (2 s) before the request. P4: a cache
+never serves invalidated content again.
 
-The model keeps the two guarantees of Postgres on which the design relies. When a ping arrives on a
-connection, the notifications of all earlier commits have already arrived there. A notification is
-lost only when its connection ends, and then all later notifications are lost, too. The model
-`Deafness` violates the second guarantee. P2 and P4 must hold even in `Deafness`.
+Three web processes read one page through the views, with real caches, boards and listeners
+(`coherence_world.py` explains boards and listeners). Two of the processes share a board. The state
+machine controls commits, the arrival of notifications, restarts, the clock, and where each request
+stops.
+
+The model `Coherence` keeps the two guarantees of Postgres on which the server relies. When a ping
+of a listener arrives on a connection, the notifications of all earlier commits have already arrived
+there. A notification is lost only when its connection ends, and then all later notifications on
+this connection are lost, too. The model `Deafness` violates the second guarantee. P2 and P4 must
+hold even in `Deafness`.
 """
 
 import threading
@@ -67,7 +73,7 @@ class Coherence(RuleBasedStateMachine):
     """A state machine. Its rules are the events that may happen to two replicas while clients read
     from the replicas."""
 
-    #: Whether reads must keep the staleness bound.
+    #: Whether the model checks that reads keep the staleness bound (P3).
     bounded = True
     hits = 0
 
@@ -84,7 +90,8 @@ class Coherence(RuleBasedStateMachine):
               (board_module, listener_module, single_flight)),
             (single_flight, "threading", events),
             (answers, "resolve", self._resolve),
-            # The model has only one realm, so no realm lies in another.
+            # The real function queries the database for an inner realm. The model has only one
+            # realm, so there is no inner realm.
             (answers, "_lacks_its_slash", lambda *_: False),
             # The model's realm is public, so no access check is needed.
             (routes, "_admit", lambda request, url: None),
@@ -116,8 +123,9 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(CHANGES), by=st.sampled_from((None, 0, 1)))
     def commit(self, what: str, by: int | None) -> None:
-        """Commits a change by replica `by`, and moves this replica's board. If `by` is None, the
-        committing process is killed before it can move a board."""
+        """Commits a change in a web process of replica `by`, and moves the change's slots on this
+        replica's board. If `by` is None, the process is killed right after the commit, before it
+        can move slots."""
         told = self.database.commit(what, self.now)
         if by is not None:
             self.replicas[by].board.apply(told)
@@ -126,8 +134,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), meanwhile=st.lists(WHILE_CONNECTING, max_size=8))
     def connect(self, at: int, meanwhile: list[str]) -> None:
-        """Reconnects a sidecar. The actions of `meanwhile` happen between the sidecar's LISTEN
-        statements."""
+        """Reconnects a sidecar. One action of `meanwhile` happens before each statement on the new
+        connection. These statements are LISTENs first, and then pings."""
         replica = self.replicas[at]
         replica.cut()
         replica.connect(FakeLine(self.database, self._does(at, meanwhile)))
@@ -149,7 +157,8 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from((*PLACES, "sidecar", "killed sidecar")), at=st.integers(0, 1))
     def restart(self, what: str | tuple[int, int], at: int) -> None:
-        """Restarts a web process or a sidecar. A killed sidecar leaves its board live."""
+        """Restarts a web process or a sidecar. A sidecar that isn't killed makes its board expire
+        before it ends. A killed sidecar leaves its board live."""
         if not isinstance(what, str):
             self._web(what).restart()
             return
@@ -162,15 +171,16 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 1), steps=st.integers(1, 5))
     def hear(self, at: int, steps: int) -> None:
-        """Runs some steps of a replica's listener. The listener never runs on its own, so it is
-        stalled until the next call."""
+        """Runs some steps of a replica's listener. Between calls the listener doesn't run, like the
+        listener of a stalled sidecar."""
         for _ in range(steps if self.replicas[at].line else 0):
             self.replicas[at].hear()
 
     @rule(at=st.integers(0, 1), how=st.sampled_from(DISTURBANCES), which=st.integers(0, 5))
     def disturb(self, at: int, how: str, which: int) -> None:
-        """Repeats or delays a queued notification, or loses a queued ping. In `Deafness`, any
-        notification can be lost."""
+        """Repeats or delays a queued notification, or loses a queued ping. A notification of a
+        commit isn't delayed if a ping follows it, because Postgres keeps this order. In `Deafness`,
+        any notification can be lost."""
         line = self.replicas[at].line
         if line is None or not line.arriving:
             return
@@ -207,7 +217,7 @@ class Coherence(RuleBasedStateMachine):
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
         """Begins a request that can be stopped. The request's minimum generation is `back`
         generations before the newest generation. If `back` is None, the request has no minimum
-        generation."""
+        generation, and bypasses the caches if `fresh` is true."""
         self._begin(self._web(place), back, fresh and back is None)
 
     @precondition(lambda self: 0 < len(self.requests) < 3)
@@ -230,7 +240,7 @@ class Coherence(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(0, 2))
     def calm(self, seconds: int) -> None:
-        """Leaves the fleet undisturbed for some seconds, and then reads the page from every web
+        """Leaves both replicas undisturbed for some seconds, and then reads the page from every web
         process."""
         self.undisturbed(seconds)
         for place in PLACES:
@@ -266,7 +276,7 @@ class Coherence(RuleBasedStateMachine):
                     self._holds(body, answer.high, replica.board.floor, self.now - BOUND)
                     type(self).hits += 1
                 pinned = answers.cached(Variant.SOURCE, REALM + PAGE, newest)
-                assert pinned is None or pinned.high >= newest, "P2: older than its pin"
+                assert pinned is None or pinned.high >= newest, "P2: older than the minimum"
 
     def _check_done(self) -> None:
         done = [each for each in self.requests if each.done]
@@ -278,26 +288,27 @@ class Coherence(RuleBasedStateMachine):
         answer = request.answer
         assert answer is not None
         assert answer.generation is not None
-        assert answer.generation >= request.at_least, "P2: older than its pin"
+        assert answer.generation >= request.at_least, "P2: older than the minimum"
         oldest = request.begun if request.fresh else request.begun - BOUND
         self._holds(answer.body, answer.generation, request.floor, oldest)
 
     def _holds(self, body: bytes | None, generation: int, floor: int, oldest: int) -> None:
-        """Checks an answer. `floor` is the newest generation that was applied to the replica's
-        board before the request. If the answer's content has been superseded, that must have
-        happened at the time `oldest` or later."""
+        """Checks that an answer has the content of its generation, and that the content isn't too
+        old. `floor` is the generation of the newest change that was applied to the replica's board
+        before the request. If the answer's content has been superseded, that must have happened at
+        the time `oldest` or later."""
         page = self.database.at(generation)
-        assert body == page.body, "the answer has not the bytes of its generation"
+        assert body == page.body, "the answer doesn't have the content of its generation"
         assert page.generation >= self.database.at(floor).generation, (
-            "P4: an invalidated entry is served again"
+            "P4: a cache serves an invalidated entry again"
         )
         if self.bounded:
-            assert page.superseded is None or page.superseded >= oldest, "P3: beyond the bound"
+            assert page.superseded is None or page.superseded >= oldest, "P3: outdated for too long"
 
 
 class Deafness(Coherence):
-    """A model that can lose a single notification, which never happens with Postgres. After the
-    loss, replicas can't keep the staleness bound."""
+    """A model in which a connection can lose a single notification and deliver later ones. This
+    never happens with Postgres. After such a loss, replicas can't keep the staleness bound."""
 
     bounded = False
 
@@ -323,7 +334,8 @@ def test_reads_keep_minimum_generations_when_notifications_are_lost() -> None:
 
 
 def test_a_listener_misses_no_change_just_before_its_listen() -> None:
-    """Runs a fixed sequence of rules, because random runs rarely choose this sequence."""
+    """Runs a fixed sequence of rules, because random runs rarely choose this sequence. A read and a
+    write happen just before the listener's first LISTEN."""
     game = Coherence()
     try:
         game.connect(0, ["read and write"])

@@ -1,11 +1,11 @@
-"""Uses a Hypothesis state machine to test promises P1 and P6 while publishers are killed.
+"""Uses a Hypothesis state machine to test promises P1 and P6 of the README.
 
 The test uses the real database and a real LISTEN connection. The state machine changes realms and
-records the expected content of each generation. Before any statement of a change, the process may
-be killed, or its database connection may be terminated. The process may also be killed right after
-the commit. In each case, notifications are sent for exactly the committed changes. Each realm has
-either its complete old content or its complete new content. Each published realm has an unfinished
-reindex job for the realm's newest generation.
+records the expected content of each generation. Before any SQL statement of a change, the process
+that makes the change may be killed, or its database connection may be terminated. The process may
+also be killed right after the commit. In each case, notifications must be sent for exactly the
+committed changes (P1). Each realm must have either its complete old content or its complete new
+content, and each published realm a job to render its newest generation (P6).
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ from tests.support.listening.hearing import Ear, Heard, connect, ear
 
 PATHS = ("a.txt", "b.txt")
 CALLER = Caller("ada")
-#: Fewer examples than usual, because each step sends many statements to a database.
+#: The test uses fewer examples than usual, because each step sends many statements to a database.
 EXAMPLES = settings.default.max_examples // 8 if settings.default else 12
 _examples = count()
 
@@ -61,7 +61,7 @@ _examples = count()
 class Publishing(RuleBasedStateMachine):
     """A state machine. Its rules change two source realms and two published realms."""
 
-    #: The test sets `ear`, which listens to notifications, and `owner`, who owns all realms.
+    #: The test sets `ear`, which receives notifications, and `owner`, who owns all realms.
     ear: Ear
     owner: Any
     #: A thread with a separate database connection.
@@ -87,7 +87,8 @@ class Publishing(RuleBasedStateMachine):
     @precondition(lambda self: self._standing(self.sources))
     @rule(which=WHICH, path=st.sampled_from(PATHS), same=st.booleans(), end=ENDS)
     def write(self, which: int, path: str, same: bool, end: End) -> None:
-        """Writes a file. With `same`, writes the file's present content, which changes nothing."""
+        """Writes a file. With `same`, writes the content that the file already has, if it exists.
+        Such a write changes nothing."""
         book = self._one_of(self.sources, which)
         text = self._text()
         body = book.files.get(path, text) if same else text
@@ -197,9 +198,9 @@ class Publishing(RuleBasedStateMachine):
         return [each.url for each in self._standing(self.targets) if self._earlier(each)]
 
     def _earlier(self, book: Shown) -> list[int]:
-        """Returns the generations of a published realm's earlier publications, newest first. Leaves
-        out publications with the same source realm and the same source generation as the current
-        publication."""
+        """Returns the generations of those earlier publications to which a rollback is possible,
+        newest first. If a publication has the source realm and the source generation of the current
+        publication, a rollback to it is refused, because the realm already shows its content."""
         newest, *earlier = sorted(book.publications, reverse=True)
         return [each for each in earlier if book.publications[each] != book.publications[newest]]
 
@@ -261,7 +262,8 @@ class Publishing(RuleBasedStateMachine):
         told: list[Notification],
     ) -> None:  # fmt: skip
         """Makes a change that `end` may interrupt, and checks reads and notifications. If the
-        change commits, calls `note`, which records the expected state."""
+        change commits, calls `note`, which records the expected state, and expects exactly the
+        notifications in `told`."""
         committed = True
         try:
             with self._ended(end):
@@ -279,8 +281,8 @@ class Publishing(RuleBasedStateMachine):
         self._every_pinned_read_is_right()
         heard = self.ear.heard()
         assert len(heard) == len(set(heard)), "P1: a notification was sent twice"
-        assert set(heard) == expected, "P1: the notifications differ from the commits"
-        # No sidecar runs, so move the board as a sidecar would.
+        assert set(heard) == expected, "P1: the notifications don't fit the commits"
+        # No sidecar runs here, so move the slots of the changes as a sidecar would.
         for channel, payload in heard:
             local_board().bump(board_keys(channel, payload) or ())
 
@@ -292,7 +294,7 @@ class Publishing(RuleBasedStateMachine):
             return
         if end.how == "after the commit":
             # A process that is killed right after its commit doesn't run its commit hooks. The
-            # hooks would move slots of the board and send the Celery message.
+            # hooks would move slots on the board and send a Celery message to the workers.
             with patch.object(connection, "run_and_clear_commit_hooks", lambda: None):
                 yield
             connection.run_on_commit.clear()
@@ -317,27 +319,27 @@ class Publishing(RuleBasedStateMachine):
     # --- checks of the state ---
 
     def _every_read_is_right(self) -> None:
-        """Checks reads without a pin, both of existing and of missing realms."""
+        """Checks reads that name no generation, both of existing and of missing realms."""
         for url in (*self.sources, *self.targets):
             book = self.books.get(url)
             for path in PATHS:
                 asked = ask(url + path)
                 body = book.files.get(path) if book else None
-                assert asked.body == body, f"P6: {url}{path} has not the committed content"
+                assert asked.body == body, f"P6: {url}{path} doesn't have its committed content"
                 assert asked.generation is None or book is not None
                 type(self).hits += asked.hit
 
     def _every_pinned_read_is_right(self) -> None:
-        """Checks reads that are pinned to the newest and to earlier generations, before the board
-        moves."""
+        """Checks reads with the newest generation as the minimum, and reads at exactly one of the
+        last generations. The slots of the last change haven't moved on the board yet."""
         for book in self.books.values():
             asked = ask(book.url + PATHS[0], at_least=book.generation)
-            assert asked.body == book.files.get(PATHS[0]), "P2: older than its pin"
+            assert asked.body == book.files.get(PATHS[0]), "P2: older than the minimum"
             for generation in sorted(book.history)[-3:]:
                 content = answers.source_at(book.url, generation, PATHS[0]).content
                 exact = content.body if content.status == 200 else None
                 if book.source is None or generation in book.publications:
-                    assert exact == book.history[generation].get(PATHS[0]), "P6: history moved"
+                    assert exact == book.history[generation].get(PATHS[0]), "P6: history changed"
 
     @invariant()
     def what_stands_is_whole(self) -> None:
@@ -368,7 +370,7 @@ class Publishing(RuleBasedStateMachine):
         live = ReindexJob.objects.live().filter(realm_url__in=[*self.sources, *self.targets])
         assert dict(live.values_list("realm_url", "generation")) == {
             url: book.generation for url, book in self.books.items() if book.source is not None
-        }, "P6: the jobs in the table differ from the needed ones"
+        }, "P6: a job is missing, unneeded or of a wrong generation"
 
     @invariant()
     def what_is_read_is_what_stands(self) -> None:

@@ -1,9 +1,10 @@
 """Publishes a realm with good cards and every kind of faulty card, through real replicas and a
 worker.
 
-A faulty card gets an error document with the error and its place, and a line in the job's summary.
-The faulty card keeps its previous page. Faulty cards don't affect other cards. Large cards and
-cards with many links aren't faulty, so they get their pages.
+A faulty card gets an error document with the error's message, module and line. The job's summary
+lists each kind of error once, with the number of its cards and the first of them. The faulty card
+keeps its previous page. Faulty cards don't affect other cards. Large cards and cards with many
+links aren't faulty, so they get their pages.
 """
 
 import json
@@ -36,8 +37,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def module(edition: str, *, top: str = "", fields: str = "") -> bytes:
-    """Returns a module with a card type. Its cards show the length of their title and the number of
-    their working links."""
+    """Returns a module with a card type. A card of this type shows `edition`, the length of its
+    title, and the number of its links to existing cards."""
     return f"""\
 import {{ Card, computed, linksToMany, string }} from "@realm/base";
 {top}
@@ -63,7 +64,7 @@ export class M{i} extends Card {{
     }
 
 
-#: A card with a title of this length has exactly the maximum size.
+#: The length of a title with which a card has exactly the maximum size.
 LETTERS = settings.CARD_SIZE_LIMIT_BYTES - len(make.card("./good", "Page", title=""))
 
 
@@ -86,14 +87,15 @@ CARDS = {
     "links.json": links(),
     "circle.json": make.card("./m0", "M0", title="round"),
 }
-#: Good versions of the modules that will be bad.
+#: The modules of the first publish, which all work. AFTER has the changes for the second publish.
 BEFORE = {f"{name}.tsx": module("one") for name in ("good", *BAD)}
 AFTER = {
     "good.tsx": module("two"),
     "syntax.tsx": b"export class Page { static fields = ; }",
     "inner.tsx": module("two", top='import { x } from "./inner-syntax.tsx";\nconsole.log(x);'),
     "inner-syntax.tsx": b"export const x = ;",
-    # Removing the interface from the JavaScript moves the lines below it.
+    # The transpiled JavaScript lacks the interface, so the lines after it have other numbers there.
+    # The error must have the line number of the TypeScript.
     "throws.tsx": module(
         "two",
         top="interface Shop {\n  open: boolean;\n}\n\n"
@@ -232,7 +234,8 @@ def test_each_bad_card_gets_an_error_and_does_not_affect_the_others(
 
 
 def _is_told(summary: Any, cards: dict[str, Any]) -> None:
-    """Asserts that the job's summary lists each kind of error once, with the affected cards."""
+    """Asserts that the job's summary lists each kind of error once, with the number of its cards
+    and the first of them."""
     kinds = {kind["cards"][0]: kind for kind in summary["errors"]}
     assert kinds.keys() == {*WRONG, "same/0"}
     for path, wrong in WRONG.items():
@@ -260,7 +263,7 @@ def _is_shown(fleet: Cluster, job: ReindexJob) -> None:
     (failed,) = (line for line in lines if line.startswith("CommandError: "))
     assert f": {job.errors} cards have errors" in failed
     lines.remove(failed)
-    # The card of 5000 links causes a warning for each missing card; these lines are left out.
+    # The card with 5000 links causes a warning for each missing card. Leave out these lines.
     said = [line for line in lines if "warning" not in line or "carried over" in line]
     assert said[0] == f"{URL} is being rendered at generation {job.generation}"
     assert f"{len(CARDS)} cards rendered" in said[1]

@@ -16,8 +16,8 @@ SECONDS = 180
 
 
 def deno(folder: Path, *arguments: str) -> None:
-    """Runs Deno with empty caches and asserts that it succeeds. The assertion shows Deno's
-    output."""
+    """Runs Deno with its caches in `folder`, and asserts that Deno succeeds. A failed assertion
+    shows Deno's output."""
     ran = run(folder, *arguments)
     assert ran.returncode == 0, f"deno {' '.join(arguments)}\n{ran.stdout}"
 
@@ -50,7 +50,8 @@ def test_the_prerenderer_and_the_card_library_pass_the_type_check(tmp_path: Path
 
 EXAMPLES = BASE_DIR / "examples"
 
-#: A module of an author that uses one field correctly and has three mistakes.
+#: An author's module with three mistakes in its template. Two fields are misspelt. The title of
+#: `card.next` is read although `card.next` may be null.
 NOTE = """\
 import { Card, computed, linksTo, string } from "@realm/base";
 
@@ -69,7 +70,7 @@ export class Note extends Card {
 
 def test_an_authors_module_with_a_misspelt_field_fails_the_type_check(tmp_path: Path) -> None:
     (BASE_DIR / ".data").mkdir(exist_ok=True)
-    # The folder must be inside the clone for Deno to find the packages' types.
+    # Deno finds the types of the packages only for a module in a folder of this repository.
     with TemporaryDirectory(dir=BASE_DIR / ".data") as folder:
         module = Path(folder) / "note.tsx"
         module.write_text(NOTE)

@@ -1,5 +1,5 @@
-"""Tests cards and modules that hang. A job waits for them for a limited time, and not again once
-they are known to hang."""
+"""Tests cards and modules that hang. A job waits for them for a limited time. If it is proven that
+a card or module hangs, it is stored as known to hang, and later jobs don't wait for it."""
 
 import os
 import signal
@@ -62,8 +62,9 @@ def mallory(web: Any, settings: Settings) -> Any:
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treats every process that exceeds its time limit as busy. On a loaded machine, even an
-    endless loop gets little processor time."""
+    """Treats every process that exceeds its time limit as busy, so that a single exceeded limit
+    proves a hang. Without this, a loop on a loaded machine may get too little processor time for
+    the proof."""
     monkeypatch.setattr(hangs, "BUSY", 0)
 
 
@@ -214,7 +215,7 @@ def test_a_job_loses_at_most_its_budget_and_renders_the_other_cards(
     source = realm_of(mallory, files)
     cards = shown(source, sent)
     assert [cards[f"good{i}"] for i in range(3)] == ["<p>0</p>", "<p>1</p>", "<p>2</p>"]
-    # The time to start a process also counts as lost.
+    # The time to start a process also counts as lost, so the number of stopped processes varies.
     assert 1 <= len(limits) <= 3
     told = "Not rendered: this job has lost"
     assert sum(cards[f"bad{i:02}"].startswith(told) for i in range(20)) == 20 - len(limits)
@@ -249,7 +250,7 @@ def test_cards_that_exhaust_memory_are_skipped_after_the_budget(
     cards = shown(source, sent)
     lost = ReindexJob.objects.filter(realm_url=URL)[0].lost_seconds
     print(f"{time.monotonic() - began:.1f} s, lost {lost:.1f} s")
-    # All cards use one module.
+    # All cards use one module, so the job skips the rest soon after it has lost REALM_LOST_SECONDS.
     assert 3 <= lost < 30
     assert any(said.startswith("Not rendered") for said in cards.values())
 
@@ -258,8 +259,9 @@ def test_cards_that_exhaust_memory_are_skipped_after_the_budget(
 def test_a_batch_that_killed_its_process_is_halved_if_others_wait(
     mallory: Any, sent: Sent, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    """If the batch weren't halved, a turn that ends before the first result would be repeated for
-    ever."""
+    """A turn is the time that a worker spends on one batch. Here the turn ends before the batch's
+    first result, because other owners wait. If the next turn got the whole batch again, it would
+    end in the same way, and so on for ever."""
     settings.REALM_RENDER_MEMORY_MB, settings.REALM_LOST_SECONDS = 64, 2
     monkeypatch.setattr(turns, "SLICE_SECONDS", 0)
     monkeypatch.setattr(turns, "LOOK_SECONDS", 0)

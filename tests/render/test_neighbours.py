@@ -1,5 +1,6 @@
-"""Tests malicious code of a realm. The code can change only pages that show the realm's cards, and
-only until the code is fixed."""
+"""Tests malicious code in Eve's realm. Cards of Ada's realm link to Eve's cards. The code changes
+only pages that show Eve's cards, because a worker renders these pages in a sandbox of their own.
+After Eve fixes the code, the next render restores the pages."""
 
 import json
 import re
@@ -45,7 +46,7 @@ export class Person extends Card {{
 }}
 """
 
-#: Code that tries to change the pages that are rendered after it.
+#: Code for Eve's module, by what it attacks. It tries to change pages that are rendered later.
 SPOIL = {
     "Preact's options": """
         import * as preact from "preact";
@@ -74,8 +75,8 @@ def post(title: str, author: str = "") -> bytes:
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Returns Ada's realm, which has four posts with Eve's card as author, one with Bob's, and four
-    without an author."""
+    """Returns Ada's source realm with nine posts. Four posts have Eve's card as their author, one
+    post has Bob's card, and four posts have no author."""
     sync_base_realm()
     for url, name in ((EVE, "eve"), (BOB, "bob")):
         card = make.card("./person", "Person", name=name.title())
@@ -88,8 +89,8 @@ def site(web: Web, owner: Any) -> Realm:
 
 
 def pages() -> dict[str, str]:
-    """Returns one text for each page in the index, by path. The text contains the page's HTML,
-    search data and error."""
+    """Returns a text for each page in the index of Ada's published realm, by the page's path. The
+    text contains the page's HTML, search data and error."""
     return {
         path: json.dumps([row.html, row.search, row.error], sort_keys=True)
         for path, row in index_of(SITE).items()
@@ -97,8 +98,8 @@ def pages() -> dict[str, str]:
 
 
 def rendered(site: Realm, sent: Sent, *, full: bool = False) -> dict[str, str]:
-    """Publishes the site again and returns its pages. If `full` is true, no page is carried
-    over."""
+    """Publishes and renders the site, and returns its pages. If `full` is true, every page is
+    rendered. Otherwise, pages that no change affects are kept from the last index."""
     published = make.publish(site, SITE)
     if full:
         with transaction.atomic():
@@ -143,8 +144,8 @@ def test_pages_without_links_to_the_neighbour_show_nothing_of_it(site: Realm, se
 
 
 def test_a_page_depends_on_all_modules_of_its_sandbox(site: Realm, sent: Sent) -> None:
-    """Two pages that show Eve's cards are rendered in the same sandbox. One of the pages shows a
-    second card type of Eve's."""
+    """One sandbox renders the four pages that show Eve's cards. Of these pages, only `eves-0` shows
+    a card of Eve's module other.tsx, which the test then changes."""
     eve = Realm.objects.get(url=EVE)
     make.write(eve, other__tsx=person().replace(b"Person", b"Other"))
     make.write_paths(eve, {"other.json": make.card("./other", "Other", name="Other")})
@@ -153,15 +154,14 @@ def test_a_page_depends_on_all_modules_of_its_sandbox(site: Realm, sent: Sent) -
     make.write(eve, other__tsx=person("// changed").replace(b"Person", b"Other"))
     rendered(site, sent)
     job = ReindexJob.objects.filter(realm_url=SITE).latest("pk")
-    # The four pages that show Eve's cards are rendered, and the other five aren't.
+    # The job renders all four pages that show Eve's cards, and keeps the other five pages.
     assert (job.rendered, job.carried) == (4, 5)
 
 
 def test_a_card_that_leads_indirectly_to_another_realm_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """The card links to a card of the same realm, and that card links to a card of another
-    realm."""
+    """Ada's cards `far-0` to `far-2` link to Ada's card `near`, and `near` links to Eve's card."""
     near = POST.replace(b"<p>", b"<q>").replace(b"</p>", b"</q>").replace(b"isolated", b"embedded")
     files = {
         "near.tsx": near,
@@ -176,7 +176,8 @@ def test_a_card_that_leads_indirectly_to_another_realm_is_rendered_apart(
     assert len(shown) == 13
 
 
-#: Ways to load Eve's code on Ada's page without a literal import in Ada's code or cards.
+#: Imports in Ada's module hub.tsx that load Eve's code, directly or through the module wrap.tsx or
+#: it's.tsx. Before the rendering, the worker searches modules for imports, but misses these.
 UNSEEN = {
     "a computed name": b"""
 const name = ["wr", "ap.tsx"].join("");
@@ -192,8 +193,8 @@ const { Person } = await import(url);""",
 def test_code_of_another_realm_is_always_loaded_in_its_own_sandbox(
     web: Web, site: Realm, sent: Sent, way: str
 ) -> None:
-    """When a page's module imports another realm's code, the page is moved to another sandbox.
-    Other pages aren't affected."""
+    """If Ada's module requests Eve's code while the card `hub` is rendered, the worker refuses the
+    request, and renders `hub` again in the sandbox for Eve's code. No other page is affected."""
     wrap = f'export {{ Person }} from "{EVE}person.tsx";'.encode()
     hub = (
         POST.replace(b"Embed, ", b"")
@@ -224,8 +225,8 @@ export class Hub extends Post { static isolated = () => <p>{shown({ card: { name
 def test_a_card_that_javascript_parses_differently_is_rendered_apart(
     site: Realm, sent: Sent
 ) -> None:
-    """The type of Eve's card is a URL with backslashes. JavaScript resolves this URL to Ada's
-    module `fan.tsx`, and `fan.tsx` imports Eve's code."""
+    """Eve's card names its module by a URL with backslashes. JavaScript resolves this URL to Ada's
+    module fan.tsx, which imports Eve's code. Python resolves the URL differently."""
     eve = Realm.objects.get(url=EVE)
     fan = f'import {{ Person }} from "{EVE}person.tsx"; export class Fan extends Person {{}}'
     make.write_paths(site, {"fan.tsx": fan.encode()})
@@ -254,7 +255,8 @@ export class Odd extends Card { static isolated = () => <p>{text}</p>; }"""
 def test_a_template_of_another_realm_can_not_hide_what_its_page_shows(
     site: Realm, sent: Sent
 ) -> None:
-    """Eve's code searches for the card store, and would empty the store's list of used cards."""
+    """Eve's code tries to clear the renderer's set `used` of the cards that a page depends on. If
+    Bob's card were missing from the set, a change of the card would not change the page."""
     spoil = """
         const clear = (o, depth = 0, seen = new Set()) => {
           if (o === null || typeof o !== "object" || seen.has(o) || depth > 9) return;
@@ -311,8 +313,9 @@ export class Leak extends Card {
 def test_card_code_cannot_see_a_pin_or_the_address_of_a_replica(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """The module that looks for secrets is in the realm itself, or in a public library that a
-    private realm imports."""
+    """The code in LEAKS looks for a pin (a worker's token for reading a realm) and other secrets.
+    The code is in the rendered realm, or in a public library that the rendered private realm
+    imports."""
     lib = Realm.objects.get(url=EVE)
     make.write(lib, leak__tsx=LEAKS.encode())
     uses = f'export {{ Leak }} from "{EVE}leak.tsx";'.encode()
@@ -345,7 +348,7 @@ export class Script extends Card {
 def test_a_strangers_script_does_not_run_on_a_page_that_shows_its_card(
     web: Web, site: Realm, owner: Any, sent: Sent
 ) -> None:
-    """Scripts of the page's own realm and of the owner's other realms still run."""
+    """Scripts run only on pages that show no card of another owner's realm."""
     shared = "http://localhost:4201/ada/shared/"
     make.source(shared, owner, {"script.tsx": SCRIPT.encode(),
                                 "all.json": make.card("./script", "Script")})  # fmt: skip
@@ -382,8 +385,8 @@ def test_a_turn_that_ends_keeps_all_rendered_cards(
         return checked_card(result)
 
     def others_wait(turn: turns.Turn) -> bool:
-        """Replaces `Turn.is_over`, and pretends that another owner waits. The turn is over if a
-        card has been rendered since the turn's previous check."""
+        """Replaces `Turn.is_over`, as if another owner always waited. Ends a worker's turn if a
+        card has been rendered since the last call for this turn."""
         before, turn.__dict__["seen"] = turn.__dict__.get("seen"), len(rendered_cards)
         return before is not None and before < len(rendered_cards)
 

@@ -1,5 +1,5 @@
-"""Tests realms within realms and at the root of an origin. A URL always belongs to the realm with
-the longest matching URL."""
+"""Tests realms inside other realms, and a realm at the root of an origin. If a URL lies in several
+realms, it belongs to the innermost of them."""
 
 import json
 from typing import Any
@@ -83,7 +83,7 @@ def test_a_page_shows_the_cards_of_an_inner_realm(outer: Realm, inner: Realm, se
     make.publish(outer, PAGE)
     work_off(sent)
     assert "inner home" in shown() and "inner guide" in shown()
-    # The outer realm's files at these paths have no pages.
+    # The outer realm's files in `docs/` have no pages. These paths belong to the inner realm.
     assert index_of(PAGE).keys() == {"index", "apart"}
     assert index_of(DOCS).keys() == {"guide"}
 
@@ -102,7 +102,7 @@ def test_pages_are_rendered_again_when_an_inner_realm_comes_or_goes(
     assert "inner home" in shown() and "inner guide" in shown()
     assert index_of(PAGE).keys() == {"index", "apart"}
     job = ReindexJob.objects.filter(realm_url=PAGE, status="done").first()
-    # The card that reads nothing in the folder is carried over.
+    # The card `apart` reads nothing in `docs/`, so its page is kept and not rendered again.
     assert job is not None and (job.generation, job.carried) == (2, 1)
 
     unpublish_realm(DOCS, Caller("ada"))
@@ -126,7 +126,7 @@ def test_a_hidden_file_of_the_outer_realm_gets_no_page_when_it_changes(
     make.publish(outer, PAGE)
     work_off(sent)
     job = ReindexJob.objects.get(realm_url=PAGE, generation=2)
-    # Only the changed card outside the inner realm is rendered.
+    # Only `apart` is rendered again. The inner realm hides the other changed files.
     assert (job.status, job.rendered, job.carried, job.errors) == ("done", 1, 1, 0)
     assert index_of(PAGE).keys() == {"index", "apart"}
     assert "inner home" in shown() and "inner guide" in shown()
@@ -185,7 +185,7 @@ def test_a_realm_at_the_root_does_not_hide_other_realms_of_its_origin(
     page = index_of(root.url)["index"]
     assert page.error is None, page.error
     assert "inner" in page.html["isolated"] and "inner guide" in page.html["isolated"]
-    # The inner realms still answer at their URLs.
+    # After a change of the inner realm, the root realm's page is rendered again.
     make.write(inner, guide__json=make.card("./plain", "Plain", title="other guide"))
     work_off(sent)
     assert "other guide" in index_of(root.url)["index"].html["isolated"]
@@ -215,7 +215,7 @@ def test_a_path_inside_an_inner_realm_cannot_be_written_in_the_outer(
             "POST", f"{OUTER}_atomic", accept=API, body=body, headers={**login, "Content-Type": API}
         )
     else:
-        # Simulates a writer who found the outer realm before the inner realm existed.
+        # This call writes like a writer who found the outer realm before the inner realm existed.
         with pytest.raises(Conflict, match=within.url):
             make.write_paths(outer, {"Plain/lost.json": b"{}"})
         return

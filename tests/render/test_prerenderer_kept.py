@@ -1,5 +1,5 @@
-"""Tests that a prerenderer process is kept for later tasks, and that no state of earlier tasks
-reaches a page."""
+"""Tests that a worker keeps a prerenderer, a Deno process that renders cards, for later tasks. No
+state of an earlier task reaches a page."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,7 +20,7 @@ from tests.support.web import Web
 URL = "http://ada.localhost:4201/"
 Sent = list[tuple[str, Any]]
 
-#: The module keeps state between renders, and imports JSON data.
+#: A module that keeps the title of the first card that it renders, and that imports JSON data.
 NOTE = b"""\
 import { Card, string } from "@realm/base";
 import { mark } from "./mark";
@@ -46,7 +46,7 @@ def site(web: Web, owner: Any, sent: Sent) -> Realm:
     sync_base_realm()
     files = {
         "note.tsx": NOTE,
-        # `./mark` resolves to mark.tsx, not to mark.ts.
+        # The import of `./mark` resolves to mark.tsx while this file exists, and else to mark.ts.
         "mark.tsx": b'export const mark = "?";',
         "mark.ts": b'export const mark = "!";',
         "data.json": b'{"said": "one"}',
@@ -78,8 +78,8 @@ def shown() -> str:
 
 
 def published(site: Realm, sent: Sent, **files: bytes) -> str:
-    """Writes `files`, if there are any, publishes the site and renders it. Returns the text of the
-    page."""
+    """Writes `files`, if there are any, publishes the site and renders it. Returns the HTML of the
+    page `a`."""
     if files:
         make.write(site, **files)
     make.publish(site, URL)

@@ -1,5 +1,5 @@
-"""Tests that a published page shows the published version of another source realm, and not that
-realm's draft."""
+"""Tests published pages with links to another source realm. If that source realm is published too,
+the pages show its published files, and not its draft (its current files)."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.support.web import ORIGIN, Web
 PEOPLE = f"{ORIGIN}/ada/people/"
 OTHERS = f"{ORIGIN}/ada/others/"
 NOTES = f"{ORIGIN}/ada/notes/"
-#: URLs where the source realms are published. SHOWN is published before LATER.
+#: URLs at which the tests publish source realms. If a test uses both, SHOWN is published first.
 SHOWN, LATER = "http://people.localhost:4201/", "http://later.localhost:4201/"
 URL = "http://ada.localhost:4201/"
 CALLER = Caller("ada")
@@ -53,8 +53,8 @@ def person(name: str, friend: str = "./bob") -> bytes:
 
 
 def people(edition: str) -> dict[str, bytes]:
-    """Returns the files of a realm with two people's cards. The cards and the module contain the
-    edition's name."""
+    """Returns the files of a realm with two people's cards. The module and the card `ann` contain
+    the name of the edition, so a page shows which edition it was made from."""
     return {
         "person.tsx": PERSON.replace("EDITION", f"{edition} code").encode(),
         "ann.json": person(f"{edition} ann"),
@@ -130,7 +130,7 @@ def test_a_source_published_later_is_shown_in_its_published_version(
     make.publish(notes, URL)
     work_off(sent)
     assert "draft code draft ann" in page()
-    # After the unpublish, pages show the public source realm again.
+    # After the unpublish, pages show the source realm's current files, because it is public.
     unpublish_realm(SHOWN, CALLER)
     work_off(sent)
     assert "newest code newest ann" in page() and f'href="{PEOPLE}bob"' in page()
@@ -165,7 +165,7 @@ def test_a_link_leads_to_the_oldest_published_realm_of_its_source(
     make.publish(notes, URL)
     work_off(sent)
     assert f'href="{LATER}bob"' in page()
-    # The source is now published at the older URL too, so links lead there.
+    # The source is published at SHOWN too. SHOWN was published before LATER, so links lead there.
     edit(source, "second")
     make.publish(source, SHOWN)
     work_off(sent)

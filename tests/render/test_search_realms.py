@@ -1,5 +1,5 @@
-"""Searches several realms at once. Some realms have an index, some have none, and one was really
-rendered."""
+"""Tests searches in public and private realms, in realms without an index, and by the database's
+GIN indexes. Most tests insert index rows. One test renders cards instead."""
 
 import json
 import re
@@ -148,7 +148,7 @@ def test_a_search_outside_of_any_realm_is_a_404(web: Web, site: Realm) -> None:
     assert web.get(f"{SITE}folder/_search", CARD).status == 404
 
 
-# --- How -------------------------------------------------------------------------------------
+# --- Database indexes, and rendered cards ------------------------------------------------------
 
 
 def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Realm) -> None:
@@ -160,7 +160,8 @@ def test_values_and_words_are_found_through_the_gin_indexes(web: Web, site: Real
             "EXPLAIN SELECT path FROM reindex_indexedcard c WHERE c.current AND {condition}"
         ).format(condition=compiler.filter(parsed.filter, None, ()))
         with transaction.atomic(), connection.cursor() as cursor:
-            # With so few rows the planner might use these indexes instead of the GIN indexes.
+            # With so few rows, the planner might use one of these two indexes instead of a GIN
+            # index. The rollback below restores both.
             cursor.execute("DROP INDEX card_by_type, one_current_row_per_card")
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(statement)
@@ -228,7 +229,7 @@ def test_rendered_cards_are_found_by_type_field_link_and_word(
         ({"matches": "hymn oslo"}, ["songs/hymn"]),
     ]:
         assert found(query(web, {"filter": asked})) == expected, asked
-    # The examples of the documentation use this realm.
+    # The example queries in docs/reference/search.md are about these cards.
     first, refused = (query(web, body.encode()) for body in re.findall(r"-d '(.*?)'", DOCS, re.S))
     assert found(first) == ["songs/hymn"]
     assert told(refused)["message"].startswith("/filter/eq/by.bio: 'by.bio' is not a field of")

@@ -1,6 +1,6 @@
-"""Tests that a render reads only public realms, only one generation of each realm, and also modules
-with the extensions .mts and .mjs. Tests that links to a source realm lead to its published
-realm."""
+"""Tests what a worker reads while it renders a published realm. Of other realms, the worker reads
+only public ones, and each at only one generation. It can read modules with the extensions .mts and
+.mjs. In the pages, links to the source realm lead to the published realm."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_all_batches_of_a_job_read_another_realm_at_one_generation(
     files = {"note.tsx": NOTE.encode(), "a.json": note("a"), "b.json": note("b")}
     make.publish(make.source("http://localhost:4201/ada/notes/", owner, files), URL)
     plan_message = sent.pop(0)
-    # The worker that plans the job renders the first batch.
+    # This message's task plans the job and also renders the first batch, the card `a`.
     work_off([plan_message])
     [b] = sent
     make.write(shared, label__ts=b'export const label = "second";')
@@ -143,8 +143,8 @@ def test_modules_can_be_imported_with_any_typescript_extension(
     answer = web.get(f"{source.url}label.mts")
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert ": string" not in answer.text
-    # The card index imports one.mjs through other modules, so a change to one.mjs renders the card
-    # again.
+    # The card `index` imports one.mjs through other modules, so it is rendered again after one.mjs
+    # has changed.
     make.write(source, one__mjs=b'export const one = "two";')
     make.publish(source, URL)
     work_off(sent)

@@ -1,4 +1,4 @@
-"""Publishes end to end over services that already run: RabbitMQ, Redis, Postgres.
+"""Tests publishing and rendering with services that already run: RabbitMQ, Redis and Postgres.
 
 Each test uses unique names on these services and removes its data afterwards. Simultaneous runs
 therefore don't disturb each other, and data that a killed run has left doesn't disturb later runs.
@@ -32,7 +32,6 @@ pytestmark = [pytest.mark.services, pytest.mark.cluster]
 
 
 def _new_name() -> str:
-    """Returns a unique name."""
     return f"realm_test_{uuid.uuid4().hex[:12]}"
 
 
@@ -74,7 +73,8 @@ def redis(prefix: str) -> Iterator[str]:
 
 @contextmanager
 def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Cluster]:
-    """Runs one replica that uses a broker. The card library is imported, but no worker runs."""
+    """Creates the card library's realm, and runs one replica that uses a broker. Starts no
+    worker."""
     from realms.publishing.bootstrap import sync_base_realm
 
     prefix = f"{_new_name()}."
@@ -91,7 +91,7 @@ def fleet_behind(broker: Any, folder: Path, **environment: str) -> Iterator[Clus
 def test_a_worker_renders_a_publish_that_it_learns_of_from_this_broker(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    # The sweeper, which would replace lost messages, doesn't run during the test.
+    # The sweeper, a task that sends lost messages again, doesn't run during the test.
     with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         running.start_worker()
         for edition in ("edition one", "edition two"):

@@ -1,8 +1,8 @@
-"""Tests a reindex by a worker that is isolated from the replicas, like a worker on another machine.
+"""Tests a worker that is isolated from the replicas, like a worker on another machine.
 
 The worker runs from a copy of the checkout, with a separate data folder, and can't read the
-replicas' folders. In some cases the worker also runs in a separate network. In that network, the
-worker reaches only the database, the broker and the replicas, each through a proxy.
+replicas' folders. In the cases with `namespace`, the worker also runs in a separate network. From
+that network, it reaches only the database, the broker and the replicas, each through a proxy.
 """
 
 import dataclasses
@@ -56,8 +56,8 @@ export class Note extends Card {{
   );
 }}
 """
-#: The files of 70,000 bytes are too large for a row of the database, so they are in the blob
-#: storage.
+#: The files with 70,000 times `x` are too large for a row of the database. So they are in the blob
+#: storage, which the worker can't read.
 SITE = {
     "realm.json": make.card("@realm/base", "RealmConfig", name="Notes"),
     "note.tsx": MODULE.encode(),
@@ -72,7 +72,7 @@ SITE = {
 
 @dataclass(frozen=True)
 class Place:
-    """An environment for the worker. The worker reaches this host at `address`. `within` is the
+    """An environment for the worker. The worker reaches the proxies at `address`. `within` is the
     start of a command line. A command that follows `within` runs in this environment."""
 
     address: str
@@ -86,20 +86,20 @@ class Place:
 
 def _need(*programs: str) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can take rights away and make networks")
+        pytest.skip("only root can drop capabilities and make network namespaces")
     for program in programs:
         if shutil.which(program) is None:
-            pytest.skip(f"there is no `{program}` here")
+            pytest.skip(f"the program `{program}` is not installed")
 
 
-#: Runs a command as root without capabilities, so that the command can't read other users' closed
-#: folders.
+#: A command that follows these words runs as root without capabilities, so it can't read closed
+#: folders of other users.
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 
 
 @contextmanager
 def folder() -> Iterator[Place]:
-    """Yields a `Place` on this host. Commands run there without capabilities."""
+    """Yields a `Place` in the test's own network. Commands run there without capabilities."""
     _need("setpriv")
     yield Place("127.0.0.1", POWERLESS)
 
@@ -107,12 +107,12 @@ def folder() -> Iterator[Place]:
 @contextmanager
 def namespace() -> Iterator[Place]:
     """Makes a network namespace, and yields a `Place` in it. The namespace has only one link, to
-    this host's network namespace."""
+    the network in which the test and the replicas run."""
     _need("setpriv", "ip")
     name = f"realm{uuid.uuid4().hex[:8]}"
     block = uuid.uuid4().int % 2**15 * 4
-    # Two addresses from a range that is not routed. RFC 2544 reserves the range for benchmarks of
-    # network devices.
+    # Both addresses are from a range that isn't routed on the internet. RFC 2544 reserves the range
+    # for benchmarks of network devices.
     here, there = (
         f"198.{18 + block // 2**16}.{block // 256 % 256}.{block % 256 + i}" for i in (1, 2)
     )
@@ -124,7 +124,7 @@ def namespace() -> Iterator[Place]:
         cable = ("ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b")
         joined = subprocess.run([*cable, "netns", name], capture_output=True, check=False)
         if joined.returncode != 0:
-            pytest.skip(f"no cable can be laid into it: {joined.stderr.decode().strip()}")
+            pytest.skip(f"no link to the namespace can be made: {joined.stderr.decode().strip()}")
         for command in (
             ("ip", "addr", "add", f"{here}/30", "dev", f"{name}a"),
             ("ip", "link", "set", f"{name}a", "up"),
@@ -141,8 +141,8 @@ def namespace() -> Iterator[Place]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Makes a copy of this checkout with a changed prerenderer, so that a job's `renderer` shows
-    which code ran."""
+    """Makes a copy of this checkout with a changed prerenderer (the program that renders cards). A
+    job's `renderer`, a hash of the rendering code, then shows whether the copy rendered the job."""
     copy = tmp_path / "checkout"
     left = shutil.ignore_patterns(
         ".git", ".venv", ".data", "tests", "docs", "*_cache", "__pycache__"
@@ -155,8 +155,8 @@ def checkout(tmp_path: Path) -> Path:
 
 @contextmanager
 def closed(*folders: Path) -> Iterator[None]:
-    """Gives folders to the user `NOBODY`, and denies access to all other users. The replicas run as
-    root, so they can still read these folders."""
+    """During the block, gives folders to the user `NOBODY` and denies access to all other users.
+    The replicas run as root with all capabilities, so they can still read these folders."""
     before = [(each, each.stat()) for each in folders]
     try:
         for each in folders:
@@ -192,7 +192,7 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
     with ExitStack() as stack:
         there = stack.enter_context(place())
         url = stack.enter_context(broker(prefix))
-        # The sweeper, which would replace lost messages, doesn't run during the test.
+        # The sweeper, a task that sends lost messages again, doesn't run during the test.
         environment = {
             "CELERY_BROKER_URL": url,
             "REALM_QUEUE_PREFIX": prefix,
@@ -227,13 +227,13 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
             REALM_REPLICA_ADDRESS="http://127.0.0.1:1",
         )
         job = _published(fleet, source.url)
-        assert job.renderer != renderer(), "it was rendered by the code of this checkout"
+        assert job.renderer != renderer(), "the code of this checkout rendered the job"
         elsewhere = _index()
         read_from = set(ReindexBatch.objects.filter(job=job).values_list("replica", flat=True))
         assert read_from <= {f"http://{road.host}:{road.port}" for road in roads}
         _assert_read_over_http(roads)
-        # In the worker's folder, only Deno's cache of modules contains files of the realms.
-        assert not (own / "blobs").exists() or not list((own / "blobs").rglob("*.*"))
+        # The worker must not store files of the realms in its own blob storage.
+        assert not [each for each in (own / "blobs").rglob("*") if each.is_file()]
         worker.terminate()
         worker.wait(60)
 
@@ -249,8 +249,8 @@ def test_a_remote_worker_makes_the_same_index_as_a_local_worker(
 
 
 def _road(replica: Any, there: Place) -> Any:
-    """Returns a context manager that runs a proxy in front of a replica. The replica reports the
-    proxy's address as its own."""
+    """Returns a context manager that runs a proxy in front of a replica. The replica then tells
+    workers the proxy's address instead of its own."""
 
     @contextmanager
     def opened() -> Iterator[Proxy]:
@@ -265,8 +265,8 @@ def _road(replica: Any, there: Place) -> Any:
 
 
 def _assert_apart(there: Place, fleet: Cluster, *folders: Path) -> None:
-    """Checks that the worker can't read `folders`. In a namespace, also checks that the worker
-    can't reach services directly."""
+    """Checks that the worker can't read `folders`. If the worker has a network namespace, also
+    checks that it can't reach the replica and the services without a proxy."""
     for each in folders:
         assert any(each.iterdir())
         assert not there.can("ls", str(each)), each
@@ -299,8 +299,8 @@ def _published(fleet: Cluster, source_url: str) -> ReindexJob:
 
 
 def _assert_read_over_http(roads: list[Proxy]) -> None:
-    """Checks that the worker requested every file over HTTP. The worker requests cards by lists of
-    paths, and modules by URL."""
+    """Checks that the worker requested every file over HTTP. The worker requests several cards at
+    once, in a list of paths, and each module by its URL."""
     said = b"\n".join(bytes(each) for road in roads for each in road.heard).decode(errors="replace")
     for path in SITE:
         if path.endswith(".json"):
@@ -313,7 +313,8 @@ def _assert_read_over_http(roads: list[Proxy]) -> None:
 
 
 def _index() -> dict[str, dict[str, Any]]:
-    """Returns the published realm's index rows by path, without the job and the render time."""
+    """Returns the published realm's index rows by path. Leaves out columns that differ between
+    jobs, such as the render time."""
     fields = ("html", "search", "error", "made_from", "cacheable", "html_generation")
     rows = IndexedCard.objects.filter(realm_url=URL, current=True)
     return {row["path"]: row for row in rows.values("path", *fields)}

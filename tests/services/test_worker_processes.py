@@ -1,4 +1,4 @@
-"""Tests that a Celery worker goes on after the loss of processes or connections."""
+"""Tests that a Celery worker still renders after it has lost child processes or connections."""
 
 import subprocess
 from contextlib import nullcontext
@@ -27,7 +27,8 @@ WORKER = "a worker under test"
 
 
 def files(prefix: str) -> Any:
-    """Yields an empty broker URL, which makes Celery keep its messages in files."""
+    """Returns a context manager that yields an empty broker URL. With this URL, messages are kept
+    in files."""
     return nullcontext("")
 
 
@@ -42,9 +43,9 @@ def files(prefix: str) -> Any:
 def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
     broker: Any, source: Realm, tmp_path: Path
 ) -> None:
-    """An idle process holds a lock of the task queue. If the process is killed, the lock may stay
-    locked."""
-    # The sweeper, which would send another message, doesn't run during the test.
+    """One of the worker's idle child processes holds the lock of the worker's task queue. If this
+    process is killed, the lock may stay locked."""
+    # The sweeper, a task that sends lost messages again, doesn't run during the test.
     with fleet_behind(broker, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         worker = running.start_worker()
         _publish(running)
@@ -55,18 +56,19 @@ def test_a_worker_with_killed_idle_processes_renders_the_next_publish(
 
 
 def test_a_worker_keeps_its_connections_until_they_are_cut(source: Realm, tmp_path: Path) -> None:
-    """With a new connection, the first queries of the next publish would be slow."""
+    """If the worker opened a new connection for each job, the job's first queries would be slow."""
     with fleet_behind(files, tmp_path, REALM_SWEEP_SECONDS="3600") as running:
         running.start_worker(PGAPPNAME=WORKER)
         _publish(running)
-        wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
+        wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built")
         between = timezone.now()
         _publish(running)
-        # One connection belongs to the thread that reports the worker to the database.
+        # A thread that reports the worker to the database has one of these connections. So at least
+        # one other connection was kept from the first publish.
         assert _connections("count(*)", before=between) >= 2
         assert _connections("count(pg_terminate_backend(pid))", before=timezone.now()) >= 2
-        # The publish's message comes only once and a failed task isn't retried, so this publish
-        # must work at once.
+        # The publish sends only one message, and a failed task isn't retried. So this publish is
+        # rendered only if the worker replaces its cut connections during the first attempt.
         _publish(running)
 
 
@@ -86,18 +88,18 @@ def test_a_worker_that_lost_its_broker_later_enqueues_unfinished_jobs(
             workers = [running.start_worker(CELERY_BROKER_URL=through)]
             _publish(running)
             way.down()
-            # No message is sent for this job, because its publisher can't reach a broker.
+            # This publish sends no message for its job, because no broker is at the given URL.
             _owe(running, CELERY_BROKER_URL="amqp://127.0.0.1:1//")
             way.up()
 
             def done() -> bool:
-                # With kombu, a worker exits if it loses Redis during a task. Restart the worker, as
-                # a supervisor does.
+                # If a worker loses Redis during a task, Celery's library kombu makes the worker
+                # exit. Restart the worker, as a supervisor such as systemd does.
                 if workers[-1].poll() is not None:
                     workers.append(running.start_worker(CELERY_BROKER_URL=through))
                 return not _live().exists()
 
-            wait_until(done, "its pages")
+            wait_until(done, "no live job")
 
 
 def _owe(running: Cluster, **environment: str) -> None:
@@ -107,7 +109,7 @@ def _owe(running: Cluster, **environment: str) -> None:
 
 def _publish(running: Cluster) -> None:
     _owe(running)
-    wait_until(lambda: not _live().exists(), "its pages")
+    wait_until(lambda: not _live().exists(), "no live job")
 
 
 def _connections(what: LiteralString, *, before: datetime) -> int:
@@ -125,5 +127,5 @@ def _live() -> "QuerySet[ReindexJob]":
 
 def _two_processes(worker: "subprocess.Popen[bytes]") -> list[psutil.Process]:
     started = psutil.Process(worker.pid)
-    wait_until(lambda: len(started.children()) == 2, "two processes, and no other")
+    wait_until(lambda: len(started.children()) == 2, "exactly two child processes")
     return started.children()

@@ -1,8 +1,14 @@
-"""Runs real replicas for tests. Their web services, sidecars and Celery workers are processes that
-a test can kill.
+"""Runs clusters for tests. A cluster consists of replicas of the server and of Celery workers. They
+all use the test's database.
 
-Each cluster has its own data folder, and connects to the test's database by `DATABASE_URL`. A
-cluster's processes end with the test run, even if the run is killed.
+A replica has a web service, and a sidecar, the process that receives notifications of changes from
+Postgres. A replica also has a board, a file that says which cached answers are stale. While the
+sidecar receives notifications in time, it keeps the board live. The web service uses cached answers
+only while the board is live. All processes of a cluster are real, so a test can kill them.
+
+Each cluster has its own data folder. Its processes get the database's URL in the environment
+variable DATABASE_URL. When the test run ends or is killed, `servers/reaper.py` kills all
+processes of its clusters.
 """
 
 import json
@@ -35,19 +41,19 @@ POLL_SECONDS = 0.02
 
 
 def wait_until(condition: Callable[[], Any], why: str, seconds: float = START_SECONDS) -> Any:
-    """Waits until `condition` returns a true value, and returns that value. Fails the test after
-    `seconds`, with `why` in the message."""
+    """Waits until `condition` returns a true value, and returns that value. Fails the test if this
+    takes longer than `seconds`. `why` describes the condition for the message of the failure."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(POLL_SECONDS)
-    raise AssertionError(f"not within {seconds:g} s: {why}")
+    raise AssertionError(f"this did not happen within {seconds:g} s: {why}")
 
 
 def database_url() -> str:
-    """Returns the URL of the test database, on the embedded Postgres or another server."""
+    """Returns the URL of the test's database. The database server may listen on a Unix socket."""
     from urllib.parse import quote
 
     parameters = connection.get_connection_params()
@@ -73,18 +79,20 @@ class Answer:
 
     @property
     def cache(self) -> str:
-        """`hit` or `miss`."""
+        """Whether the answer comes from a cache: `hit` or `miss`."""
         return self.headers["x-boxel-cache"]
 
     @property
     def worker(self) -> str:
-        """The replica and process that answered."""
+        """The web worker that answered, in the form `<replica's name>/<process id>`."""
         return self.headers["x-realm-replica"]
 
 
 @dataclass
 class Replica:
-    """A replica with its processes by role (`web`, `sidecar`). Sends requests to the replica."""
+    """A replica of a cluster. `commands` says how to start the replica's two processes, by role
+    (`web` or `sidecar`). `running` has the processes that were started last, by role. The web
+    service has two worker processes, the web workers."""
 
     name: str
     port: int
@@ -97,12 +105,12 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self, role: str) -> None:
-        """Starts the web service or the sidecar. To wait until it serves, call `wait_web` or
-        `wait_live`."""
+        """Starts the web service or the sidecar, and doesn't wait until the process is ready. After
+        that, call `wait_web` for the web service or `wait_live` for the sidecar."""
         self.running[role] = self.cluster.spawn(self.commands[role])
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
-        """Sends a signal to a process. After SIGKILL, waits until the process has ended."""
+        """Sends a signal to the process of a role. After SIGKILL, waits for the process's end."""
         process = self.running[role]
         os.kill(process.pid, number)
         if number == signal.SIGKILL:
@@ -115,12 +123,12 @@ class Replica:
     def wait_live(self) -> None:
         """Waits until the sidecar has made the board live."""
         board = self.board
-        wait_until(board.live, f"sidecar of {self.name} live")
+        wait_until(board.live, f"the board of {self.name} is live")
 
     def wait_not_live(self) -> None:
         """Waits until the board is no longer live."""
         board = self.board
-        wait_until(lambda: not board.live(), f"board of {self.name} not live")
+        wait_until(lambda: not board.live(), f"the board of {self.name} is not live")
 
     def wait_web(self) -> None:
         """Waits until both web workers answer."""
@@ -131,7 +139,7 @@ class Replica:
             except urllib3.exceptions.HTTPError:
                 return False
 
-        wait_until(answered, f"web service of {self.name} up")
+        wait_until(answered, f"both web workers of {self.name} answer")
 
     def workers(self) -> set[str]:
         """Sends 16 requests, each on a new connection, and returns the names of the web workers
@@ -153,7 +161,7 @@ class Replica:
         headers: Mapping[str, str] | None = None,
         timeout: float = 30,
     ) -> Answer:
-        """Sends a request for a public URL to this replica's address, with the public Host."""
+        """Sends a request for a public URL to this replica, with the URL's host as Host header."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -167,8 +175,8 @@ class Replica:
             return Answer(answer.status, told, answer.data)
 
     def each_worker(self, url: str, accept: str = "*/*") -> dict[str, Answer]:
-        """Requests a URL until both web workers have answered twice. Returns each worker's last
-        answer."""
+        """Requests a URL until each of the two web workers has answered at least twice. Returns the
+        last answer of each web worker, by the web worker's name (`Answer.worker`)."""
         seen: dict[str, list[Answer]] = {}
 
         def both() -> bool:
@@ -176,16 +184,17 @@ class Replica:
             seen.setdefault(answer.worker, []).append(answer)
             return len(seen) >= 2 and all(len(answers) >= 2 for answers in seen.values())
 
-        wait_until(both, f"both workers of {self.name} answering")
+        wait_until(both, f"both web workers of {self.name} have answered twice")
         return {worker: answers[-1] for worker, answers in seen.items()}
 
 
 class Cluster:
-    """Replicas `a`, `b`, ... and Celery workers on one database."""
+    """Replicas `a`, `b`, ... and Celery workers that use one database."""
 
     def __init__(self, folder: Path, replicas: int, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._given = environment
         ports = free_ports(replicas)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("REALM_", "PYTEST"))},
@@ -213,8 +222,9 @@ class Cluster:
         within: Sequence[str] = (),
         **extra: str,
     ) -> "subprocess.Popen[bytes]":
-        """Starts a process, and writes its output to a log file in `folder`. `within` has the words
-        to put before the process's command, such as those of `nsenter`."""
+        """Starts a process, and appends its output to a log file in `folder`. `within` has words to
+        put before the process's command. For example, the words `nsenter ... --` run the command in
+        the namespaces of another process. `extra` has further environment variables."""
         with open(self.folder / f"{process.name}.log", "ab") as log:
             spawned = subprocess.Popen(
                 (*within, *process.command),
@@ -228,7 +238,8 @@ class Cluster:
         return spawned
 
     def start(self) -> None:
-        """Starts both processes of every replica, and waits until they serve."""
+        """Starts the web service and the sidecar of every replica. Waits until all web workers
+        answer and all boards are live."""
         for each in self.replicas:
             each.start("web")
             each.start("sidecar")
@@ -237,13 +248,15 @@ class Cluster:
             each.wait_live()
 
     def wait_reported(self) -> None:
-        """Waits until every replica has reported its address. A worker that starts earlier finds no
-        replica, and waits for the sweeper."""
+        """Waits until every replica has reported its address to the database. A Celery worker that
+        starts earlier may find no replica to read from. Then its work waits until the sweeper, a
+        periodic task, sends a new message."""
         told = len(self.replicas)
-        wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas reported")
+        wait_until(lambda: len(NamedReplica.live_addresses()) == told, "all replicas report")
 
     def publish(self, source_url: str, url: str, user: str = "ada") -> int:
-        """Publishes over HTTP through the first replica, and returns the generation."""
+        """Publishes a source realm over HTTP through the first replica. Returns the new generation
+        of the published realm."""
         answer = self.replicas[0].request(
             "POST",
             f"{settings.REALM_PUBLIC_ORIGIN}/_publish-realm",
@@ -255,13 +268,13 @@ class Cluster:
         return int(answer.headers["x-realm-generation"])
 
     def start_worker(self, name: str = "w", **environment: str) -> "subprocess.Popen[bytes]":
-        """Starts a Celery worker with two processes."""
+        """Starts a Celery worker that runs tasks in two child processes."""
         worker = celery_worker(name)
-        told = {**worker.environment, **environment}
+        told = {**worker.environment, **self._given, **environment}
         return self.spawn(replace(worker, environment=told))
 
     def manage(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
-        """Starts a management command."""
+        """Starts a management command, and returns its process without waiting for its end."""
         command = (sys.executable, str(BASE_DIR / "manage.py"), *arguments)
         return self.spawn(Process(f"manage-{arguments[0]}", command, environment))
 
@@ -286,7 +299,8 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, replicas: int = 2, **environment: str) -> Iterator[Cluster]:
-    """Runs a cluster, and stops it at the end of the block."""
+    """Starts a cluster, and stops it at the end of the block. `environment` has environment
+    variables for all its processes."""
     made = Cluster(folder, replicas, environment)
     try:
         made.start()

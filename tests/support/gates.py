@@ -10,12 +10,13 @@ from django.db import connections
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: The longest wait at a gate, in seconds. Only a failing test waits that long.
+#: A test fails if a thread waits longer than this at a gate, or for a thread to come to the gate.
+#: Unit: seconds.
 PATIENCE = 10.0
 
 
 class Gate:
-    """Stops threads until `open` is called. `wait_for_arrival` waits until a thread is stopped."""
+    """Stops threads until `open` is called."""
 
     def __init__(self) -> None:
         self._arrived = threading.Event()
@@ -25,11 +26,11 @@ class Gate:
         """Records that the calling thread has arrived, and stops the thread until the gate
         opens."""
         self._arrived.set()
-        assert self._opened.wait(PATIENCE), "nobody opened the gate"
+        assert self._opened.wait(PATIENCE), "no thread opened the gate"
 
     def wait_for_arrival(self) -> None:
         """Waits until a thread has arrived and is stopped at the gate."""
-        assert self._arrived.wait(PATIENCE), "nobody came to the gate"
+        assert self._arrived.wait(PATIENCE), "no thread came to the gate"
 
     def somebody_waits(self) -> bool:
         """Returns whether a thread has arrived at the gate."""
@@ -40,11 +41,11 @@ class Gate:
         self._opened.set()
 
     def before(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function. The first call waits at this gate, and then runs the function."""
+        """Wraps a function. Only the first call waits at this gate, before it runs the function."""
         return self._gated(function, first=True)
 
     def after(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Wraps a function. The first call runs the function, and then waits at this gate."""
+        """Wraps a function. Only the first call waits at this gate, after the function has run."""
         return self._gated(function, first=False)
 
     def _gated(self, function: Callable[P, R], *, first: bool) -> Callable[P, R]:
@@ -63,13 +64,14 @@ class Gate:
 
 
 def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
-    """Calls a function in a new thread, which closes its database connections at the end."""
+    """Calls a function in a new thread, and returns a future for the function's result. The thread
+    closes its database connections at the end."""
     future: Future[R] = Future()
 
     def run() -> None:
         try:
             value = function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  whoever asks for the result gets it
+        except BaseException as error:  # noqa: BLE001  the future raises it again
             connections.close_all()
             future.set_exception(error)
         else:

@@ -4,7 +4,7 @@ from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 
 class QuickHasher(PBKDF2PasswordHasher):
-    """Hashes passwords with PBKDF2 and only one iteration. A process with the real settings can
-    also check these hashes."""
+    """Hashes passwords with PBKDF2 in only one iteration. A hash contains its number of iterations,
+    so processes without the settings of the tests, such as replicas, can check it too."""
 
     iterations = 1

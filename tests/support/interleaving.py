@@ -1,7 +1,7 @@
-"""Interleaves two functions. Stops the first function before one of its SQL statements, and runs
-the second function meanwhile.
+"""Interleaves two functions that run SQL statements. Stops the first function before one of its
+statements or commits, runs the second function, and then continues the first function.
 
-A test asserts that each interleaved outcome is also an outcome of running the functions one after
+A test asserts that each outcome of such a run is also an outcome of running the functions one after
 the other.
 """
 
@@ -18,12 +18,14 @@ from tests.support.cluster import wait_until
 from tests.support.gates import PATIENCE, Gate
 
 Run: TypeAlias = Callable[[], Any]
-#: The state afterwards, and the result of each of the two functions.
+#: The state after a run of two functions, the first function's result, and the second's result.
 Outcome: TypeAlias = tuple[Any, Any, Any]
 
 
 def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> list[Outcome]:
-    """Runs two functions one after the other, in both orders, and returns both outcomes."""
+    """Runs two functions one after the other, in both orders, and returns the outcome of each
+    order. Before each run, `prepare` restores the same state and returns the two functions. After
+    each run, `picture` returns the state."""
     one, two = prepare()
     first = one(), two()
     forwards = (picture(), *first)
@@ -35,17 +37,20 @@ def outcomes_in_a_row(prepare: Callable[[], tuple[Run, Run]], picture: Run) -> l
 def outcomes_at_once(
     prepare: Callable[[], tuple[Run, Run]], picture: Run
 ) -> Iterator[tuple[int, Outcome]]:
-    """Runs the two functions repeatedly, and yields the number and the outcome of each run. In run
-    n, the first function stops after n steps. A step is a statement or a commit. Meanwhile the
-    second function runs. The first function continues when the second function has ended or waits
-    for a lock."""
+    """Runs the two functions repeatedly, and yields the number and the outcome of each run. The
+    first run has the number 0. `prepare` and `picture` are those of `outcomes_in_a_row`.
+
+    A step is an SQL statement or a commit. In the run with the number n, the first function stops
+    after n steps. Then the second function runs. When the second function has ended or waits for a
+    lock, the first function continues.
+    """
     with _thread() as (one_thread, _), _thread() as (two_thread, pid):
         for stop in count():
             one, two = prepare()
             gate = Gate()
             first = one_thread.submit(_stopped, one, stop, gate)
             if not _comes_to(first, gate.somebody_waits):
-                # The first function has ended without a stop, so all stops have been tried.
+                # The first function has ended without a stop, because it has only `stop` steps.
                 first.result(PATIENCE)
                 return
             second = two_thread.submit(two)
@@ -56,15 +61,16 @@ def outcomes_at_once(
 
 
 def _comes_to(running: "Future[Any]", stands: Callable[[], bool]) -> bool:
-    """Waits until a function has ended or has stopped. Returns true if the function has stopped."""
-    wait_until(lambda: running.done() or stands(), "an end, or a stop")
+    """Waits until a function has ended, or until `stands` says that the function has stopped or
+    waits for a lock. Returns false if the function has ended."""
+    wait_until(lambda: running.done() or stands(), "the function ends, stops or waits for a lock")
     return not running.done()
 
 
 @contextmanager
 def _thread() -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Yields a thread with a separate database connection, and the id of the connection's Postgres
-    process."""
+    """Yields a thread with its own database connection, and the id of the Postgres process that
+    serves this connection."""
 
     def connect() -> int:
         connection.ensure_connection()
@@ -82,7 +88,8 @@ def _waits(pid: int) -> bool:
 
 
 def _stopped(function: Run, stop: int, gate: Gate) -> Any:
-    """Calls a function, and stops it at the gate after `stop` statements and commits."""
+    """Calls a function, and counts the statements and commits that the function has run. When the
+    count is equal to `stop`, the next statement or commit first waits at the gate."""
     passed = 0
 
     def step() -> None:

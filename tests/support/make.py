@@ -59,8 +59,8 @@ SITE: dict[str, bytes] = {
 
 
 def old_user(name: str) -> Any:
-    """Creates a user without a check of the name, because old databases may have users with invalid
-    names."""
+    """Creates a user without a check of the name. Tests need invalid names, because old databases
+    may have users with such names."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     (made,) = get_user_model().objects.bulk_create(
         [get_user_model()(username=name, password=password)]
@@ -69,8 +69,8 @@ def old_user(name: str) -> Any:
 
 
 def user(name: str) -> Any:
-    """Creates a user with the name as the password. Hashes the password with only one iteration,
-    which is fast."""
+    """Creates a user. The password is the same as the name. Hashes the password with only one
+    iteration, which is fast."""
     password = PBKDF2PasswordHasher().encode(name, "salt", iterations=1)
     return get_user_model().objects.create(username=name, password=password)
 
@@ -81,7 +81,8 @@ def account(name: str) -> Any:
 
 
 def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = True) -> Realm:
-    """Creates a source realm with these files, at generation 2."""
+    """Creates a source realm at generation 1, and writes `files` into it, which makes generation 2.
+    If `public` is true, everyone may read the realm."""
     with realm_write_lock(url):
         realm = make_realm(url, Realm.Kind.SOURCE, owner)
         if public:
@@ -91,13 +92,13 @@ def source(url: str, owner: Any, files: Mapping[str, bytes], *, public: bool = T
 
 
 def write(realm: Realm, **files: bytes) -> int:
-    """Writes files and returns the realm's new generation. `__` in an argument's name stands for a
-    dot."""
+    """Writes files and returns the realm's new generation. Each further argument is a file. Its
+    name is the file's path, with `__` in place of the dot."""
     return write_paths(realm, {name.replace("__", "."): data for name, data in files.items()})
 
 
 def write_paths(realm: Realm, files: Mapping[str, bytes]) -> int:
-    """Writes files by path and returns the realm's new generation."""
+    """Writes files and returns the realm's new generation. The keys of `files` are the paths."""
     with realm_write_lock(realm.url):
         realm.refresh_from_db()
         write_files(realm, files)
@@ -118,14 +119,14 @@ def publish(realm: Realm, url: str) -> Published:
 
 
 def login(name: str) -> dict[str, str]:
-    """Returns the Authorization header with a server token of the user. The token identifies the
-    user only by name, like a token that a client signs with the server's seed."""
+    """Returns an Authorization header with a token for the server's own endpoints. The token names
+    the user but no account. Clients that have REALM_SECRET_SEED can sign such tokens too."""
     return {"Authorization": server_token(name)}
 
 
 def realm_login(realm: Realm, name: str) -> dict[str, str]:
-    """Returns the Authorization header with a realm token that has the user's current
-    permissions."""
+    """Returns an Authorization header with a token for the endpoints of one realm. The token lists
+    the permissions that the user has in the realm now."""
     from realms.access.auth import permissions_of, realm_token
 
     allowed = sorted(permissions_of(realm, Caller(name)))

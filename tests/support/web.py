@@ -1,6 +1,11 @@
 """Serves the real WSGI application on a socket in this process, for tests of HTTP.
 
-Requests are sent without any correction, so a test can send malformed ones.
+Requests are sent without any correction, so a test can send malformed requests.
+
+The board is a file that tells the processes of a replica which cached data is fresh. In a real
+replica, a sidecar (a process that receives notifications of changes) keeps the board live. While
+the board isn't live, no process uses its caches. The tests run no sidecar. A test that needs caches
+calls `vouch`.
 """
 
 import http.client
@@ -33,8 +38,8 @@ TIMEOUT = 40
 
 
 class _Handler(WSGIRequestHandler):
-    """Handles requests, and writes no log. Like granian, percent-decodes the request's path and
-    passes the result in PATH_INFO as Latin-1."""
+    """Handles requests, and writes no log. The base class percent-decodes the request's path and
+    passes the result in PATH_INFO as Latin-1, as `realms/web/asgi.py` does in production."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -47,7 +52,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def server_bind(self) -> None:
-        # WSGIServer would resolve the host's name here, which isn't needed.
+        # The inherited method would also look up the name of the host, which isn't needed.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -81,7 +86,7 @@ class Web:
     def upload(
         self, url: str, body: bytes, headers: Mapping[str, str] | None = None, accept: str = SOURCE
     ) -> Answer:
-        """Writes a file."""
+        """Sends a POST request that writes a file."""
         return self.request("POST", url, accept=accept, body=body, headers=headers)
 
     def request(
@@ -131,8 +136,9 @@ def ask(
 
 
 def send_raw(port: int, data: bytes, *, break_off: bool = False) -> bytes:
-    """Sends bytes and returns the whole answer. With `break_off`, shuts down the sending side of
-    the connection after the bytes. In this case, a server may send no answer."""
+    """Sends bytes to a server on a port of this machine, and returns the whole answer. With
+    `break_off`, shuts down the sending side of the connection after the bytes. The server may then
+    send no answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as client:
         client.sendall(data)
         if break_off:

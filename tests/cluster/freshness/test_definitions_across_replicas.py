@@ -1,8 +1,11 @@
-"""Tests that a fleet of real processes builds a definition once, even if many clients request it or
-a process is killed.
+"""Tests how often a fleet of real processes builds the definitions of a module, while 200 clients
+request them.
 
-The tests count builds in two independent ways: by the Deno processes that the replicas start, and
-by the log lines of the web services.
+The definitions of a module describe the card types that the module exports. The fleet builds the
+definitions once. If the process that builds them is killed, another process builds them once more.
+
+The tests count builds in two independent ways. They count the Deno processes that the replicas
+start, and the log lines of the web services.
 """
 
 import json
@@ -29,7 +32,8 @@ from tests.support.cluster import Answer, Cluster, Replica, cluster, wait_until
 from tests.support.web import API
 
 CLIENTS = 200
-#: How long the module below takes to load, and so the least duration of its build.
+#: How many seconds the module SLOW_MODULE takes to load. A build loads the module, so a build takes
+#: at least as long.
 SPIN_SECONDS = 3
 SLOW_MODULE = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -38,7 +42,7 @@ while (Date.now() < until);
 export class Slow extends Card {{ static fields = {{ patience: string() }}; }}
 """
 PATIENCE = 120
-#: How often each replica is asked for a cached file while a build is held.
+#: How many times the test requests a cached file from each replica while the build is suspended.
 HITS = 50
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
@@ -46,8 +50,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
-    """Yields a cluster of two replicas with two web workers each. No Celery worker runs, so only
-    the replicas build definitions."""
+    """Yields a cluster of two replicas with two web workers each. A web worker is a process of a
+    replica's web service. No Celery worker runs, so only web workers build definitions."""
     sync_base_realm()
     make.write(source, slow__tsx=SLOW_MODULE.encode())
     with cluster(tmp_path, 2, REALM_RENDER_SECONDS="50") as running:
@@ -55,7 +59,8 @@ def two(source: Realm, tmp_path: Path) -> Iterator[Cluster]:
 
 
 class Witness:
-    """Records the prerenderer processes of a cluster by polling the process list."""
+    """Records the prerenderers of a cluster by polling the process list. A prerenderer is a Deno
+    process that runs card modules. A web worker starts one for each build."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -74,7 +79,7 @@ class Witness:
 
     @property
     def prerenderers(self) -> list[psutil.Process]:
-        """All prerenderer processes that have been recorded."""
+        """All prerenderers that have been recorded."""
         return [psutil.Process(pid) for pid, _ in self._seen]
 
     @property
@@ -83,7 +88,7 @@ class Witness:
         return list(self._seen.values())
 
     def _watch(self) -> None:
-        # A build takes seconds, so every prerenderer lives across several polls.
+        # A prerenderer runs for seconds, so polls that are 0.1 s apart miss none.
         while not self._over.wait(0.1):
             for process in psutil.process_iter():
                 key = (process.pid, process.create_time())
@@ -99,14 +104,15 @@ class Witness:
 
 
 def logged_builds(two: Cluster, module: str) -> int:
-    """Counts the log lines of the web services about a build of the module."""
+    """Counts the builds of the module's definitions that the web services have logged."""
     logs = [two.folder / f"web-{replica.name}.log" for replica in two.replicas]
     return sum(log.read_text().count(f"building the definitions of {module}") for log in logs)
 
 
 @dataclass
 class Told:
-    """The last answer to one client, and the number of the client's retries."""
+    """The last answer to one client. `came_again` counts the client's retries after a 503, and
+    `connections_lost` counts its retries after a lost connection."""
 
     answer: Answer
     came_again: int = 0
@@ -114,7 +120,8 @@ class Told:
 
 
 def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
-    """Requests a URL as a client that retries after a 503 and after a lost connection."""
+    """Requests a URL, and retries after a 503 and after a lost connection. Begins when all clients
+    are ready."""
     together.wait()
     told = Told(Answer(0, {}, b""))
     deadline = time.monotonic() + PATIENCE
@@ -133,15 +140,16 @@ def ask(replica: Replica, url: str, together: threading.Barrier) -> Told:
 
 @contextmanager
 def asked(two: Cluster, url: str) -> Iterator[list["Future[Told]"]]:
-    """Requests the URL from 200 clients at the same time, half of them from each replica. Yields
-    the clients' futures."""
+    """Starts 200 clients, which request the URL at the same time. Half of them ask one replica, and
+    half the other. Yields the clients' futures."""
     together = threading.Barrier(CLIENTS)
     with ThreadPoolExecutor(CLIENTS) as pool:
         yield [pool.submit(ask, two.replicas[n % 2], url, together) for n in range(CLIENTS)]
 
 
 def check(clients: list["Future[Told]"], module: str) -> list[Told]:
-    """Asserts that every client got the same definition, and returns the result of each client."""
+    """Waits for all clients, and asserts that every client got the result of the same build.
+    Returns what each client was told."""
     told = [client.result() for client in clients]
     assert Counter(each.answer.status for each in told) == {200: CLIENTS}
     for each in told:
@@ -165,8 +173,9 @@ def suspended(process: psutil.Process) -> Iterator[None]:
 
 @contextmanager
 def waited_for(module: str) -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether a process waits for a build. A waiting process repeatedly
-    tries to be elected."""
+    """Yields a function that returns whether a process waits until another process has built the
+    module's definitions. The processes elect the one that builds. A process that waits tries
+    repeatedly to be elected, so a second try shows that a process waits."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -199,7 +208,7 @@ def test_200_concurrent_requests_to_two_replicas_cause_one_build(
         Witness(two.folder) as witness,
         asked(two, url_of(source)) as clients,
     ):
-        wait_until(waiting, "somebody waiting for the build")
+        wait_until(waiting, "a process waits for the build")
     told = check(clients, module)
     assert len(witness.builders) == 1
     assert logged_builds(two, module) == 1
@@ -211,8 +220,8 @@ def test_200_concurrent_requests_to_two_replicas_cause_one_build(
 def test_cached_answers_are_served_while_200_clients_wait_for_a_build(
     two: Cluster, source: Realm
 ) -> None:
-    """The build is suspended during the test, so an answer that waited for the build would never
-    arrive."""
+    """The build is suspended while the test requests the cached file, so an answer that waited for
+    the build would not arrive."""
     picture = f"{source.url}dot.png"
     for replica in two.replicas:
         replica.each_worker(picture)
@@ -221,9 +230,9 @@ def test_cached_answers_are_served_while_200_clients_wait_for_a_build(
         Witness(two.folder) as witness,
         asked(two, url_of(source)) as clients,
     ):
-        (prerenderer,) = wait_until(lambda: witness.prerenderers, "a build under way")
+        (prerenderer,) = wait_until(lambda: witness.prerenderers, "a build has begun")
         with suspended(prerenderer):
-            wait_until(waiting, "somebody waiting for the build")
+            wait_until(waiting, "a process waits for the build")
             hits = Counter[str]()
             for _ in range(HITS):
                 for replica in two.replicas:
@@ -246,15 +255,15 @@ def test_200_requests_cause_two_builds_if_the_first_builder_is_killed(
         Witness(two.folder) as witness,
         asked(two, url_of(source)) as clients,
     ):
-        (builder,) = wait_until(lambda: witness.builders, "a build under way")
-        wait_until(waiting, "somebody waiting for the build")
-        assert {name for name in workers if name.endswith(f"/{builder}")}, "a web worker builds"
+        (builder,) = wait_until(lambda: witness.builders, "a build has begun")
+        wait_until(waiting, "a process waits for the build")
+        assert {name for name in workers if name.endswith(f"/{builder}")}, "not a web worker"
         psutil.Process(builder).kill()
     told = check(clients, module)
     assert len(witness.builders) == 2
     assert len(set(witness.builders)) == 2
     assert logged_builds(two, module) == 2
-    assert any(each.connections_lost for each in told), "the builder's own request"
+    assert any(each.connections_lost for each in told), "no client of the killed process retried"
     assert Definition.objects.filter(module_url=module).count() == 1
 
 

@@ -1,5 +1,5 @@
-"""Tests that a caching proxy (an edge) gives byte for byte the same answers as the server behind
-it."""
+"""Tests that an edge gives the same answers as the replica behind the edge. The edge is nginx, a
+proxy that caches the replica's answers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -26,14 +26,16 @@ PAGES = "http://ada.localhost:4201/"
 CLOSED = f"{ORIGIN}/ada/closed/"
 CARD = "application/vnd.card+json"
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
-#: The edge keeps entries so long that none expires during a test.
+#: The value of REALM_EDGE_SECONDS: for how many seconds the edge may keep an answer. The time is
+#: long, so that an answer doesn't expire between the requests that a test compares.
 LONG = "60"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A replica, and a caching proxy in front of it that keeps answers as long as their headers
-    allow."""
+    """A replica at the port `replica`, and an edge in front of the replica. The edge keeps answers
+    as long as their headers allow. `login` is the Authorization header of a user who may read the
+    private realm CLOSED."""
 
     replica: int
     edge: Edge
@@ -46,8 +48,9 @@ class Pair:
         return ask(self.edge.port, method, url, **options)
 
     def compare(self, method: str, url: str, options: Mapping[str, Any], wanted: Answer) -> bool:
-        """Asserts that the edge gives the replica's answer. If the edge may cache the answer, asks
-        twice. Returns whether the edge has cached the answer."""
+        """Asserts that the edge gives the answer `wanted`, which the replica gave. If the edge may
+        cache the answer, sends the request to the edge twice. Returns whether the edge took its
+        last answer from its cache."""
         may = "s-maxage" in wanted.headers.get("cache-control", "")
         for _ in range(1 + may):
             answer = self.through(method, url, **options)
@@ -79,7 +82,8 @@ def pair(source: Realm, owner: Any, base: None, tmp_path: Path) -> Iterator[Pair
 
 
 def table() -> list[str]:
-    """Returns a URL for each route of the URL table and for each kind of answer of a realm."""
+    """Returns a URL for each endpoint of the server, except those in OF_THE_MOMENT, and URLs for
+    all kinds of answers that a realm can give."""
     of_server = [
         str(each.pattern)
         for each in urlpatterns
@@ -99,7 +103,8 @@ def table() -> list[str]:
     ]  # fmt: skip
 
 
-#: The URLs that are requested with all of `ASKED`.
+#: The test sends all requests in ASKED for a URL that begins with one of these, and otherwise only
+#: the first four.
 IN_FULL = tuple(
     f"{realm}{path}"
     for realm, paths in (
@@ -109,9 +114,10 @@ IN_FULL = tuple(
     )
     for path in paths
 )
-#: These endpoints give a different answer each time.
+#: The endpoints that give a different answer each time.
 OF_THE_MOMENT = ("_metrics", "_readiness", "_liveness")
-#: The methods, Accept headers and other headers of the requests for each URL.
+#: The requests that the test sends for a URL: the method, the Accept header and other headers of
+#: each request.
 ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
     ("GET", "*/*", {}),
     ("GET", None, {}),
@@ -143,8 +149,9 @@ ASKED: tuple[tuple[str, str | None, Mapping[str, str]], ...] = (
 
 
 def test_an_edge_answers_as_the_server_does(pair: Pair) -> None:
-    """Compares the bodies of the edge's and the server's answers, and all headers except those that
-    differ for each request. If the edge may keep an answer, also compares the kept answer."""
+    """Compares the status, the body and the headers of the edge's and the replica's answers. Leaves
+    out headers that differ for each request, such as Date. If the edge may keep an answer, compares
+    the kept answer too."""
     kept = 0
     for url in table():
         for method, accept, headers in ASKED if url.startswith(IN_FULL) else ASKED[:4]:
@@ -219,7 +226,8 @@ URLS = (
 
 
 def test_no_forged_request_changes_the_answer_for_others(pair: Pair) -> None:
-    """After any forged request for a URL, the next visitor gets the server's own answer."""
+    """After a forged request through the edge, or a request with another method than GET, the next
+    visitor of the edge gets the answer that the replica gives without the edge."""
     for url in URLS:
         for accept in ("*/*", PAGE) if url.startswith(PAGES) else ("*/*",):
             wanted = pair.direct("GET", url, accept=accept)

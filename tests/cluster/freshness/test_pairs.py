@@ -1,7 +1,9 @@
 """Tests that after every kind of change, all replicas give answers that agree with the database.
 
-The test makes realms for each situation and fills the caches with requests of every kind. After
-changing the realms, the test repeats all requests on two replicas.
+A situation is the state of some realms after one kind of change. For example, a realm is published
+inside another realm. The test makes the realms of each situation, and fills the caches of two
+replicas with requests of every kind. After the changes, the test repeats all requests. So it tests
+each pair of a situation and a kind of request.
 """
 
 import json
@@ -58,8 +60,9 @@ def note(title: str, link: str = "") -> bytes:
 
 
 def files(mark: str) -> dict[str, bytes]:
-    """Returns a realm's files. Each file contains the mark or imports it. The link of `index` may
-    lead into another realm."""
+    """Returns a realm's files. Each file contains the text `mark` or imports a module that contains
+    this text. The card `index` links to the card `deep/a`, which is in another realm if a realm is
+    published at `deep/`."""
     return {
         "note.tsx": NOTE,
         "label.ts": f'export const label = "{mark}";\n'.encode(),
@@ -92,14 +95,14 @@ class Look:
                 try:
                     told = list(getattr(self, name)(url, held))
                 except (KeyError, ValueError, ElementTree.ParseError) as error:
-                    told = [f"can't be read: {error!r}"]
+                    told = [f"the answer can't be read: {error!r}"]
                 self.problems += [
                     f"{self.situation} x {name} on {self.replica.name}: {url}: {each}"
                     for each in told
                 ]
 
     def ask(self, url: str, accept: str, held: Held | None = None, **headers: str) -> Answer:
-        """Requests a URL. If the realm `held` is private, the request has the owner's token."""
+        """Requests a URL. If the realm `held` is private, the request has a token of its owner."""
         if held is not None and not held.public:
             headers["Authorization"] = realm_token(
                 self.owner, held.url, ["read", "realm-owner", "write"], 600
@@ -107,11 +110,11 @@ class Look:
         return self.replica.get(url, accept, **headers)
 
     def refused(self, url: str, accept: str, held: Held | None) -> Iterator[str]:
-        """Yields a problem if a private realm answers a stranger."""
+        """Yields a problem if a private realm answers a request without a token."""
         if held is not None and not held.public:
             answer = self.replica.get(url, accept)
             if answer.status not in REFUSED:
-                yield f"{answer.status} for everyone"
+                yield f"{answer.status} without a token"
 
     def cached(self, realm_url: str, held: Held | None) -> Iterator[str]:
         for path in ("text.md", "label.ts", "index.json", "deep/text.md", "deep/a.json"):
@@ -150,7 +153,7 @@ class Look:
             shown = Realm.objects.filter(source=held.realm).order_by("created_at").first()
             answer = self.ask(realm_url, "text/html", held)
             if answer.headers.get("location") != (shown.url if shown else None):
-                yield f"leads to {answer.headers.get('location')}, and is shown at {shown}"
+                yield f"redirects to {answer.headers.get('location')}, but is published at {shown}"
             return
         for url, text in cards(held).items():
             answer = self.ask(url, "text/html", held)
@@ -159,7 +162,8 @@ class Look:
                 yield f"{url}: {answer.status} {answer.text[-300:]}, not {text!r}"
 
     def definition(self, realm_url: str, held: Held | None) -> Iterator[str]:
-        # The definitions of published realms have already been built, so no others are requested.
+        # Workers have built the definitions of published realms. The test requests no others,
+        # because a replica would have to build them first.
         if held is None or held.url != realm_url or not held.published:
             return
         url = f"{realm_url}_definition?module=note&name=Note"
@@ -205,8 +209,8 @@ class Look:
 
 @dataclass
 class Place:
-    """The realms of one situation. An author has two source realms, and publishes them at one
-    origin."""
+    """The URLs of the realms of one situation. `source` and `other` are source realms of one
+    author. The author publishes them at `url` and `inner`, which have the same origin."""
 
     name: str
     author: str = "ada"
@@ -232,7 +236,8 @@ class Place:
         return [self.source, self.other, self.url, self.inner]
 
     def make(self) -> None:
-        """Makes the sources, and publishes the first one twice so that it can be rolled back."""
+        """Makes both source realms. Publishes `source` twice, so that the published realm can be
+        rolled back."""
         owner = make.account("ada")
         first = make.source(self.source, owner, files(f"{self.name} one"))
         make.source(self.other, owner, files(f"{self.name} other"))
@@ -270,7 +275,8 @@ def made_again(place: Place) -> None:
 
 
 def renamed(place: Place) -> None:
-    """Gives the realms to an account and renames the account. The account keeps its permissions."""
+    """Gives the realms to another account, and then renames this account. The renamed account still
+    owns the realms."""
     account = make.account("bo")
     Realm.objects.filter(url__in=place.realms).update(owner=account)
     for realm in Realm.objects.filter(url__in=place.realms):
@@ -328,7 +334,7 @@ def test_all_replicas_answer_as_the_database_says_in_each_situation(two: Cluster
 
 
 def problems(two: Cluster, places: dict[str, Place]) -> list[str]:
-    """Returns all answers of any replica that contradict the database."""
+    """Returns a text for each answer, of any replica, that contradicts the database."""
     found: list[str] = []
     look_anew()
     for replica in two.replicas:
@@ -358,8 +364,8 @@ def roll_back(place: Place) -> None:
 
 
 def wait_idle() -> None:
-    """Waits until all jobs are done and all wanted definitions are built."""
+    """Waits until workers have done all jobs and built all queued definitions."""
     live = ReindexJob.objects.live()
-    wait_until(lambda: not live.exists(), "all jobs done", 90)
-    wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built", 90)
+    wait_until(lambda: not live.exists(), "all jobs are done", 90)
+    wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions are built", 90)
     assert not ReindexJob.objects.filter(status=ReindexJob.Status.FAILED).exists()

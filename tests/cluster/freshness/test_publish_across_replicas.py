@@ -1,4 +1,8 @@
-"""Tests with real processes that a publish through one replica is seen on the other replica."""
+"""Tests with real processes that after a publish through one replica, the other replica serves the
+published files, even without its sidecar.
+
+The sidecar is a process of each replica. It receives notifications of changes from Postgres.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +43,7 @@ def test_a_publish_reaches_a_peer_and_survives_the_loss_of_its_sidecar(
 
     make.write(source, post__tsx=make.POST_MODULE.replace("edition one", "edition two").encode())
     second = two.publish(source.url, PUBLISHED)
-    wait_until(lambda: "edition two" in b.get(f"{PUBLISHED}post.tsx").text, "new bytes on b", 2)
+    wait_until(lambda: "edition two" in b.get(f"{PUBLISHED}post.tsx").text, "edition two on b", 2)
     _wait_ready(two, second)
     assert "edition two" in b.get(PUBLISHED, "text/html").text
 
@@ -72,11 +76,11 @@ def _wait_ready(two: Cluster, generation: int) -> None:
 
 
 def _wait_for_hits(replica: Replica) -> None:
-    """Waits until every web worker answers from its cache, even if the board isn't live for a
-    moment."""
+    """Waits until every web worker answers from its cache. Web workers bypass their caches until
+    the replica's sidecar has confirmed that no notification is missing."""
 
     def hits() -> bool:
         answers = replica.each_worker(f"{PUBLISHED}post.tsx")
         return {answer.cache for answer in answers.values()} == {"hit"}
 
-    wait_until(hits, f"hits on every worker of {replica.name}", 10)
+    wait_until(hits, f"every web worker of {replica.name} answers from its cache", 10)

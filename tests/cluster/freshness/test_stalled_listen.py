@@ -1,4 +1,8 @@
-"""Tests a LISTEN connection that stays open but delivers no notifications."""
+"""Tests a replica while its sidecar's LISTEN connection stays open but delivers no notifications.
+
+The sidecar is the process that receives notifications of changes from Postgres. A hit is an answer
+from a cache. The bound is the staleness bound: how long a replica may serve outdated content.
+"""
 
 import time
 from pathlib import Path
@@ -20,13 +24,15 @@ BACK_TO_HITS_SECONDS = 3
 def test_a_stalled_connection_keeps_the_bound_and_hits_resume_after_it(
     source: Realm, tmp_path: Path
 ) -> None:
-    """While the connection is stalled, the replica reads the database for each request. Afterwards
-    the replica answers from its caches again, with or without a new connection."""
+    """When the connection has been stalled for the staleness bound (2 s), the replica reads the
+    database for each request. After the stall the replica answers from its caches again, whether or
+    not the sidecar needs a new connection."""
     url = f"{source.url}label.ts"
     make.write(source, label__ts=b"before")
     with fleet(Plan(0, "", 1), tmp_path) as (running, proxies):
         (replica,) = running.replicas
-        # The connection survives the first stall, and is replaced after the second.
+        # The sidecar replaces a connection that has been silent for 5 s. So the connection survives
+        # the first stall, but not the second.
         for number, seconds in enumerate((2.5, 6.5)):
             _all_hit(replica, url)
             proxies[replica.name].stall()
@@ -51,4 +57,4 @@ def _all_hit(replica: Replica, url: str) -> None:
         answers = replica.each_worker(url, SOURCE).values()
         return {answer.cache for answer in answers} == {"hit"}
 
-    wait_until(hit, "hits on every worker", 10)
+    wait_until(hit, "every web worker answers from its cache", 10)

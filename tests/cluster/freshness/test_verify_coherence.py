@@ -1,5 +1,9 @@
-"""Tests the command `verify_coherence` on a real fleet, with correct replicas and with a replica
-that lags, serves wrong bytes, or can't be reached."""
+"""Tests the command `verify_coherence`, which compares the answers of replicas with the database.
+
+One test runs a real fleet. Its replicas are correct at first. Then one of them lags, serves wrong
+bytes, and can't be reached. An answer is wrong if it differs from the database. A wrong answer is a
+violation if the replica still gives it after the grace period, which the option `--grace` sets.
+"""
 
 import json
 import os
@@ -47,7 +51,8 @@ def replicas_told() -> bool:
 
 
 def swap_page(realm: Realm, html: str) -> None:
-    """Replaces a realm's index with an index of one page, as a finished reindex job does."""
+    """Creates an index, the set of a realm's rendered pages, with one page. The rows are those that
+    a finished job leaves."""
     job = ReindexJob.objects.create(
         realm_url=realm.url, generation=realm.generation, status=ReindexJob.Status.DONE
     )
@@ -60,21 +65,24 @@ def swap_page(realm: Realm, html: str) -> None:
 
 
 def freeze(replica: Replica, url: str) -> None:
-    """Suspends a replica's sidecar, makes the replica's board live for a minute, and waits until
-    both web workers have cached `url`. So the replica serves the cached content even after the file
-    changes. Production code never does this."""
+    """Makes a replica serve the content of `url` from its caches, even after the content changes.
+
+    Suspends the replica's sidecar, makes the replica's board live for a minute, and waits until
+    both web workers have cached `url`. While the board is live, web workers trust their caches. In
+    production only a running sidecar makes a board live.
+    """
     replica.kill("sidecar", signal.SIGSTOP)
     replica.board.bump_epoch()
     replica.board.go_live(now_ns() + 60 * SECOND)
     wait_until(
         lambda: {each.cache for each in replica.each_worker(url).values()} == {"hit"},
-        "both workers serve hits",
+        "both web workers answer from their caches",
     )
 
 
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
-    """Returns a list that collects every answer that the verifier judges. The verifier judges only
-    answers that looked wrong on arrival."""
+    """Returns a list to which each wrong answer is added when the verifier judges whether it is a
+    violation."""
     found: list[Observation] = []
 
     def judge(answer: Observation, *rest: Any) -> Verdict:
@@ -96,14 +104,16 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
     secret = make.source("http://localhost:4201/ada/secret/", source.owner, make.SITE, public=False)
     with cluster(tmp_path, 2) as fleet:
         _, b = fleet.replicas
-        wait_until(replicas_told, "both replicas report")
+        wait_until(replicas_told, "both replicas have reported")
 
         only = [f"--realm={url}" for url in (source.url, PUBLISHED, secret.url)]
         status, report = run(*only)
         assert (status, report["violations"], report["unreachable"]) == (0, [], {})
         assert report["replicas"] == ["a", "b"]
         files = len(make.SITE)
-        assert report["samples"] == 2 * (3 * 2 * files + 2), "as source, as module, cards as pages"
+        # Two replicas serve each file of three realms as source and as module, and two cards as
+        # pages.
+        assert report["samples"] == 2 * (3 * 2 * files + 2)
         assert report["unchecked"] == {}
         assert CoherenceReport.objects.get().details == report
 
@@ -117,12 +127,13 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         make.publish(source, PUBLISHED)
         outcome = watching.result(60)
         assert outcome.exit_status == 0, outcome.as_json()
-        # Two changes of the source between two polls count as one.
+        # The write and the removal in the source count as one change if the verifier doesn't poll
+        # between them.
         assert 3 <= outcome.changes <= 4
         assert outcome.within[1] <= outcome.within[10] <= outcome.within[60] == outcome.changes
 
-        # Replica b gets no notification of the next change. But replica b bypasses its caches
-        # before the grace period ends.
+        # Replica b gets no notification of the next change, and gives wrong answers. But replica b
+        # bypasses its caches before the grace period ends, so no answer is a violation.
         post = f"{source.url}post.tsx"
         freeze(b, post)
         make.write(source, post__tsx=b"export const edition = 3;")
@@ -130,12 +141,14 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         wrong_answers = judged(monkeypatch)
         verification = Verification(grace=4, samples=10, realms=[source.url])
         checking = in_thread(verification.run, 0)
-        wait_until(lambda: len({found.sent_at for found in wrong_answers}) > 2, "asked again")
+        wait_until(
+            lambda: len({found.sent_at for found in wrong_answers}) > 2, "the verifier asks b again"
+        )
         b.board.go_live(0)
         outcome = checking.result(60)
         assert (outcome.exit_status, outcome.violations) == (0, [])
 
-        # From now on replica b gets no notifications and serves the source's old file.
+        # Replica b gets no notifications, and still serves the old file after the grace period.
         freeze(b, post)
         expected = make.write(source, post__tsx=b"export const edition = 4;")
         status, report = run("--realm", source.url, "--grace", "0.5")
@@ -155,7 +168,7 @@ def test_verify_coherence_finds_lag_wrong_bytes_and_unreachable_replicas(
         assert "refused" in report["unreachable"]["b"]
         assert CoherenceReport.objects.first().unreachable == 1  # type: ignore[union-attr]
 
-        # A replica that was shut down properly a while ago isn't expected to answer.
+        # The verifier expects no answer of a replica that was shut down properly a minute ago.
         Row.objects.filter(name="b").update(
             state="stopped", reported_at=timezone.now() - timedelta(minutes=1)
         )
@@ -196,7 +209,7 @@ def test_verify_coherence_refuses_invalid_options(arguments: tuple[str, ...]) ->
 
 
 def test_verify_coherence_names_realms_of_other_origins_unchecked(source: Realm) -> None:
-    """Realms of another origin exist if the server used another port before."""
+    """Such realms exist if the server once had a public origin with another scheme or port."""
     strays = [
         make.source(url, source.owner, make.SITE).url
         for url in ("http://localhost:4300/ada/site/", "https://localhost:4201/ada/site/",

@@ -1,4 +1,9 @@
-"""Fixtures: a replica that serves a file with a number, and sidecars that ping more often."""
+"""Provides a replica that serves a file with a number, and makes sidecars ping often.
+
+A sidecar is the process of a replica that receives notifications of changes from Postgres. A ping
+is a notification that a sidecar's listener sends to itself. A ping that comes back proves that no
+earlier notification is missing.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +18,8 @@ from tests.support.cluster import Cluster, Replica
 
 @pytest.fixture
 def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
-    """Yields a replica without starting its processes. The realm's file has the number 1."""
+    """Yields a replica without starting its processes. The file count.ts of the realm `source` has
+    the number 1."""
     from realms.publishing.bootstrap import sync_base_realm
 
     sync_base_realm()
@@ -27,5 +33,5 @@ def replica(source: Realm, tmp_path: Path) -> Iterator[Replica]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes listeners ping the database five times as often as in production."""
+    """Makes listeners send pings five times as often as in production."""
     monkeypatch.setattr(listener_module, "PING_SECONDS", 0.1)

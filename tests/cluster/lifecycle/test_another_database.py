@@ -1,5 +1,10 @@
 """Tests that no stale content is served if a failover loses transactions, or if the sidecar is
-connected to another database."""
+connected to another database than the web service.
+
+The sidecar is the process of a replica that receives notifications of changes from Postgres. It
+runs a listener, which also makes the board live. The board is a file that tells the web service
+which cached content is fresh. While the board isn't live, the web service bypasses its caches.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +35,8 @@ URL = "http://localhost:4201/ada/site/count.ts"
 @contextmanager
 def older_copy() -> Iterator[Callable[[], None]]:
     """Copies the test's database. Yields a function that replaces the database with the copy. As in
-    a failover to a lagging standby, every connection ends, and commits after the copy are lost."""
+    a failover to a lagging standby, every connection ends, and the database loses all transactions
+    that were committed after the copying."""
     name = str(connection.settings_dict["NAME"])
     copy, lost = f"{name}_standby", f"{name}_lost"
     own = connection.get_connection_params()
@@ -75,14 +81,14 @@ def older_copy() -> Iterator[Callable[[], None]]:
 def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
     web: Web, source: Realm, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The replica has cached the content of a commit that is missing on the new primary."""
+    """The replica has cached a file from a commit that the new primary, the copy, doesn't have."""
     first = count(source, 1)
     with older_copy() as promote, listening(local_board(), connect) as listener:
         reporter = Reporter(listener, "http://127.0.0.1:1", committed_generations)
         lost = count(source, 2)
         assert lost == first + 1
-        # The notification of the commit moves the board once more. Without this wait, the
-        # notification could make the next cached answer stale.
+        # Wait until the listener has received the notification of the commit. If it arrived later,
+        # it could make the next cached answer stale, and the answer wouldn't be a hit.
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
         assert shown(web.get(URL)) == 2
         answer = web.get(URL)
@@ -110,7 +116,7 @@ def test_after_a_failover_that_lost_commits_no_lost_content_is_served(
 def test_a_sidecar_connected_to_another_database_never_goes_live(
     tmp_path: Path,
 ) -> None:
-    """The cause may be a wrong LISTEN_DATABASE_URL, or an old primary that still runs after a
+    """In production, LISTEN_DATABASE_URL can be wrong, or can still lead to the old primary after a
     failover."""
     own = connection.get_connection_params()
     kept = {k: own[k] for k in ("user", "password", "host", "port") if k in own}
@@ -122,7 +128,7 @@ def test_a_sidecar_connected_to_another_database_never_goes_live(
     listener = Listener("a", board, elsewhere, 1.0, connect_as_writers=connect)
     ending = in_thread(listener.run)
     try:
-        wait_until(lambda: len(listener._pings) >= 3, "three pings sent", PATIENCE)
+        wait_until(lambda: len(listener._pings) >= 3, "three pings are sent", PATIENCE)
         assert not board.live()
         assert listener.watermark == 0
     finally:

@@ -1,5 +1,11 @@
 """Tests that a board file that is deleted, truncated, unwritable or of another version is replaced
-and never trusted."""
+and never trusted.
+
+The board is a file that all processes of a replica map into memory. Its numbers, the slots, tell
+the processes which cached data is fresh. The sidecar is the process that receives notifications of
+changes. It moves slots, which means that it overwrites them, and makes the board live. While the
+board isn't live, no process uses cached data.
+"""
 
 import os
 import signal
@@ -30,7 +36,8 @@ database = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While their board isn't live, processes look for a new board at each request."""
+    """Makes a process with a board that isn't live look for a new board file at each request, and
+    not only once a second."""
     monkeypatch.setattr(board_module, "_LOOK_NS", 0)
 
 
@@ -45,7 +52,7 @@ def test_a_board_of_another_version_is_replaced_and_not_rewritten(tmp_path: Path
         file.seek(8)
         file.write((99).to_bytes(8, "little"))
     before = path.read_bytes()
-    held = open(path, "rb")  # noqa: SIM115  the old file, whatever stands at its path
+    held = open(path, "rb")  # noqa: SIM115  stays open when the file is replaced
     with held:
         new = Board(path)
         new.go_live(now_ns() + MINUTE)
@@ -64,8 +71,8 @@ def test_a_process_with_a_deleted_board_moves_to_the_new_board(tmp_path: Path, h
     path.unlink()
     if how == "replaced":
         path.write_bytes(b"no board")
-    assert web.live(), "the sidecar still vouches for what both have mapped"
-    assert not web.follow(), "a running process doesn't make boards"
+    assert web.live(), "a deleted board stays live for processes that have mapped it"
+    assert not web.follow(), "a running process creates no board"
     web.go_live(0)
     assert not web.live()
 
@@ -109,9 +116,9 @@ def test_a_sidecar_moves_to_a_new_board_and_starts_a_new_epoch(tmp_path: Path) -
         path.unlink()
         second = Board(path)
         stamp = second.stamp(slots)
-        wait_until(second.live, "live on the new board", PATIENCE)
-        assert not second.unchanged(slots, stamp), "who knows what was told to the old one only"
-        assert first.live(), "the old worker has come after"
+        wait_until(second.live, "the new board is live", PATIENCE)
+        assert not second.unchanged(slots, stamp), "the sidecar begins an epoch on the new board"
+        assert first.live(), "a process with the old board switches to the new board"
         stamp = first.stamp(slots)
         notify(REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts")
         assert listener.wait_for_watermark(now_ns(), PATIENCE)
@@ -134,7 +141,7 @@ def test_boards_deleted_or_truncated_under_running_workers_are_replaced(
         path.unlink()
         count(source, 2)
         reader.wrote(2)
-        wait_until(lambda: shown(replica.get(URL)) == 2, "heard by what is still mapped", 2)
+        wait_until(lambda: shown(replica.get(URL)) == 2, "the deleted board is used", 2)
         end(replica, "sidecar", signal.SIGKILL)
         replica.start("sidecar")
         replica.wait_live()
@@ -142,10 +149,10 @@ def test_boards_deleted_or_truncated_under_running_workers_are_replaced(
         count(source, 3)
         reader.wrote(3)
         wait_for_hits_of(replica, 3)
-    assert replica.workers() == workers, "nobody had to be restarted"
+    assert replica.workers() == workers, "the web workers still run"
 
-    # Access to a truncated page causes a SIGBUS, so each process that maps the board ends and is
-    # restarted.
+    # A process gets SIGBUS when it accesses a mapped page that was truncated. So the sidecar and
+    # all web workers end. The web service starts new web workers by itself.
     os.truncate(path, 0)
     for worker in workers:
         wait_until(lambda w=worker: _ends(replica, w), f"{worker} ended", 20)  # type: ignore[misc]
@@ -166,7 +173,7 @@ def wait_for_hits_of(replica: Replica, number: int) -> None:
 def _ends(replica: Replica, worker: str) -> bool:
     try:
         replica.get(URL)
-    except Exception:  # noqa: BLE001  the worker that answered it has just ended
+    except Exception:  # noqa: BLE001  the worker may have ended during the request
         return False
     return not psutil.pid_exists(int(worker.partition("/")[2]))
 
@@ -181,7 +188,7 @@ mounted = subprocess.run(
     ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, text=True
 )
 if mounted.returncode:
-    print("no tmpfs here:", mounted.stderr)
+    print("a tmpfs can't be mounted here:", mounted.stderr)
     sys.exit(77)
 module._LOOK_NS = 0
 try:

@@ -1,5 +1,10 @@
-"""Tests that the web service and the sidecar can start, stop and be upgraded in any order. A second
-sidecar does no harm, and the row of a replica that has been silent for a day is removed."""
+"""Tests that the web service and the sidecar can start, stop and be replaced in any order.
+
+Also tests that a second sidecar does no harm, and that the database row of a replica that has been
+silent for a day is removed. A sidecar is the process of a replica that receives notifications of
+changes, and keeps the replica's board live. While the board isn't live, the web service bypasses
+its caches.
+"""
 
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +48,8 @@ def test_the_sidecar_may_start_before_the_web_service(replica: Replica, source: 
 def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
     replica: Replica, source: Realm
 ) -> None:
-    """Without a sidecar, answers are slower but still respect the staleness bound."""
+    """Without a sidecar the web service bypasses its caches. Its answers are slower, but no older
+    than the staleness bound (2 s) allows."""
     replica.start("web")
     replica.wait_web()
     for number in (2, 3):
@@ -70,10 +76,13 @@ def test_the_web_service_may_start_first_and_the_sidecar_be_replaced(
 
 @pytest.mark.usefixtures("django_db_setup", "hurry")
 def test_two_sidecars_on_one_board_are_harmless(tmp_path: Path) -> None:
-    """A second sidecar of a replica is normally refused (`test_listen_command.py`), but not if the
-    sidecars' lock file was deleted. A sidecar keeps the board live only while its own pings return,
-    so a sidecar that receives nothing can't keep the board live. A notification that a sidecar
-    receives late only makes entries stale again."""
+    """A second sidecar of a replica normally refuses to start (`test_listen_command.py`), but it
+    starts if the sidecars' lock file was deleted.
+
+    A sidecar keeps the board live only while its pings return. A ping is a notification that a
+    sidecar sends to itself. So a deaf sidecar, which receives nothing, can't keep the board live.
+    If a sidecar receives a notification late, it only makes cached entries stale once more.
+    """
     slots = Slots([f"path|{URL}"])
     change = REALM_FILE_CHANGES, "http://localhost:4201/ada/site/:count.ts"
     with proxy() as network:
@@ -89,7 +98,7 @@ def test_two_sidecars_on_one_board_are_harmless(tmp_path: Path) -> None:
             assert deaf.watermark < stalled
             stamp = other.stamp(slots)
             network.flow()
-            wait_until(lambda: deaf.watermark > stalled, "it hears again", PATIENCE)
+            wait_until(lambda: deaf.watermark > stalled, "the deaf sidecar hears", PATIENCE)
             assert not other.unchanged(slots, stamp)
             assert other.live()
 

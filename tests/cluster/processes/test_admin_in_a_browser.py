@@ -35,8 +35,8 @@ pytestmark = [
 ]
 
 PUBLISHED = "http://ada.localhost:4201/"
-#: The maximum time until a page shows a change. Some changes show only when a sidecar has sent its
-#: next report, or when the report is overdue.
+#: How many ms a page may take to show a change. Some changes appear only after the next report of a
+#: replica's sidecar, or when this report is overdue.
 SHOWN_MS = 60_000
 WIDTHS = (1440, 390)
 
@@ -51,21 +51,22 @@ def fleet(tmp_path: Path, source: Realm) -> Iterator[Cluster]:
 
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    # Playwright runs an event loop in this thread, and the tests use the database in the same
-    # thread.
+    # By default Django refuses database queries in a thread that runs an event loop. Playwright
+    # runs an event loop in the thread of the tests.
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     with sync_playwright() as started:
         running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield running
         running.close()
-        # Inside that event loop Django opens further connections.
+        # While the event loop runs, Django uses separate connections in this thread. Close them
+        # before the loop ends.
         connections.close_all()
 
 
 @pytest.fixture
 def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
-    """Logs a superuser in through the form and yields the browser page. Any answer with a status of
-    400 or above fails the test."""
+    """Logs a superuser in through the form and yields the browser page. An answer with a status of
+    400 or above fails the test, and so does an error of a script."""
     get_user_model().objects.create_superuser("root", password="root")
     context = browser.new_context(
         base_url=fleet.replicas[0].address, viewport={"width": WIDTHS[0], "height": 900}
@@ -87,13 +88,13 @@ def page(fleet: Cluster, browser: Browser) -> Iterator[Page]:
 
 
 def row(page: Page, url: str) -> Any:
-    """Returns a realm's row on the start page."""
+    """Returns the table row of the realm `url` on the admin's start page."""
     return page.locator("tbody tr", has=page.get_by_role("link", name=url, exact=True))
 
 
 def publish(page: Page, source: Realm) -> None:
-    """Publishes the source realm with the button in its row, and waits until its pages are
-    rendered."""
+    """Publishes the source realm through the link in its row on the start page. Waits until the
+    pages of the published realm are rendered."""
     page.goto("/_admin/")
     page.get_by_role("link", name=f"Publish {source.url}").click()
     if Realm.objects.filter(url=PUBLISHED).exists():
@@ -113,8 +114,8 @@ def test_an_operator_publishes_sees_faults_clears_and_rolls_back(
     page.goto("/_admin/")
     expect(page.locator(".verdict")).to_contain_text("All 2 replicas are current")
 
-    # A sidecar stops. The start page shows a fault and its remedy, and shows no fault after the
-    # remedy.
+    # A sidecar stops. The start page shows the fault and what to do. When the sidecar runs again,
+    # the page shows no fault.
     b = fleet.replicas[1]
     b.kill("sidecar")
     expect(page.locator(".verdict")).to_contain_text("b has", timeout=SHOWN_MS)
@@ -143,7 +144,7 @@ def test_an_operator_publishes_sees_faults_clears_and_rolls_back(
     for name in ("a", "b"):
         expect(page.locator("tbody tr", has_text=f"{name}✓ cleared")).to_have_count(1)
 
-    # A roll back.
+    # The operator rolls the published realm back.
     make.write(source, post__tsx=b"export const edition = 2;")
     publish(page, source)
     page.goto("/_admin/")

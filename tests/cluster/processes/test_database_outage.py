@@ -1,5 +1,6 @@
-"""Stops the database for 20 s while clients send requests. The test checks the answers to clients,
-the number of log lines, and that answers are current when the database is back."""
+"""Stops the database for 20 s while clients send requests to a replica. The test checks the answers
+to the clients, the number of log lines, and that the answers are current when the database is
+back."""
 
 import tempfile
 import threading
@@ -27,7 +28,8 @@ print("login", make.realm_login(realm, "ada")["Authorization"])
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Yields a folder that the Postgres server's user may enter."""
+    """Yields a folder that any user may enter, because the Postgres server may run as another user
+    than the test."""
     with tempfile.TemporaryDirectory(prefix="realm-outage-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -40,8 +42,8 @@ def lines(running: Cluster) -> Counter[str]:
 
 
 def ask(replica: Replica, login: dict[str, str], number: int) -> int:
-    """Sends one of several kinds of requests and returns the status, or 0 if the connection is
-    refused."""
+    """Sends a request, of a kind that depends on `number`. Returns the answer's status, or 0 if no
+    answer arrives."""
     try:
         match number % 4:
             case 0:
@@ -108,13 +110,14 @@ def _outage(running: Cluster, server: Postgres, login: dict[str, str]) -> None:
                     ).status
                     == 204
                 ),
-                "a write",
+                "a write succeeds",
             )
         finally:
             over.set()
         for each in running_clients:
             each.result(60)
-    # Each web worker has been notified of the write, or bypasses its caches.
+    # Each web worker serves the new file: it has been notified of the write, or it bypasses its
+    # caches.
     for answer in replica.each_worker(f"{REALM}back.ts").values():
         assert answer.text.startswith(body)
     assert 500 not in seen

@@ -1,8 +1,10 @@
 """Tests which process starts and stops the embedded Postgres, and how the server recovers from
 failures.
 
-Each process that uses the server takes commands on stdin and answers on stdout, so a test decides
-the order of events. The tests use their own data folders.
+The embedded Postgres is a server in the installation's data folder. The first process that needs
+the server starts it, and the last process that uses the server stops it. A user (`User`) is a
+process that uses a server. Each user takes commands on stdin and answers on stdout, so a test
+decides the order of events. The tests use temporary data folders.
 """
 
 import os
@@ -28,8 +30,8 @@ SOCKET_PATH_BYTES = 107
 
 @pytest.fixture(scope="module")
 def top() -> Iterator[Path]:
-    """Yields a folder that every user of the machine may enter. If root starts Postgres, the server
-    runs as another user."""
+    """Yields a folder that every account of the machine may enter. If root starts a server, the
+    server runs under another account, which must reach its data folder."""
     with tempfile.TemporaryDirectory(prefix="realm-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -40,7 +42,8 @@ def top() -> Iterator[Path]:
 
 @pytest.fixture
 def machine(top: Path) -> Iterator[Machine]:
-    """Ends all processes and servers that the test has started, even if the test fails."""
+    """Yields a `Machine`, which starts processes. After the test, even if it fails, ends these
+    processes and their servers."""
     try:
         with ExitStack() as stack:
             yield Machine(top, stack)
@@ -195,7 +198,7 @@ def test_a_folder_is_usable_after_initdb_was_killed_midway(machine: Machine) -> 
     folder = machine.folder("half")
     user = machine.user(folder)
     user.begin("socket_folder")
-    wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")), "initdb under way")
+    wait_until(lambda: list(folder.glob("postgres*/PG_VERSION")), "initdb has begun")
     [initdb] = [
         each
         for each in psutil.Process(user.process.pid).children(recursive=True)
@@ -203,7 +206,7 @@ def test_a_folder_is_usable_after_initdb_was_killed_midway(machine: Machine) -> 
     ]
     user.kill()
     initdb.kill()
-    wait_until(lambda: ended(initdb.pid), "initdb dead")
+    wait_until(lambda: ended(initdb.pid), "initdb has ended")
 
     next_one = machine.user(folder)
     keep(next_one, "whole")
@@ -212,7 +215,7 @@ def test_a_folder_is_usable_after_initdb_was_killed_midway(machine: Machine) -> 
 
 
 def test_a_user_waits_for_a_server_that_is_not_ready_yet(machine: Machine) -> None:
-    """The pid file says that the server is recovering or shutting down."""
+    """The server's pid file says that the server is starting, as it does during a recovery."""
     folder = machine.folder("a")
     first, second = machine.user(folder), machine.user(folder)
     keep(first, "committed")
@@ -222,7 +225,7 @@ def test_a_user_waits_for_a_server_that_is_not_ready_yet(machine: Machine) -> No
     file.write_text(ready.replace("ready   ", "starting"))
     second.begin("ask", KEPT)
     assert second.process.stdout is not None
-    assert not select.select([second.process.stdout], [], [], 0.5)[0], "it did not wait"
+    assert not select.select([second.process.stdout], [], [], 0.5)[0], "the user did not wait"
     file.write_text(ready)
     assert second.answer() == [["committed"]]
 
@@ -236,7 +239,8 @@ def test_a_server_starts_despite_an_incomplete_pid_file(machine: Machine) -> Non
     end(pid)
     file = folder / "postgres/postmaster.pid"
     file.write_text("\n".join(file.read_text().split("\n")[:4]))
-    # Postgres writes the lock file of the socket after the first four lines of the pid file.
+    # A Postgres server that is killed while it starts can leave four lines of its pid file and no
+    # lock file of its socket, because it creates the lock file later.
     (folder / "postgres/.s.PGSQL.5432.lock").unlink()
     assert machine.user(folder).ask(KEPT) == [["committed"]]
 
@@ -257,14 +261,14 @@ def test_a_folder_with_a_path_too_long_for_a_socket_works(machine: Machine) -> N
 
 
 def ordinary_user() -> int:
-    """Returns the id of an unprivileged user."""
+    """Returns the id of the unprivileged account `nobody`. Skips the test unless root runs it."""
     if os.geteuid() != 0:
-        pytest.skip("the tests run as an ordinary user, so all of this file is this test")
+        pytest.skip("root doesn't run the tests, so the other tests already cover this")
     try:
         uid = pwd.getpwnam("nobody").pw_uid
         subprocess.run([shutil.which("true") or "true"], user=uid, group=uid, check=True)
     except (KeyError, OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"root can't become an ordinary user here: {error!r}")
+        pytest.skip(f"root can't run a program as `nobody` here: {error!r}")
     return uid
 
 

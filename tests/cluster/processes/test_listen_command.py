@@ -1,5 +1,9 @@
-"""Tests how the process of `manage.py listen_file_changes` starts, answers, refuses to run and
-ends."""
+"""Tests how the sidecar, the process of `manage.py listen_file_changes`, starts, reports its state,
+refuses to run and ends.
+
+The sidecar receives notifications of changes from Postgres. It keeps its replica's board live while
+no notification is missing. The board is a file that the replica's web workers use too.
+"""
 
 import json
 import os
@@ -19,7 +23,7 @@ from tests.support.cluster import Cluster, Replica, free_ports, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
-#: Enough time for Python and Django to start.
+#: How long a test waits for a process, which may first have to start Python and Django.
 SECONDS = 20
 BOUND_SECONDS = 2
 
@@ -44,8 +48,8 @@ def live(replica: Replica) -> Replica:
 def run(
     replica: Replica, *arguments: str, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Runs another `listen_file_changes` process until it ends. The process uses the same board
-    unless the environment names another board."""
+    """Runs another `listen_file_changes` process until it ends. It uses the replica's board unless
+    `environment` names another board."""
     sidecar = replica.commands["sidecar"]
     return subprocess.run(
         [*sidecar.command, *arguments],
@@ -72,7 +76,7 @@ def test_a_signal_ends_the_sidecar_properly_and_the_board_is_not_live(
     os.kill(process.pid, number)
     assert process.wait(SECONDS) == 0
     assert live.board.live_until == 0
-    assert Row.objects.get(name="a").state == "stopped", "its last report was lost"
+    assert Row.objects.get(name="a").state == "stopped", "the last report is missing"
     assert "Traceback" not in told(live)
 
 
@@ -82,7 +86,7 @@ def test_a_killed_sidecars_board_expires_and_another_can_start(
     first = live.board.sidecar_pid
     assert first == live.running["sidecar"].pid
     live.kill("sidecar")
-    wait_until(lambda: not live.board.live(), "not live", BOUND_SECONDS + 1)
+    wait_until(lambda: not live.board.live(), "the board expires", BOUND_SECONDS + 1)
     live.start("sidecar")
     live.wait_live()
     assert live.board.sidecar_pid == live.running["sidecar"].pid != first
@@ -96,7 +100,7 @@ def test_a_second_sidecar_on_the_same_board_is_refused(live: Replica) -> None:
     assert f"(process {first})" in refused.stderr
     assert "REALM_BOARD of its own" in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert live.board.live(), "the first one goes on"
+    assert live.board.live(), "the first sidecar goes on"
     assert live.board.sidecar_pid == first
 
 
@@ -168,16 +172,17 @@ def test_the_sidecar_sums_the_figures_of_web_workers_even_killed_ones(
     def figures() -> dict[str, Any]:
         return dict(Row.objects.get(name="a").figures)
 
-    wait_until(lambda: figures().get("web_workers") == 2, "two web workers", SECONDS)
+    wait_until(lambda: figures().get("web_workers") == 2, "two web workers run", SECONDS)
     live.each_worker("http://localhost:4201/nowhere/")
-    wait_until(lambda: figures()["requests"] >= 2, "their requests", SECONDS)
+    wait_until(lambda: figures()["requests"] >= 2, "requests are counted", SECONDS)
     before = figures()["requests"]
     killed = next(iter(folder_of(live.board.path).glob("*.json"))).name.partition("-")[0]
     os.kill(int(killed), signal.SIGKILL)
-    # The web service starts a new web worker.
+    # The web service starts a new web worker, which writes a third file of figures. The file of the
+    # killed web worker stays.
     wait_until(
-        lambda: len(list(folder_of(live.board.path).glob("*.json"))) == 3, "another", SECONDS
+        lambda: len(list(folder_of(live.board.path).glob("*.json"))) == 3, "a third file", SECONDS
     )
-    wait_until(lambda: figures()["web_workers"] == 2, "two again", SECONDS)
+    wait_until(lambda: figures()["web_workers"] == 2, "two web workers run again", SECONDS)
     assert figures()["requests"] >= before
     assert figures()["build"] in figures()["web_builds"]

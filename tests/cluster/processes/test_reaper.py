@@ -1,4 +1,5 @@
-"""Tests that a killed test run leaves no process of its clusters running."""
+"""Tests the reaper, a process that ends the processes of a test run when the run has ended or was
+killed."""
 
 import os
 import signal
@@ -16,7 +17,8 @@ from tests.support.servers.reaper import reap
 
 pytestmark = pytest.mark.cluster
 
-#: Starts a process, which starts one process with an empty environment and one in another session.
+#: The program of a test run. It starts one process with the mark that the reaper looks for in the
+#: environment. This process starts two more: one without the mark, and one in a new session.
 RUN = """
 import os, subprocess, sys, time
 from tests.support.servers.reaper import mark
@@ -56,7 +58,7 @@ def test_all_processes_of_a_killed_run_end(
     assert len(started) == 3 and all(each.is_running() for each in started)
     run.send_signal(number)
     run.wait()
-    wait_until(lambda: not any(_runs(each) for each in started), "everything ended")
+    wait_until(lambda: not any(_runs(each) for each in started), "all processes ended")
 
 
 def test_processes_of_other_runs_are_not_ended(tmp_path: Path) -> None:

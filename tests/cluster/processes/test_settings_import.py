@@ -1,5 +1,5 @@
 """Tests that importing the settings writes no files, and that the secret seed is made once, at its
-first use."""
+first use. The server derives the keys of its signatures from the seed."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from settings.environment import BASE_DIR
 from settings.secrets import secret_seed
 
-# Takes 8 s, because each process must import the settings anew.
+# Most tests start processes. This takes seconds, because each process imports the settings anew.
 pytestmark = pytest.mark.cluster
 
 #: A program that makes one signature of each kind that the server uses. With arguments, the program
@@ -46,7 +46,7 @@ else:
     assert ada.get_session_auth_hash() == session_hash
     assert default_token_generator.check_token(ada, reset)
 """
-#: Ways to import the settings without using them.
+#: Programs that import the settings but don't use the secret seed.
 IMPORTS = {
     "the settings": "import settings",
     "Django": "import django; django.setup(); import settings.urls",

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 SITE = "http://localhost:4201/ada/site/"
 PAGE = f"{SITE}dot.png"
 LARGE = f"{SITE}large.bin"
-#: The time-out of the tests' clients. An undelayed page takes much less time.
+#: How long a client waits for an answer. If nothing delays the answer, it takes much less time.
 SECONDS = 10
 
 
@@ -36,8 +36,9 @@ SECONDS = 10
 def fleet(
     request: pytest.FixtureRequest, source: Any, base: None, tmp_path: Path
 ) -> Iterator[Cluster]:
-    """Yields a cluster of one replica. Clients have deadlines of 2 s, or of the seconds that a test
-    sets."""
+    """Yields a cluster of one replica. The replica refuses slow bodies after about 2 s. It cuts off
+    an answer of which the client reads nothing for 2 s, or for the seconds that the test passes as
+    the parameter `fleet`."""
     seconds = getattr(request, "param", "2")
     make.write_paths(source, {"large.bin": bytes(5_000_000)})
     with cluster(tmp_path, 1, REALM_BODY_SECONDS="2", REALM_SEND_SECONDS=seconds) as running:
@@ -105,7 +106,7 @@ def test_uploads_succeed_while_large_bodies_of_others_stall(replica: Replica, so
 
 def test_a_body_that_is_too_slow_is_refused_and_its_connection_closed(replica: Replica) -> None:
     with slow_bodies(replica.port, 5, f"{SITE}up.bin") as attack:
-        wait_until(lambda: attack.ended == 5, "all are refused")
+        wait_until(lambda: attack.ended == 5, "all bodies are refused")
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in attack.answers)
     assert all(b"connection: close" in answer for answer in attack.answers)
 
@@ -121,13 +122,15 @@ def test_a_refused_upload_closes_its_connection(replica: Replica, source: Any) -
             f"POST /ada/site/up.bin HTTP/1.1\r\nHost: localhost:4201\r\nAuthorization: {login}\r\n"
             f"Content-Type: application/octet-stream\r\n{headers}\r\n\r\n"
         )
-        # The server answers before any byte of the body comes, and then closes the connection.
+        # The test sends no body. The server refuses the upload without waiting for the body, and
+        # closes the connection.
         answer = send_raw(replica.port, head.encode())
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
         assert b"connection: close" in answer
 
 
-# A deadline of 10 s, because on a busy machine the last answers begin seconds after the first.
+# On a busy machine the last answers begin seconds after the first. So the server waits 10 s, and
+# not 2 s, before it cuts off an answer that the client doesn't read.
 @pytest.mark.parametrize("fleet", ["10"], indirect=True)
 def test_unread_answers_take_bounded_memory_and_are_cut_off(replica: Replica, source: Any) -> None:
     make.write_paths(source, {f"large-{n}.bin": bytes([n]) * 5_000_000 for n in range(12)})
@@ -139,7 +142,8 @@ def test_unread_answers_take_bounded_memory_and_are_cut_off(replica: Replica, so
         wait_until(lambda: _established(replica) == 0, "the connections are ended", 60)
 
 
-# A deadline of 10 s, because on a busy machine the last answers begin seconds after the first.
+# On a busy machine the last answers begin seconds after the first. So the server waits 10 s, and
+# not 2 s, before it cuts off an answer that the client doesn't read.
 @pytest.mark.parametrize("fleet", ["10"], indirect=True)
 def test_unread_ranges_of_a_large_answer_are_not_copied(replica: Replica) -> None:
     before = max(each.memory_info().rss for each in _workers(replica))
@@ -147,7 +151,7 @@ def test_unread_ranges_of_a_large_answer_are_not_copied(replica: Replica) -> Non
         wait_until(lambda: _established(replica) >= 110, "the answers have begun")
         answered(replica)
         after = max(each.memory_info().rss for each in _workers(replica))
-    assert after - before < 250 * 1024**2, "as much as fifty copies would be"
+    assert after - before < 250 * 1024**2, "memory for 50 copies of the file"
 
 
 def test_connections_without_complete_headers_are_closed(replica: Replica) -> None:
@@ -163,8 +167,8 @@ def test_a_slow_but_steady_reader_gets_the_whole_answer(replica: Replica) -> Non
                        b"Connection: close\r\n\r\n")  # fmt: skip
         client.settimeout(SECONDS)
         size, began = 0, time.monotonic()
-        # The deadline applies to each piece of the answer. The client reads each piece within the
-        # deadline, but takes longer than the deadline to read the whole answer.
+        # The server's limit of 2 s applies to each piece of the answer. The client takes longer for
+        # the whole answer, but not for a piece.
         while piece := client.recv(65536):
             size += len(piece)
             if time.monotonic() - began < 4:
@@ -191,8 +195,8 @@ def _workers(replica: Replica) -> list[psutil.Process]:
 
 
 def _established(replica: Replica) -> int:
-    """Counts the clients' connections to the replica's web workers. The connections that the
-    replica's sidecar has opened aren't counted."""
+    """Counts the connections of clients to the replica's web workers. Leaves out the connections of
+    the replica's sidecar, which sends requests to its web service too."""
     sidecar = psutil.Process(replica.running["sidecar"].pid)
     its = {each.laddr.port for each in sidecar.net_connections("tcp")}
     return sum(

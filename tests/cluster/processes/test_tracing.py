@@ -1,5 +1,5 @@
-"""Tests that a publish is one trace, from the request until the new pages are shown. The tests use
-real processes."""
+"""Tests with real processes that a publish makes one OpenTelemetry trace, which lasts from the
+request until visitors see the new pages. A trace consists of spans, one for each step."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from tests.support.cluster import cluster, free_ports, wait_until
 from tests.support.servers.collector import Collector, Span, collector
 
 PUBLISHED = "http://ada.localhost:4201/"
-#: Each span of a publish with its parent span.
+#: The name of each span of a publish, with the name of its parent span.
 PARENTS = {
     "publish": None,
     "lock": "publish",
@@ -55,13 +55,13 @@ def test_a_publish_is_one_trace_until_its_pages_are_shown(
         running.publish(source.url, PUBLISHED)
         wait_until(
             lambda: traces.named("landed") and len(traces.named("heard")) == 2,
-            "the landing and both sidecars are traced",
+            "there are the span `landed` and two spans `heard`",
             60,
         )
         wait_until(lambda: PARENTS.keys() <= {each.name for each in traces.spans}, "all spans", 60)
     of_publish = [each for each in traces.spans if each.trace == traces.named("publish")[0].trace]
     assert {each.name for each in traces.spans} == PARENTS.keys()
-    assert of_publish == traces.spans, "nothing else is traced"
+    assert of_publish == traces.spans, "there is another trace"
     by_key = {each.key: each for each in of_publish}
     parents = {each.name: by_key[each.parent].name if each.parent else None for each in of_publish}
     assert parents == PARENTS
@@ -75,7 +75,7 @@ def test_a_publish_is_one_trace_until_its_pages_are_shown(
 
 
 def in_order(*names: str, traces: Collector) -> None:
-    """Asserts that the spans began in this order."""
+    """Asserts that the spans with these names began in the order of the names."""
     spans: list[Span] = [traces.named(name)[0] for name in names]
     began = [each.began for each in spans]
     assert began == sorted(began)
@@ -90,7 +90,7 @@ def test_pages_are_shown_even_if_the_trace_collector_is_away(source: Realm, tmp_
         running.wait_reported()
         running.publish(source.url, PUBLISHED)
         landed = IndexHead.objects.filter(realm_url=PUBLISHED)
-        wait_until(landed.exists, "the pages have landed", 60)
+        wait_until(landed.exists, "the pages are shown", 60)
     assert ReindexJob.objects.get(realm_url=PUBLISHED).trace
 
 

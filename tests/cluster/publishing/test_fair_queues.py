@@ -1,5 +1,9 @@
-"""Tests that one owner's queued work doesn't delay the rendering of another owner's publish
-(P10)."""
+"""Tests that one owner's queued work doesn't delay the rendering of another owner's publish (the
+promise P10 in README.md).
+
+A piece of work is a job to plan, a batch of a job's cards to render, or the definitions of a module
+to build. A worker leases a piece before it does the work.
+"""
 
 import json
 import threading
@@ -33,7 +37,7 @@ export class Plain extends Card {
   static isolated = ({ card }) => <p>{card.title}</p>;
 }
 """
-#: A card loops if its title is `loop`.
+#: A card of this module never finishes rendering if its title is `loop`.
 LOOPING = b"""\
 import { Card, string } from "@realm/base";
 export class Looping extends Card {
@@ -50,7 +54,7 @@ def looping(count: int) -> dict[str, bytes]:
 
 
 def publish(fleet: Cluster, source: Realm, url: str) -> None:
-    """Publishes through a replica, as the source's owner."""
+    """Publishes a source realm over HTTP, as the realm's owner."""
     assert source.owner is not None
     answer = fleet.replicas[0].request(
         "POST",
@@ -63,7 +67,8 @@ def publish(fleet: Cluster, source: Realm, url: str) -> None:
 
 
 def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float) -> float:
-    """Publishes a realm. Returns how many seconds pass until the new pages are shown."""
+    """Publishes a realm. Returns how many seconds pass from the request until the new pages are
+    shown."""
     began = time.monotonic()
     publish(fleet, source, url)
     done = ReindexJob.objects.filter(realm_url=url, status="done")
@@ -72,7 +77,7 @@ def seconds_until_ready(fleet: Cluster, source: Realm, url: str, patience: float
 
 
 def busy() -> int:
-    """Counts the workers that are rendering a batch of cards."""
+    """Counts the worker processes that are rendering a batch of cards."""
     return ReindexBatch.objects.filter(done=False, lease_until__isnull=False).count()
 
 
@@ -112,16 +117,16 @@ def test_looping_cards_of_one_user_do_not_delay_another_users_publish(
         running.spawn(celery_worker("w", processes=processes))
         for realm, url in bad:
             publish(running, realm, url)
-        wait_until(lambda: busy() == processes, "workers at the looping cards")
+        wait_until(lambda: busy() == processes, "each worker process renders looping cards")
         seconds = seconds_until_ready(running, source, ADA, 100)
-        print(f"{processes} processes: ready after {seconds:.1f} s")
+        print(f"{processes} worker processes: ada's pages are shown after {seconds:.1f} s")
         unfinished = ReindexJob.objects.live().exclude(realm_url=ADA)
         assert unfinished.exists()
     assert seconds < 10
 
 
-#: The cards of the module FILLING exhaust the memory. The cards of the module CHAIN link to one
-#: another in a long chain.
+#: A card of the module FILLING exhausts the memory of the process that renders it. A card
+#: of the module CHAIN follows links from card to card, and its page shows the last card's title.
 FILLING = LOOPING.replace(
     b'while (card.title === "loop")', b"const all = []; for (;;) all.push(Array(1e6).fill(1))"
 )
@@ -139,24 +144,26 @@ export class Looping extends Card {
 
 
 def filling() -> list[dict[str, bytes]]:
-    """Returns a realm of 200 cards that exhaust the memory of the process that renders them."""
+    """Returns the files of one realm, with 200 cards that exhaust the memory of the process that
+    renders them."""
     return [{**looping(200), "looping.tsx": FILLING}]
 
 
 def modules() -> list[dict[str, bytes]]:
-    """Returns a realm of 200 cards, each with its own module that never finishes loading."""
+    """Returns the files of one realm, with 200 cards. Each card has a module of its own, which
+    never finishes loading."""
     files = {f"m{i}.tsx": b"for (;;);//%d\n" % i + LOOPING for i in range(200)}
     return [files | {f"c{i}.json": make.card(f"./m{i}", "Looping") for i in range(200)}]
 
 
 def tiny_realms() -> list[dict[str, bytes]]:
-    """Returns 60 realms of one card each. The cards never finish rendering."""
+    """Returns the files of 60 realms. Each realm has one card, which never finishes rendering."""
     return [looping(1) for _ in range(60)]
 
 
 def chain() -> list[dict[str, bytes]]:
-    """Returns a realm with a long chain of cards. Each card links to the next card. Each card's
-    page shows the title of the card at the end of the chain."""
+    """Returns the files of one realm, with 400 cards. Each card links to the next card, and each
+    card's page shows the title of the last card."""
     cards = {
         f"c{i:03}.json": make.card("./looping", "Looping", {"next": f"./c{i + 1:03}"}, title="x")
         for i in range(400)
@@ -186,9 +193,9 @@ def test_no_other_attack_delays_another_users_publish(
         running.spawn(celery_worker("w", processes=1))
         for realm, url in bad:
             publish(running, realm, url)
-        wait_until(busy, "the worker at a bad card", 60)
+        wait_until(busy, "the worker renders bad cards", 60)
         seconds = seconds_until_ready(running, source, ADA, 100)
-        print(f"{attack.__name__}: ready after {seconds:.1f} s")
+        print(f"{attack.__name__}: ada's pages are shown after {seconds:.1f} s")
     assert seconds < 10
 
 
@@ -196,8 +203,8 @@ def test_no_other_attack_delays_another_users_publish(
 
 
 def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) -> ReindexJob:
-    """Makes an owner's job that has waited for `ago` seconds. If `batches` is given, the job is
-    planned already."""
+    """Makes an owner's job that has waited for `ago` seconds. If `batches` is not 0, the job is
+    already planned and has this many batches. Otherwise a worker has to plan it first."""
     url = f"http://{owner}-{ReindexJob.objects.count()}.localhost:4201/"
     with transaction.atomic():
         job = queue.enqueue_job(url, 1, draft=draft, owner=owner)
@@ -211,18 +218,21 @@ def owe(owner: str, *, draft: bool = False, ago: float = 0, batches: int = 0) ->
 
 
 def owner_of(piece: turns.Piece | None) -> str:
-    """Returns the owner of a leased piece of work."""
+    """Returns the owner of a leased job, batch or module with wanted definitions."""
     assert piece is not None
     return piece.job.owner if isinstance(piece, ReindexBatch) else piece.owner
 
 
 def taken(count: int) -> str:
-    """Leases the next pieces of work for workers that stay busy, and returns the owners."""
+    """Leases the next `count` pieces of work, each as if for another worker, and finishes none.
+    Returns the pieces' owners in order, one letter each."""
     return "".join(owner_of(turns.take()) for _ in range(count))
 
 
 def done(count: int) -> str:
-    """Lets one worker do the next pieces of work, for two seconds each, and returns the owners."""
+    """Leases and finishes the next `count` pieces of work one after another, as one worker would.
+    Counts two seconds of worker time for each piece. Returns the pieces' owners in order, each
+    as one letter."""
     owners = ""
     for _ in range(count):
         piece = turns.take()
@@ -308,7 +318,8 @@ class TestTurns:
         assert taken(3) == "baa"
 
     def test_a_worker_of_a_superseded_job_counts_until_it_gives_up_its_lease(self) -> None:
-        """An owner who publishes repeatedly must not occupy all workers."""
+        """If this worker didn't count, an owner who publishes repeatedly could occupy all
+        workers."""
         job = owe("a", batches=1)
         batch = turns.take()
         assert isinstance(batch, ReindexBatch)

@@ -1,8 +1,12 @@
-"""Publishes several times in quick succession while readers read. A worker on another machine
-renders the pages.
+"""Publishes several times in quick succession, while a client reads the pages and the index.
 
-The worker's data folder has no blobs and no boards. The worker and the replicas share only the
-database and the broker's folder. The worker finds the replicas' addresses in the database.
+The worker that renders the pages runs as if on another machine. The worker and the replicas share
+only the database and the broker's folder. The worker's data folder has no file contents (blobs) and
+no boards of replicas, so the worker must request files from the replicas. It finds the replicas'
+addresses in the database.
+
+The index of a realm is the set of its rendered pages. The site is the published realm at SITE, and
+an edition is one state of its files.
 """
 
 import json
@@ -33,7 +37,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 def edition(number: int, *, hangs: bool = False) -> dict[str, bytes]:
     """Returns the files of the site's edition `number`. Every page shows the number twice, once
-    from its module and once from its card."""
+    from its module and once from its card. If `hangs` is true, rendering the page `two` never
+    ends."""
     loop = 'if (card.title.startsWith("two")) for (;;);' if hangs else ""
     module = f"""\
 import {{ Card, string }} from "@realm/base";
@@ -57,8 +62,8 @@ export class Page extends Card {{
     }
 
 
-#: Files that never change. The card is too large for a database row, so its content is in the blob
-#: storage.
+#: Files that are the same in all editions. The card `still` is too large for a database row, so its
+#: content is in the blob storage.
 STILL = {
     "plain.tsx": b"""\
 import { Card, string } from "@realm/base";
@@ -74,7 +79,7 @@ export class Plain extends Card {
 @pytest.fixture
 def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
     """Runs two replicas, which share a data folder, and a worker with a data folder of its own.
-    Publishes the site's first edition, and yields the fleet when the edition is indexed."""
+    Publishes the site's first edition, and yields the fleet when the edition's pages are shown."""
     sync_base_realm()
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()
@@ -95,7 +100,8 @@ def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
 
 class Reader:
     """Repeatedly requests every page and a search from every replica, and reads the index from the
-    database. Collects states that a visitor must never see."""
+    database. Collects in `wrong` what a visitor must never see: an error, or more than one edition
+    in an answer, in the index or at one generation."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []
@@ -116,7 +122,7 @@ class Reader:
         self._thread.result(30)
 
     def wait_for_rounds(self, count: int) -> None:
-        """Waits until all pages, searches and indexes have been read `count` more times."""
+        """Waits until the thread has requested every page and search `count` times from now on."""
         target = self._rounds + count
 
         def read() -> bool:
@@ -124,7 +130,7 @@ class Reader:
                 self._thread.result()  # Raises the error that ended the thread.
             return self._rounds >= target
 
-        wait_until(read, f"{count} rounds of reading")
+        wait_until(read, f"the reader has read everything {count} times")
 
     def _read(self) -> None:
         while not self._stop.is_set():
@@ -153,7 +159,7 @@ class Reader:
             )
             shown = cursor.fetchall()
         if len(shown) != 1 or len(shown[0][1]) != 1:
-            self.wrong.append(f"rows of {shown}")
+            self.wrong.append(f"not exactly one edition in the index: {shown}")
             return
         ((generation, ((edition,),)),) = shown
         self._editions.setdefault(str(generation), set()).add(edition)
@@ -163,7 +169,8 @@ class Reader:
 
 @dataclass
 class Shown:
-    """A fleet that shows the site's first edition, with methods that publish further editions."""
+    """A fleet that shows the site's first edition, with methods that publish further editions.
+    `still` is the key of the row that the first publish has made for the card `still`."""
 
     fleet: Cluster
     source: Realm
@@ -177,8 +184,8 @@ class Shown:
         self.worker.wait(60)
 
     def publish(self, number: int, *, hangs: bool = False) -> int:
-        """Writes an edition and publishes it. Uses the two replicas in turn. Returns the published
-        realm's generation."""
+        """Writes an edition and publishes it, through a different replica than the last time.
+        Returns the published realm's generation."""
         make.write_paths(self.source, edition(number, hangs=hangs))
         self.turn += 1
         return publish(self.fleet.replicas[self.turn % 2], self.source)
@@ -194,15 +201,16 @@ class Shown:
                 assert page.headers["x-realm-generation"] == str(generation)
                 assert EDITION.findall(page.text)[-1] == str(number)
         assert reader.seen[-1] == str(number)
-        assert reader.seen == sorted(reader.seen), "the index went back"
+        assert reader.seen == sorted(reader.seen), "the index went back to an older edition"
         assert IndexHead.objects.get(realm_url=SITE).generation == generation
         rows = {card.path: card for card in IndexedCard.objects.filter(realm_url=SITE)}
-        assert rows.keys() == {*NAMES, "still"}, "rows of another generation"
+        assert rows.keys() == {*NAMES, "still"}, "the index has other cards"
         assert all(card.current and not card.error for card in rows.values())
         for name in NAMES:
             html: Any = rows[name].html
             assert EDITION.findall(html["isolated"]) == [str(number)] * 2
-        # The card hasn't changed since the first publish, so its row is carried over.
+        # The card `still` is the same in all editions, so no publish renders it again and its row
+        # stays.
         assert rows["still"].pk == self.still
         assert "70000 letters" in str(rows["still"].html)
         jobs = ReindexJob.objects.filter(realm_url=SITE)
@@ -232,10 +240,11 @@ def test_a_publish_is_shown_although_a_batch_of_the_previous_one_hangs(shown: Sh
     with Reader(shown.fleet.replicas) as reader:
         hanging = shown.publish(2, hangs=True)
         batches = ReindexBatch.objects.filter(job__generation=hanging, lease_until__isnull=False)
-        wait_until(batches.exists, "the hanging batch taken")
+        wait_until(batches.exists, "a worker leases the batch that hangs")
         last = shown.publish(3)
         wait_shown(last)
-        # The hanging batch returns its results some seconds later, and the results are refused.
+        # The worker ends only when it has finished the hanging batch, some seconds later. The
+        # results of this batch are refused, because its job is superseded.
         shown.end_worker()
         shown.assert_ends_at(3, last, reader)
         assert reader.seen == ["1", "3"]

@@ -1,7 +1,8 @@
 """Kills publishing processes and rendering workers with SIGKILL at the worst moments.
 
-After a kill, either the old or the new publication is shown as a whole. Its jobs are done as soon
-as a worker runs. To kill a process at a certain moment, the tests hold locks or suspend processes.
+After each kill, visitors see either the complete old publication or the complete new one. If the
+new publication was committed, its job is done as soon as a worker runs. To kill a process at a
+certain moment, the tests hold a lock that the process waits for, or suspend processes.
 """
 
 import os
@@ -40,7 +41,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.django_db(transaction=True)]
 
 
 def module(edition: str, seconds: float = 1) -> bytes:
-    """Returns a card module. The card named slow takes this many seconds to render."""
+    """Returns the source of a card module. Each rendered card contains the text `edition`. The card
+    with the title "slow" takes `seconds` to render."""
     return f"""\
 import {{ Card, string }} from "@realm/base";
 const slow = () => {{ for (const end = Date.now() + {seconds * 1000}; Date.now() < end;); }};
@@ -69,7 +71,7 @@ def notes(owner: Any) -> Realm:
 
 def test_a_publisher_killed_before_its_commit_changes_nothing(notes: Realm, tmp_path: Path) -> None:
     with publishers(tmp_path) as here:
-        # At first the realm doesn't exist.
+        # The published realm doesn't exist yet.
         for lock in (before_anything, after_the_swap):
             with lock() as reached:
                 kill(publisher := publishing(here, notes), reached)
@@ -80,7 +82,7 @@ def test_a_publisher_killed_before_its_commit_changes_nothing(notes: Realm, tmp_
         first, old = standing(), notes.generation
         assert first == (1, [(1, old)], [(1, Status.QUEUED)])
 
-        # Now the realm exists and shows an older generation.
+        # Now the published realm exists. It goes on to show the source as of the generation `old`.
         new = make.write(notes, note__tsx=module("two"))
         for lock in (before_anything, after_the_swap):
             with lock() as reached:
@@ -98,16 +100,16 @@ def test_an_unreachable_broker_does_not_delay_a_publish(notes: Realm, tmp_path: 
         nowhere = "amqp://guest:guest@127.0.0.1:1//"
         publisher = publishing(here, notes, CELERY_BROKER_URL=nowhere)
         wait_until(lambda: standing()[0] == 1, "published")
-        # The process must end within 3 s, including the shutdown of the interpreter. By default,
-        # Celery tries for four seconds to connect to the broker.
+        # The process must end within 3 s, including the shutdown of the interpreter. With Celery's
+        # defaults, it would try for four seconds to connect to the broker.
         assert publisher.wait(3) == 0
         assert "no message was sent" in (tmp_path / "manage-publish_realm.log").read_text()
 
 
 @contextmanager
 def publishers(folder: Path) -> Iterator[Cluster]:
-    """Yields a cluster without replicas and workers. A test can start publishing processes in the
-    cluster. Ends these processes afterwards."""
+    """Yields a cluster without replicas and workers, in which a test can start publishing
+    processes. Kills these processes at the end of the block."""
     here = Cluster(folder, 0, {})
     try:
         yield here
@@ -116,13 +118,14 @@ def publishers(folder: Path) -> Iterator[Cluster]:
 
 
 def publishing(here: Cluster, source: Realm, **environment: str) -> "subprocess.Popen[bytes]":
-    """Starts a process that publishes the source realm."""
+    """Starts a process that publishes the source realm at URL."""
     return here.manage("publish_realm", source.url, URL, "--no-wait", **environment)
 
 
 def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> None:
-    """Waits until the process has reached a lock (`reached`), and kills the process."""
-    wait_until(reached, "the publisher at the gate")
+    """Kills the process as soon as `reached` returns true, which shows that the process has reached
+    the point at which the test wants to kill it."""
+    wait_until(reached, "the publisher at the point of the kill")
     assert process.poll() is None
     process.kill()
     process.wait()
@@ -130,8 +133,8 @@ def kill(process: "subprocess.Popen[bytes]", reached: Callable[[], bool]) -> Non
 
 @contextmanager
 def before_anything() -> Iterator[Callable[[], bool]]:
-    """Stops publishers before their first read of the realm registry. Yields a function that
-    returns whether a publisher has stopped at this point."""
+    """Stops publishers before they get the published realm's lock. At this point they have written
+    nothing. Yields a function that returns whether a publisher has stopped at this point."""
     with holding("SELECT pg_advisory_lock(%s)", lock_key(URL)):
         yield lambda: waiting("advisory") == [False]
 
@@ -146,7 +149,8 @@ def after_the_swap() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def holding(sql: LiteralString, *parameters: object) -> Iterator[None]:
-    """Holds a lock on another connection during the block."""
+    """Runs `sql`, which takes a lock, on a connection of its own. Holds the lock until the end of
+    the block."""
     with psycopg.connect(database_url()) as other:
         other.execute(sql, parameters or None)
         yield
@@ -180,8 +184,8 @@ def waiting(kind: str) -> list[bool]:
 
 
 def wait_gone(process: "subprocess.Popen[bytes]") -> None:
-    """Waits until Postgres has closed the killed process's connection, so that only the test's
-    connection is left."""
+    """Waits until Postgres has closed the killed process's connection. From then on, the test's
+    connection is the only one."""
 
     def gone() -> bool:
         with connection.cursor() as cursor:
@@ -195,7 +199,8 @@ def wait_gone(process: "subprocess.Popen[bytes]") -> None:
 
 
 def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]]:
-    """Returns the published realm's generation, its publications, and its jobs."""
+    """Returns the published realm's generation, its publications as (generation, generation of the
+    source realm), and its jobs as (generation, status)."""
     realm = Realm.objects.filter(url=URL).first()
     publications = list(
         Publication.objects.filter(realm__url=URL)
@@ -214,14 +219,16 @@ def standing() -> tuple[int | None, list[tuple[int, int]], list[tuple[int, str]]
 
 
 def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path: Path) -> None:
-    # The test takes 26 s, because the killed worker's lease has to expire, and the lease must be
-    # longer than the slowest card and the start of a publisher together.
+    # A lease gives a batch of cards to one worker. The test takes 26 s, because it waits until the
+    # killed worker's lease expires. The lease must be longer than the slowest card and the start of
+    # a publishing process together. Otherwise a suspended worker would lose its lease too early.
     told = {"REALM_BATCH_LEASE_SECONDS": "6", "REALM_RENDER_SECONDS": "5"}
-    # No prerenderer is kept for later tasks, so each one that is seen works on a task.
+    # A prerenderer is a Deno process that renders cards. Here, workers keep no idle prerenderers,
+    # so each prerenderer that the test finds works on a task.
     with cluster(tmp_path, 1, **told, REALM_PRERENDERER_SECONDS="0") as running:
         watch = Visitor(running)
 
-        # A publisher is killed after its commit and before it sends its message.
+        # A publisher is killed after its commit and before it sends its message to the workers.
         with silent_broker() as broker:
             publisher = publishing(running, notes, CELERY_BROKER_URL=broker)
             kill(publisher, lambda: standing()[0] == 1)
@@ -232,7 +239,8 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         wait_idle(worker)
         assert watch.sees("one") == 1
 
-        # A worker is killed with all its processes while it renders, so its lease expires.
+        # A worker is killed with all its child processes while it renders. Another worker can
+        # render the batch only after the killed worker's lease has expired.
         make.write(notes, note__tsx=module("two", seconds=4))
         publishing(running, notes)
         stop_rendering(worker, generation=2)
@@ -245,7 +253,7 @@ def test_work_of_killed_processes_is_done_after_a_restart(notes: Realm, tmp_path
         assert watch.sees("two") == 2
         assert list(batches(2).values_list("done", "attempts")) == [(True, 2)]
 
-        # A publish comes while the cards of the previous one are being rendered.
+        # A publish comes while the cards of the previous publish are being rendered.
         make.write(notes, note__tsx=module("three", seconds=4))
         publishing(running, notes)
         stopped = stop_rendering(worker, generation=3)
@@ -280,8 +288,8 @@ class Visitor:
         return self.generations[-1]
 
     def sees(self, edition: str) -> int:
-        """Asserts that all cards of the index are of this edition. Waits until the page shows the
-        edition, and returns the page's generation."""
+        """Asserts that all rendered cards of the realm are of this edition. Waits until the page
+        shows the edition, and returns the page's generation."""
         cards = {path: card.html["isolated"] for path, card in index_of(URL).items()}
         assert cards == {name: f"<p>{edition} {name}</p>" for name in NAMES}
 
@@ -294,13 +302,14 @@ class Visitor:
 
 
 def wait_idle(worker: "subprocess.Popen[bytes]") -> None:
-    """Waits until all jobs and builds are done and no prerenderer runs. So if a test then finds a
-    prerenderer, the prerenderer renders the next publish."""
+    """Waits until all jobs are done, all definitions are built, and no prerenderer runs. A
+    prerenderer that the test finds after this call renders the next publish."""
     live = ReindexJob.objects.live()
     wait_until(lambda: not live.exists(), "every job done")
-    # The definitions are requested while the prerenderer of the last batch still runs.
-    wait_until(lambda: not _renderers_of(worker), "the last batch put away")
-    wait_until(lambda: not WantedDefinitions.objects.exists(), "the definitions")
+    # The worker queues the builds of definitions before it ends the last batch's prerenderer. So
+    # when this prerenderer has ended, all builds are queued.
+    wait_until(lambda: not _renderers_of(worker), "the last batch's prerenderer ended")
+    wait_until(lambda: not WantedDefinitions.objects.exists(), "all definitions built")
     wait_until(lambda: not _renderers_of(worker), "no prerenderer left")
 
 

@@ -1,5 +1,6 @@
-"""Tests that messages only wake workers, and that database rows say which work is due. Publishes
-are rendered before drafts."""
+"""Tests the queue of jobs, which render the pages of realms. Celery messages only wake workers, and
+database rows say which jobs are due. A user's published realms are rendered before the user's
+drafts, which are jobs for source realms."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def test_every_job_of_a_realm_names_the_realms_owner(
     reindex(source.url)
     reindex(URL)
     for job in ReindexJob.objects.filter(status="queued"):
-        # Finishes the job, and queues another job for the same realm.
+        # These calls finish the job and queue another job for the same realm.
         leased = lifecycle.lease_job(job.pk)
         assert leased is not None
         lifecycle.request_rerun(job.pk)
@@ -52,8 +53,8 @@ def test_every_job_of_a_realm_names_the_realms_owner(
         )
     before = ReindexJob.objects.count()
     with transaction.atomic():
-        # The source realm and the published realm have both read from the changed realm, so each
-        # gets a job.
+        # The last jobs of the source realm and of the published realm have both read files of the
+        # changed realm, so each of the two realms gets a job.
         queue.enqueue(changed=["http://x.localhost:4201/"])
     assert ReindexJob.objects.count() == before + 2
     made = ReindexJob.objects.values_list("realm_url", "owner", "draft")
@@ -94,8 +95,8 @@ def test_a_publish_waits_for_at_most_three_of_many_drafts(owner: Any, tmp_path: 
     files = {"plain.tsx": PLAIN, "index.json": make.card("./plain", "Plain", title="x")}
     urls = [f"http://localhost:4201/ada/site-{i}/" for i in range(DRAFTS)]
     sources = [make.source(url, owner, files) for url in urls]
-    # The sweeper doesn't run during the test, because its interval is an hour. A sweep would send a
-    # second message for some jobs.
+    # The sweeper is a periodic task that sends messages again. It doesn't run during the test,
+    # because its interval is an hour. Otherwise it would send a second message for some jobs.
     with cluster(tmp_path, 1, REALM_SWEEP_SECONDS="3600") as running:
         owing = "from realms.api.reindex_views import reindex; [reindex(url) for url in {!r}]"
         assert running.manage("shell", "-c", owing.format(urls)).wait(60) == 0
@@ -107,5 +108,5 @@ def test_a_publish_waits_for_at_most_three_of_many_drafts(owner: Any, tmp_path: 
         wait_until(done.filter(realm_url=URL).exists, "the publish done", 60)
         published = done.get(realm_url=URL)
         ahead = done.filter(draft=True, finished_at__lt=published.finished_at).count()
-    # In the order of the queue, all drafts would be done first.
+    # If workers took jobs in the order in which they were queued, all drafts would be done first.
     assert ahead <= 3

@@ -1,9 +1,10 @@
-"""Tests that a reindex reads the published generation even from a replica that hasn't been notified
-of the publish.
+"""Tests that workers render the published generation of a realm, even if they read from a replica
+that hasn't been notified of the publish.
 
-Replica b's sidecar is stopped, but its board stays live for a minute, so b's caches return old
-content. Every render reads from b. Only the pinned generations keep the old content out of the
-index.
+Replica b's sidecar, the process that receives notifications, is suspended. But b's board stays live
+for a minute, so b answers requests without a pin from its caches, with old content. All workers
+read from b. Their requests for files have pins, each of which names a realm and a generation. Only
+the pins keep the old content out of the index, the rendered pages of the realm.
 """
 
 import json
@@ -67,7 +68,8 @@ export class Person extends Card {{
 
 @pytest.fixture
 def fleet(owner: Any, tmp_path: Path) -> Iterator[Cluster]:
-    """Yields a cluster of two replicas. Their boards stay live for a minute after the last ping."""
+    """Yields a cluster of two replicas. A replica's board stays live for a minute after its sidecar
+    has been suspended."""
     sync_base_realm()
     with cluster(tmp_path, 2, REALM_STALENESS_BOUND="60") as running:
         yield running

@@ -1,5 +1,5 @@
-"""Tests a real Celery worker. The worker reports that it is alive, its leases have its name, and
-its row is removed when it ends."""
+"""Tests a real Celery worker. While the worker runs, it has a row in the table of workers, and the
+jobs that it takes contain its name. The row is removed when the worker ends."""
 
 import signal
 import socket
@@ -25,7 +25,7 @@ def test_a_worker_has_a_row_from_its_start_to_its_end(owner: Any, tmp_path: Path
     with cluster(tmp_path, 1) as running:
         running.wait_reported()
         worker = running.start_worker("w")
-        wait_until(Worker.objects.exists, "the worker", SECONDS)
+        wait_until(Worker.objects.exists, "the worker's row", SECONDS)
         row = Worker.objects.get()
         assert (row.pid, row.processes, row.host) == (worker.pid, 2, socket.gethostname())
         assert running.manage("publish_realm", source.url, URL).wait(SECONDS) == 0

@@ -1,5 +1,10 @@
 """Tests which notifications `emit` sends at a commit, and which notifications database triggers
-send for every write."""
+send for every write.
+
+The tests also check the local board, a file of numbered slots. Each file and each realm has a key,
+which stands for a slot. The process that commits a change moves the slots of the changed keys: it
+gives them new random numbers. Cached values that depend on these slots are then stale.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -92,15 +97,16 @@ def test_a_commit_announces_once_and_moves_the_local_board(
     stamp = board.stamp(A_SLOTS)
     with transaction.atomic():
         emit(A, index_swapped(REALM))
-        assert listening.heard() == [], "nobody hears of what isn't committed"
-        assert board.unchanged(A_SLOTS, stamp), "and a reader could still find the old bytes"
+        assert listening.heard() == [], "a notification was sent before the commit"
+        assert board.unchanged(A_SLOTS, stamp), "the board moved before the commit"
     assert not board.unchanged(A_SLOTS, stamp)
     assert listening.heard() == [(A.channel, A.payload), ("realm_index_swapped", REALM)]
     assert listening.heard() == []
 
 
 def test_a_listener_can_read_each_change_that_it_hears_of(owner: Any) -> None:
-    """P1: a listener can read each change as soon as it receives the change's notification."""
+    """A listener can read each change as soon as it receives the change's notification. This is
+    part of the promise P1 in README.md."""
     realm = make.source(REALM, owner, {})
     count = 50
 
@@ -128,7 +134,7 @@ def test_a_listener_can_read_each_change_that_it_hears_of(owner: Any) -> None:
                 emit(file_change(REALM, f"{realm.generation + 1}-{number}"))
         found = reader.result(PATIENCE)
     assert [path for path, _ in found] == [str(number) for number in range(count)]
-    assert all(ahead >= 0 for _, ahead in found), "a reader found less than it was told of"
+    assert all(ahead >= 0 for _, ahead in found), "a reader found an older generation"
 
 
 def test_the_legacy_channel_is_used_only_if_the_setting_is_on(
@@ -264,9 +270,9 @@ def test_a_statement_names_up_to_32_paths_and_else_sends_a_wildcard(
     assert sorted(paths(quiet.heard(), source)) == sorted(few)
     many = {f"{n}.txt": b"many" for n in range(MAX_PATHS_PER_STATEMENT + 1)}
     make.write_paths(source, many)
-    # The write ran two statements. One statement closed 32 old versions, and announced their paths.
-    # The other statement opened 33 new versions. That is more than the limit, so it announced a
-    # wildcard.
+    # The write ran two statements. One statement closed 32 old file versions, and announced their
+    # paths. The other statement inserted 33 new versions. Because 33 is more than the limit, this
+    # statement announced a wildcard.
     assert sorted(paths(quiet.heard(), source)) == sorted([*few, "*"])
     make.remove(source, *many)
     assert paths(quiet.heard(), source) == ["*"]

@@ -94,7 +94,8 @@ def test_a_realm_inserted_after_any_delete_gets_a_higher_generation(
 
 
 def test_an_insert_that_waits_for_a_delete_gets_a_higher_generation(source: Realm) -> None:
-    """The insert starts before the delete commits, so its snapshot shows no tombstone."""
+    """A tombstone is a row with the last generation of a deleted realm. The insert starts before
+    the delete commits, so the insert's snapshot lacks the tombstone."""
     before, gate = generation(source.url), Gate()
 
     def delete() -> None:

@@ -1,5 +1,6 @@
-"""Tests that database triggers refuse to decrease a generation, change a realm's URL, or change a
-closed file version."""
+"""Tests that database triggers refuse to decrease a generation or to change a realm's URL. A file
+version may be closed once, which sets the generation at which it ends. The triggers refuse every
+other change of a file version."""
 
 from typing import Any
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def refused(message: str, statement: str, *parameters: Any) -> None:
-    """Runs SQL that the database must refuse."""
+    """Runs SQL that the database must refuse with an error that matches `message`."""
     with pytest.raises(DatabaseError, match=message), transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(statement, list(parameters))

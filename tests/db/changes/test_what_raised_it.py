@@ -1,5 +1,6 @@
-"""Tests that each realm and each counter of definitions records when its generation was last
-raised, and the cause."""
+"""Tests that realms and counters of definitions record when their generations were last raised, and
+the cause. Definitions describe what modules export. A counter of definitions rises when definitions
+are dropped."""
 
 import json
 from io import StringIO
@@ -29,13 +30,13 @@ POST = "http://localhost:4201/ada/site/post.tsx"
 
 
 def by(scope: str, key: str) -> str:
-    """Returns what last raised a definitions counter, according to the counter's row."""
+    """Returns the cause of the last increase of a definitions counter, from the counter's row."""
     return CacheGeneration.objects.get(scope=scope, key=key).bumped_by
 
 
 def told(url: str) -> str:
-    """Returns what last raised a realm's generation, according to the realm's row. Asserts that the
-    row also has the time."""
+    """Returns the cause of the last increase of a realm's generation, from the realm's row. Asserts
+    that the row also has the time of this increase."""
     realm = Realm.objects.get(url=url)
     assert realm.bumped_at is not None
     return realm.bumped_by
@@ -188,8 +189,8 @@ def test_counters_that_were_never_raised_come_last(source: Realm) -> None:
 
 
 def assert_leads_to_clear(browser: Client) -> None:
-    """Asserts that the button in each row clears the caches of the row's realm or module, and that
-    all definitions can be cleared."""
+    """Asserts that the page links to the questions whether to clear all definitions or the caches
+    of the realm PUBLISHED. Then clears all definitions as the browser's user, sam."""
     page = browser.get("/_admin/generations/").content.decode()
     for query, asked in (
         ("definitions=on", "Clear all definitions?"),

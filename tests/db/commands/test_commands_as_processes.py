@@ -51,7 +51,7 @@ def test_a_rollback_at_a_terminal_asks_for_confirmation(
         said = b""
         while b"[y/N]" not in said:
             said += os.read(ours, 1000)
-        assert Realm.objects.get(url=PAGE).generation == 2, "nothing happens before the answer"
+        assert Realm.objects.get(url=PAGE).generation == 2, "rolled back before the answer"
         os.write(ours, reply)
         assert process.wait(timeout=60) == 0
     finally:

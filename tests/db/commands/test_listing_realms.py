@@ -1,5 +1,5 @@
-"""Tests that the command `realms` lists published realms below their sources, and that every
-command has help texts."""
+"""Tests that the command `realms` lists published realms below their sources, and that the commands
+for realms have help texts."""
 
 from datetime import timedelta
 
@@ -48,7 +48,7 @@ def test_realms_lists_published_realms_below_their_sources(
     lines = [line.split() for line in run("realms").splitlines()]
     assert lines[0] == ["realm", "owner", "files", "gen", "pages", "a", "b", "c"]
     assert lines[1] == ["localhost:4201/ada/site/", "ada", "5", "3", "-", "-", "-", "-"]
-    # A publish below this URL has raised its generation from 2 to 3.
+    # The publish at `two/`, below this realm's URL, has raised this realm's generation to 3.
     assert lines[2] == ["ada.localhost:4201/", "ada", "as", "of", "3", "3", "-", "3", "3", "3"]
     assert lines[3][:5] == ["ada.localhost:4201/two/", "ada", "as", "of", "3"]
     assert lines[4][:4] == ["localhost:4201/base/", "-", lines[4][2], "2"]

@@ -72,7 +72,8 @@ def test_a_dry_run_is_refused_like_the_operation_itself(source: Realm) -> None:
 
 
 def land(realm_url: str, **figures: Any) -> ReindexJob:
-    """Marks the newest job of a realm as done and shows the job's index, as a worker does."""
+    """Marks the newest job of a realm as done, and makes its index, the rendered pages, the one
+    that visitors see. A worker does the same at the end of a job."""
     job = ReindexJob.objects.filter(realm_url=realm_url).latest("pk")
     for name, value in {"status": "done", **figures}.items():
         setattr(job, name, value)
@@ -88,9 +89,9 @@ def land(realm_url: str, **figures: Any) -> ReindexJob:
 def test_the_printed_figures_are_those_of_the_job_whose_index_is_shown(
     source: Realm, overtaken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job ends after the command has read its own job's row and before the command reads the
-    index. If `overtaken` is true, the job that ends is a newer job, which has superseded the
-    command's job."""
+    """The command first reads the row of its job, and then reads which index is shown. The job ends
+    between these two reads. If `overtaken` is true, a newer job supersedes the command's job
+    between the reads, and the newer job ends instead."""
     from realms.management import progress
 
     landed = progress._landed
@@ -165,8 +166,8 @@ def test_an_interrupted_command_says_that_the_rendering_goes_on(
 
 @pytest.mark.parametrize("theirs", [False, True])
 def test_a_publish_over_another_site_must_be_confirmed(source: Realm, theirs: bool) -> None:
-    """The command also asks the operator, who may publish at any URL, before a publish replaces
-    another user's site."""
+    """The command asks for confirmation, although it acts for the operator, who may publish at any
+    URL. If `theirs` is true, the new source realm belongs to another user than the old one."""
     owner = make.user("bob") if theirs else source.owner
     other = make.source(f"{ORIGIN}/{owner}/other/", owner, {"index.json": b"{}"})
     make.publish(source, PAGE)

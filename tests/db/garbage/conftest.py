@@ -8,5 +8,6 @@ from django.core.files.storage import storages
 
 @pytest.fixture(autouse=True)
 def empty_storage() -> None:
-    """Empties the blob storage, since other tests leave objects there that have no rows."""
+    """Empties the blob storage. Other tests leave objects there that have no database rows, and the
+    collector would count these objects."""
     shutil.rmtree(storages["blobs"].path(""), ignore_errors=True)

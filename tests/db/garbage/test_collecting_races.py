@@ -179,8 +179,9 @@ def test_the_collector_skips_a_realm_that_is_being_written_to(
 def test_concurrent_writes_publishes_and_rollbacks_lose_nothing(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two writers repeatedly store the same few contents. Meanwhile the garbage collector runs,
-    with a grace period and retention of zero."""
+    """Two threads repeatedly write the same few contents, publish, and roll back. Meanwhile the
+    garbage collector runs. It may remove unused content at once, because its grace period and its
+    retention time are zero."""
     monkeypatch.setattr(garbage, "PIN_SECONDS", 0)
     monkeypatch.setattr("django.conf.settings.REALM_RETENTION_SECONDS", 0, raising=False)
     other = make.source("http://localhost:4201/ada/other/", source.owner, {})

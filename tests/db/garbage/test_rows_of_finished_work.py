@@ -1,5 +1,5 @@
-"""Tests that garbage collection removes the rows of finished jobs, unused JavaScript, old hangs and
-expired sessions. Rows of shown pages and of unfinished work are kept."""
+"""Tests that garbage collection removes old rows of finished jobs, unused JavaScript, records of
+hanging cards, and expired sessions. It keeps the rows of shown pages and of failed jobs."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -21,7 +21,7 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def job(status: str, days: float, **more: Any) -> ReindexJob:
-    """Makes a job that ended `days` days ago. The job has one batch, which is done."""
+    """Makes a job that ended this many days ago. The job has one batch, which is done."""
     ended = timezone.now() - timedelta(days=days)
     made = ReindexJob.objects.create(
         realm_url=PAGE, generation=1, status=status, finished_at=ended, **more

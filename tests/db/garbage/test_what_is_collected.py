@@ -1,5 +1,6 @@
-"""Tests that the garbage collector keeps reachable content and removes all other content, even if
-the collector is interrupted."""
+"""Tests that the garbage collector keeps the content that current files, kept publications and jobs
+need, and removes all other old content. An interrupted collection loses no content that is
+needed."""
 
 import os
 from datetime import timedelta
@@ -42,8 +43,8 @@ def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     before = publications()
     age()
     done = collect()
-    # The collector removes the index and the large file of three editions, and the realm's original
-    # index.
+    # The collector removes three publications. Their index.json and their large files make six
+    # versions. The seventh version is the index.json from before the first publication.
     assert (done.publications, done.versions, done.blobs) == (3, 7, 7)
     assert done.bytes >= 3 * len(LARGE)
     after = publications()
@@ -56,7 +57,7 @@ def test_the_last_ten_publications_stay_whole_and_older_ones_go(
     rollback_realm(PAGE, ADA, min(after))
     assert publications()[Realm.objects.get(url=PAGE).generation] == before[min(after)]
     again = collect()
-    assert (again.publications, again.versions, again.blobs) == (1, 0, 0), "it is shown anew"
+    assert (again.publications, again.versions, again.blobs) == (1, 0, 0), "the rollback shows them"
     assert publications()[Realm.objects.get(url=PAGE).generation] == before[min(after)]
 
 
@@ -94,7 +95,8 @@ def test_files_that_a_job_has_pinned_stay_until_its_pins_expire(
         edition(source, number)
     make.write(source, index__json=b"later")
     pinned = Realm.objects.get(pk=source.pk).generation
-    # The versions between the pin and today are collected, so the history between them has gaps.
+    # The versions between the pinned generation and the current one are collected, so the realm's
+    # history has gaps.
     make.write(source, index__json=b"between")
     make.write(source, index__json=b"now")
     before = publications()[first]
@@ -133,7 +135,7 @@ def test_a_comparison_with_a_collected_generation_has_no_result(source: Realm) -
     assert difference(source, with_it, now) == {"gone.md": None}
     age()
     assert collect().versions == 1
-    assert difference(source, with_it, now) is None, "history doesn't reach back that far any more"
+    assert difference(source, with_it, now) is None, "a version of that time is collected"
     assert difference(source, now, now) == {}
 
 
@@ -169,7 +171,7 @@ def test_content_that_no_version_names_goes_after_the_grace_period(source: Realm
     assert (collect().blobs, in_storage(LARGE)) == (0, True)
     age(1.01)
     store_blob(LARGE)
-    assert (collect().blobs, in_storage(LARGE)) == (1, True), "stored again is new again"
+    assert (collect().blobs, in_storage(LARGE)) == (1, True), "storing begins a new grace period"
     done = collect(grace=timedelta(0))
     assert (done.blobs, done.bytes, in_storage(LARGE)) == (1, len(LARGE), False)
     assert publications() == {}
@@ -237,6 +239,6 @@ def test_a_collector_killed_at_a_deletion_leaves_no_row_without_content(
     with pytest.raises(KeyboardInterrupt):
         collect()
     monkeypatch.undo()
-    assert Blob.objects.filter(size=len(LARGE)).exists(), "rolled back"
+    assert Blob.objects.filter(size=len(LARGE)).exists(), "the row's deletion is rolled back"
     make.write_paths(source, {"large.bin": LARGE})
     assert read_blob(FileVersion.objects.get(path="large.bin").blob_id) == LARGE

@@ -1,4 +1,5 @@
-"""Fixtures: a listener that pings more often, and logs of its connections and its board."""
+"""Fixtures: a listener that pings more often than in production, and connections and a board that
+log what the listener does."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,11 @@
-"""Tests that a notification invalidates only its own keys on the board, and that the listener
-misses no committed change."""
+"""Tests that a notification moves only the slots of its own keys on the board, and that the
+listener misses no committed change.
+
+The board is a file of numbered slots. A key stands for a slot. When the slot moves, which means
+that it gets a new random number, the cached values that depend on the key are stale. The listener
+also sends pings, which are notifications to itself. Its watermark says when it sent the last ping
+that has returned. The listener has applied every change that was committed before that time.
+"""
 
 import pytest
 
@@ -25,8 +31,7 @@ from tests.support.listening.overheard import (
     wait_live,
 )
 
-# All tests share one database. Tests that write rows use the fixture `source`, which empties the
-# database after the test.
+# The tests in this file write no rows, so the database needn't be emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 REALM = "http://localhost:4201/ada/site/"
@@ -49,7 +54,8 @@ _MOVED = [
 def test_a_manual_notification_moves_only_its_own_keys(
     live: Listener, board: WatchedBoard, channel: str, payload: str, key: str
 ) -> None:
-    """The cases include a realm that this replica has never served, and the legacy channel."""
+    """The cases include a realm that this replica has never served, and the legacy channel
+    MODULE_CACHE_INVALIDATED."""
     slots, other = Slots([key]), Slots([f"path|{REALM}b.ts", "realm|http://localhost:4201/b/"])
     stamp, others = board.stamp(slots), board.stamp(other)
     notify(channel, payload)
@@ -57,7 +63,7 @@ def test_a_manual_notification_moves_only_its_own_keys(
     wait_applied(board)
     assert board.unchanged(other, others)
     assert _bumped(board) == {key}
-    assert live.counts.notifications == 2, "this one and the mark"
+    assert live.counts.notifications == 2, "this one and that of wait_applied"
 
 
 def test_a_thousand_notifications_of_one_transaction_all_arrive(
@@ -68,9 +74,9 @@ def test_a_thousand_notifications_of_one_transaction_all_arrive(
             "SELECT pg_notify('realm_file_changes', %s || n) FROM generate_series(1, 1000) n",
             [f"{REALM}:"],
         )
-    # One of the many keys may share the mark's slot, so the test counts notifications instead of
-    # waiting for the mark.
-    wait_until(lambda: live.counts.notifications == 1000, "all of them counted", PATIENCE)
+    # `wait_applied` waits until a slot moves. One of the many keys may share this slot and end the
+    # wait too early. So the test first waits until all notifications are counted.
+    wait_until(lambda: live.counts.notifications == 1000, "1000 notifications counted", PATIENCE)
     wait_applied(board)
     assert _bumped(board) == {f"path|{REALM}{n}" for n in range(1, 1001)}
 
@@ -93,7 +99,7 @@ def test_malformed_payloads_are_counted_and_change_nothing(
     for channel, payload in malformed:
         notify(channel, payload)
     wait_applied(board)
-    assert live.counts.malformed == len(malformed) - 1, "nobody counts heartbeats"
+    assert live.counts.malformed == len(malformed) - 1, "malformed heartbeats aren't counted"
     assert _bumped(board) == set()
     wait_live(live)
     assert live.counts.reconnects == 0
@@ -110,7 +116,8 @@ def test_half_a_surrogate_pair_in_a_payload_does_not_end_the_listener(
 def test_notifications_during_a_ping_are_applied_before_it_counts_as_proof(
     live: Listener, lines: Lines, board: WatchedBoard
 ) -> None:
-    """Postgres delivers the notification together with the result of the ping's statement."""
+    """Another connection sends a notification just before the listener sends a ping. Postgres
+    delivers this notification together with the result of the ping's statement."""
 
     def interpose() -> None:
         lines.before_ping = lambda: None
@@ -178,6 +185,7 @@ def test_the_listener_records_when_it_last_heard_of_each_realm(
 
 
 def _bumped(board: WatchedBoard) -> set[str]:
-    """Returns the keys that were bumped on the board, except the key of the mark."""
+    """Returns the keys that the listener has moved on the board, except the key that `wait_applied`
+    moves."""
     keys = {entry.removeprefix("bump ") for entry in board.log if entry.startswith("bump ")}
     return keys - {f"index|{MARK}"}

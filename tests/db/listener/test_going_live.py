@@ -1,5 +1,6 @@
-"""Tests that a listener makes its board live when its own ping returns. Each returned ping keeps
-the board live until the staleness bound passes."""
+"""Tests that a listener makes its board live when its own ping returns. A ping is a notification
+from the listener to itself. Each returned ping keeps the board live until the staleness bound has
+passed since the ping was sent. Replicas use their caches only while their board is live."""
 
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from tests.support.gates import PATIENCE, Gate
 from tests.support.listening.hearing import notify
 from tests.support.listening.overheard import BOUND_SECONDS, Lines, running, wait_applied, wait_live
 
-# All tests share one database. Tests that write rows use the fixture `source`, which empties the
-# database after the test.
+# The tests in this file write no rows, so the database needn't be emptied afterwards.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
@@ -38,7 +38,7 @@ def test_a_listener_is_not_live_before_it_connects_and_gets_a_ping_back(
         lines.gate.open()
         wait_until(lambda: listener.state is State.LISTENING, "listening", PATIENCE)
         wait_applied(board)
-        assert not board.live(), "it hears, but nothing proves that it hears in time"
+        assert not board.live(), "live before a ping has returned"
         lines.muted = False
         wait_live(listener)
 
@@ -46,7 +46,8 @@ def test_a_listener_is_not_live_before_it_connects_and_gets_a_ping_back(
 def test_a_stamp_from_before_the_listener_listened_is_stale(
     listener: Listener, board: Board
 ) -> None:
-    """The invalidation of an entry that was cached before LISTEN may have been missed."""
+    """If a value was cached before the listener ran LISTEN, the listener may have missed a change
+    of this value."""
     slots = Slots(["a"])
     stamp = board.stamp(slots)
     with running(listener):
@@ -66,8 +67,8 @@ def test_the_board_is_live_for_one_bound_after_a_ping_was_sent(
 def test_pings_of_another_listener_of_the_same_name_do_not_make_it_live(
     listener: Listener, lines: Lines, board: Board, tmp_path: Path
 ) -> None:
-    """If two replicas have the same name, a ping that returns to one of them doesn't make the other
-    one's board live."""
+    """If two replicas have the same name, the pings of one replica's listener don't make the other
+    replica's board live."""
     namesake = Listener("a", Board(tmp_path / "other board"), Lines(), BOUND_SECONDS)
     lines.muted = True
     with running(listener), running(namesake):

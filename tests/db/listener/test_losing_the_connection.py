@@ -1,4 +1,5 @@
-"""Tests that a listener without a working database connection doesn't keep its board live."""
+"""Tests that a listener without a working database connection doesn't keep its board live. A
+replica uses its caches only while its board is live."""
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_entries_changed_during_a_reconnect_are_stale_afterwards(
             lines.gate.wait_for_arrival()
             stamp = board.stamp(slots)
             notify(REALM_FILE_CHANGES, f"{REALM}:a.ts")
-            assert board.unchanged(slots, stamp), "nobody has told this board"
+            assert board.unchanged(slots, stamp), "moved while nobody listened"
             lines.gate.open()
             wait_live(listener)
             assert not board.unchanged(slots, stamp)
@@ -60,7 +61,8 @@ def test_a_board_is_not_live_if_the_listener_is_away_beyond_the_bound(
 def test_a_stalled_connection_stops_liveness_within_the_bound_and_is_cut(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stalled connection reports no error, so only the missing pings show the fault."""
+    """The stalled connection reports no error. The listener notices the fault only because its
+    pings don't return."""
     monkeypatch.setattr(listener_module, "SILENCE_SECONDS", 1.5)
     slots = Slots([f"path|{REALM}a.ts"])
     with proxy() as network:
@@ -74,7 +76,7 @@ def test_a_stalled_connection_stops_liveness_within_the_bound_and_is_cut(
             notify(REALM_FILE_CHANGES, f"{REALM}:a.ts")
             wait_until(lambda: not board.live(), "not live", PATIENCE)
             assert board.live_until <= stalled + BOUND_SECONDS * SECOND
-            assert listener.counts.reconnects == 0, "the caches didn't wait for the cut"
+            assert listener.counts.reconnects == 0, "cut before the board expired"
             wait_until(lambda: listener.counts.reconnects, "the watchdog's cut", PATIENCE)
             assert not board.live()
             network.flow()
@@ -89,7 +91,7 @@ def test_a_listener_reconnects_to_a_database_that_comes_back_in_time(board: Boar
         with running(listener):
             wait_live(listener)
             network.down()
-            wait_until(lambda: listener.counts.reconnects >= 3, "three tries", PATIENCE)
+            wait_until(lambda: listener.counts.reconnects >= 3, "three tries to connect", PATIENCE)
             wait_until(lambda: not board.live(), "not live", PATIENCE)
             network.up()
             wait_live(listener)

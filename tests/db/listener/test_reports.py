@@ -1,5 +1,9 @@
 """Tests that a replica reports the generations that it has provably applied, and detects changes
-without a notification."""
+without a notification.
+
+A ping, which the listener sends to itself as a notification, is the proof. When a ping returns, the
+listener has received all notifications of changes that were committed before the ping was sent.
+"""
 
 import socket
 from collections.abc import Collection, Mapping
@@ -24,8 +28,8 @@ from tests.support.listening.hearing import connect
 from tests.support.listening.overheard import Lines, terminate, wait_applied, wait_live
 from tests.support.web import Web
 
-# All tests share one database. Tests that write rows use the fixture `source`, which empties the
-# database after the test.
+# This fixture creates the test database, but doesn't empty it. Each test also uses the fixture
+# `source`, which empties the database after the test.
 pytestmark = pytest.mark.usefixtures("django_db_setup")
 
 
@@ -84,7 +88,8 @@ def test_a_report_is_written_even_if_the_figures_raise_an_error(
 
 
 def test_a_row_of_the_previous_release_has_empty_figures(source: Realm) -> None:
-    """The previous release doesn't set the column `figures`, so the database sets its default."""
+    """The previous release doesn't set the column `figures`, so the row gets the column's
+    default."""
     with connect() as hand:
         hand.execute(
             "INSERT INTO notifications_replica (name, address, state, sidecar_pid, reported_at,"
@@ -124,8 +129,9 @@ def test_nothing_is_reported_as_applied_without_proof(
 def test_a_ping_sent_before_the_generations_were_read_proves_nothing(
     live: Listener, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change that commits after the ping was sent, but before the read, is in the read. The ping
-    can return before the change's notification arrives."""
+    """If a change commits after a ping was sent and before the generations are read, the change is
+    in the read. But the ping can return before the change's notification arrives. So the reporter
+    must wait for a ping that was sent after the read."""
     read_at: list[int] = []
     waited_for: list[int] = []
 
@@ -175,14 +181,15 @@ def test_an_unannounced_change_counts_as_missed_and_moves_its_realm(
     assert live.counts.missed == 1
     assert not board.unchanged(slots, stamp)
     reporter.report()
-    assert live.counts.missed == 1, "it is missed once"
+    assert live.counts.missed == 1, "the missed change is counted twice"
     assert Replica.objects.get(name="a").missed == 1
 
 
 def test_changes_during_a_reconnect_are_not_counted_as_missed(
     live: Listener, lines: Lines, reporter: Reporter, source: Realm
 ) -> None:
-    """The new epoch after the reconnect has already made the realm's entries stale."""
+    """These changes do no harm, because the listener makes all cached values stale when it connects
+    again."""
     reporter.report()
     lines.gate = Gate()
     terminate(lines.opened[0])
@@ -209,7 +216,7 @@ def test_a_report_reads_only_realms_that_the_listener_heard_of(
     live.heard.clear()
     reporter.report()
     make.write(source, new__ts=b"export {};")
-    wait_until(lambda: source.url in live.heard, "heard of", PATIENCE)
+    wait_until(lambda: source.url in live.heard, "heard of the write", PATIENCE)
     reporter.report()
     assert read == [None, set(), {source.url}]
     applied = dict(ReplicaGeneration.objects.values_list("realm_url", "generation"))
@@ -240,7 +247,7 @@ def test_a_report_that_fails_loses_no_change(
     live.heard.clear()
     make.write(source, new__ts=b"export {};")
     other.delete()
-    wait_until(lambda: {source.url, other.url} <= live.heard.keys(), "both heard of", PATIENCE)
+    wait_until(lambda: {source.url, other.url} <= live.heard.keys(), "heard of both", PATIENCE)
     with monkeypatch.context() as patch:
         patch.setattr(Reporter, "_write_generations", failing)
         reporter.report()

@@ -29,7 +29,7 @@ def test_a_stop_ends_the_listener_while_the_database_is_away(board: Board) -> No
         network.down()
         listener = Listener("a", board, Lines(lambda: network.parameters), BOUND_SECONDS)
         ending = in_thread(listener.run)
-        wait_until(lambda: listener.counts.reconnects >= 2, "two tries", PATIENCE)
+        wait_until(lambda: listener.counts.reconnects >= 2, "two tries to connect", PATIENCE)
         assert _seconds_to_stop(listener, ending) < 3
 
 
@@ -44,8 +44,8 @@ def test_a_stop_ends_the_listener_while_its_connection_is_stalled(board: Board) 
 
 
 def test_a_stop_ends_every_wait_for_a_watermark(listener: Listener, lines: Lines) -> None:
-    """The sidecar waits for a watermark before its last report, but this wait must not delay the
-    end of the process."""
+    """Before its last report, the sidecar waits for a later watermark, which says when the last
+    returned ping was sent. This wait must not delay the end of the sidecar's process."""
     with running(listener) as ending:
         wait_live(listener)
         waiting = in_thread(listener.wait_for_watermark, now_ns() + 60 * SECOND, 60)

@@ -1,5 +1,6 @@
 """Tests elections. If several processes need the same work, one elected process does the work, and
-the others wait for the result."""
+the others wait for the result. The elected process holds a lease, a database row that it renews
+during the work."""
 
 import hashlib
 import threading
@@ -34,15 +35,16 @@ MODULE = f"{REALM}post.tsx"
 
 
 def key_of(name: str) -> str:
-    """Returns the name of the election for transpiling a source. `name` is the hash of the
-    source."""
+    """Returns the text from which `lock_key` computes the key of an election. The process elected
+    for this key transpiles the source with the hash `name`."""
     key = hashlib.sha256(f"{name}.ts".encode()).hexdigest()
     return f"transpile|{key}"
 
 
 def wanted(name: str) -> "Future[str]":
-    """Requests the JavaScript of a source in a new thread. The thread shares no caches with other
-    threads, so it acts like another process."""
+    """Requests the JavaScript of the source with the hash `name`, in a new thread. The thread has
+    its own database connection and shares no results with other threads, so it acts like another
+    process."""
     return in_thread(transpiling.javascript, name, b"source", "a.ts")
 
 
@@ -63,8 +65,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.fixture
 def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """Returns a dict of the threads that have waited for an election. The dict maps a thread's id
-    to the process id of the thread's database backend."""
+    """Records which threads begin to wait for an election. Returns a dict that maps the id of each
+    of these threads to the id of the Postgres process that serves the thread's connection."""
     seen: dict[int, int] = {}
     wait = election.wait
 
@@ -77,13 +79,14 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def elect(*keys: int) -> None:
-    """Writes election rows that name another process as elected for the next hour."""
+    """Writes a lease for each key. The leases say that another process is elected for the next
+    hour."""
     until = timezone.now() + timedelta(hours=1)
     Election.objects.bulk_create(Election(key=key, holder=1, lease_until=until) for key in keys)
 
 
 def hold(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Makes the first transpile wait at a gate before it starts. Returns the gate."""
+    """Makes the first call of `_run_deno`, the transpiler, wait at a gate. Returns the gate."""
     gate = Gate()
     monkeypatch.setattr(transpiling, "_run_deno", gate.before(transpiling._run_deno))
     return gate
@@ -98,7 +101,7 @@ def test_waiters_continue_only_when_their_elected_process_commits(
     others = [wanted("a") for _ in range(3)]
     wait_until(lambda: len(waiting) == 3, "three waiting")
     assert wanted("b").result(PATIENCE) == "javascript 1"
-    assert not any(other.done() for other in others), "another one's end is not their business"
+    assert not any(other.done() for other in others), "the end of b must not end the wait for a"
     gate.open()
     assert [each.result(PATIENCE) for each in (elected, *others)] == ["javascript 2"] * 4
     assert not Election.objects.exists()
@@ -107,8 +110,8 @@ def test_waiters_continue_only_when_their_elected_process_commits(
 def test_no_transaction_is_open_while_the_elected_process_works(
     runs: list[bytes], waiting: dict[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An open transaction would block vacuum in the database, and would occupy a pooler's
-    connection."""
+    """During an open transaction, vacuum can't remove old rows, and a pooler such as PgBouncer
+    can't lend the database connection to another client."""
     gate = hold(monkeypatch)
     elected = wanted("a")
     gate.wait_for_arrival()
@@ -154,7 +157,8 @@ def test_a_frozen_process_is_replaced_and_its_late_result_is_not_stored(
 
 
 def test_a_lock_timeout_in_the_work_is_raised_and_the_work_runs_once(runs: list[bytes]) -> None:
-    """A lock time-out in the work isn't mistaken for a lost election."""
+    """A lock time-out in `work` doesn't mean that another process is elected, so `run_elected` must
+    not call `work` again."""
     done: list[bool] = []
 
     def work(elected: bool) -> None:
@@ -172,7 +176,7 @@ def test_a_lock_timeout_in_the_work_is_raised_and_the_work_runs_once(runs: list[
 
 
 def test_a_stored_result_is_returned_without_an_election(runs: list[bytes]) -> None:
-    """An elected process can't delay a result that is already stored."""
+    """A caller gets a stored result at once, even if another process is elected."""
     wanted("a").result(PATIENCE)
     lookup = DefinitionLookup(Builder())
     assert lookup.lookup_module(MODULE) is not None
@@ -197,7 +201,8 @@ def test_a_waiter_takes_over_when_the_elected_process_fails(
     monkeypatch: pytest.MonkeyPatch,
     end: Callable[[], None],
 ) -> None:
-    """The elected process raises an error, and leaves neither a lease nor a partial row."""
+    """The elected process raises an error, and leaves neither a lease nor a result in the
+    database."""
     gate, store = Gate(), TranspiledModule.objects.bulk_create
     first = iter([True])
 
@@ -222,7 +227,8 @@ def test_a_waiter_takes_over_when_the_elected_process_fails(
 def test_a_waiter_does_the_work_itself_if_the_election_never_ends(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that has waited long enough does the work itself, and doesn't store the result."""
+    """A process that has waited for ELECTION_SECONDS does the work itself, and doesn't store the
+    result."""
     monkeypatch.setattr(election, "ELECTION_SECONDS", 0.1)
     lookup = DefinitionLookup(Builder())
     elect(lock_key(key_of("a")), _election(MODULE))
@@ -266,7 +272,7 @@ def _outcome(future: "Future[str]") -> str:
 def test_many_simultaneous_elections_all_end(
     runs: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that holds a lease never waits for another one, so a deadlock is impossible."""
+    """A process that holds a lease never waits for another lease, so a deadlock is impossible."""
     everybody, run = threading.Barrier(12, timeout=PATIENCE), transpiling._run_deno
 
     def run_beside_the_others(source: bytes, path: str) -> str:

@@ -1,7 +1,8 @@
-"""Runs pairs of operations concurrently. A pair runs several times, and in each run the second
-operation starts after a different step of the first operation.
+"""Runs pairs of operations concurrently. A step is a statement that locks rows. A pair runs several
+times, and in each run the second operation starts after a different step of the first operation.
 
-Postgres ends a deadlock with an error, so the tests only check that both operations end.
+If two operations deadlock, Postgres stops one of them with an error. So the tests only check that
+both operations end without an error.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 @contextmanager
 def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
-    """Stops this thread at the gate after the thread's `number`-th statement that locks rows.
-    Yields a list with one number, the count of the statements that have locked rows so far."""
+    """Counts the steps of this thread during the `with` block, and stops the thread at the gate
+    after step `number`. Yields a list with one element, which is the number of steps so far."""
     seen = [0]
 
     def step(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
@@ -51,8 +52,8 @@ def stopped_after(number: int, gate: Gate) -> Iterator[list[int]]:
 
 
 def interleave(first: Callable[[], object], second: Callable[[], object], number: int) -> bool:
-    """Runs the second operation after `number` steps of the first operation. Returns False if the
-    first operation has fewer than `number` steps."""
+    """Runs the second operation after step `number` of the first operation. Returns False if the
+    first operation has fewer steps."""
     gate = Gate()
 
     def run() -> int:
@@ -83,7 +84,8 @@ def _somebody_waits() -> bool:
 
 
 def settle() -> None:
-    """Marks all jobs as done, and gives each realm an index that depends on all realms."""
+    """Marks all reindex jobs as done. Gives each realm an index (its rendered pages) that depends
+    on all realms, so that an operation on one realm also queues jobs for other realms."""
     ReindexJob.objects.update(status="done")
     urls = list(Realm.objects.values_list("url", flat=True))
     IndexHead.objects.all().delete()
@@ -138,4 +140,4 @@ def test_two_operations_end_at_whichever_step_the_second_starts(source: Realm, p
         settle()
         if not interleave(first, second, count):
             break
-    assert count > 3, "the gate stood nowhere"
+    assert count > 3, "the first operation has fewer than 3 steps"

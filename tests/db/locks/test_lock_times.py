@@ -1,4 +1,5 @@
-"""Tests that a publication records how long it waited for its locks, and how long it held them."""
+"""Tests that the row of a publication records how long the publish waited for its locks, and how
+long it held them."""
 
 from time import perf_counter
 
@@ -21,7 +22,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def newest() -> tuple[float, float]:
-    """Returns how long the last publish waited for its locks, and how long it held them."""
+    """Returns how long the newest publish or rollback waited for its locks, and how long it held
+    them. Unit: seconds."""
     last = Publication.objects.latest("pk")
     assert last.lock_waited is not None
     assert last.lock_held is not None

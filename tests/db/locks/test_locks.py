@@ -30,7 +30,7 @@ def take(*urls: str, shared: tuple[str, ...] = (), value: int = 7) -> int:
 
 @contextmanager
 def held(*urls: str, shared: tuple[str, ...] = ()) -> Iterator[None]:
-    """Holds the realms' write locks on another connection during the block."""
+    """Holds the realms' write locks on another connection during the `with` block."""
     gate = Gate()
 
     def hold() -> None:
@@ -154,7 +154,8 @@ def test_a_writer_that_waits_too_long_gets_busy(
 
 
 def test_a_lock_is_never_taken_inside_another_transaction() -> None:
-    """An outer transaction would keep the lock, and delay the notifications, until it commits."""
+    """An outer transaction would hold the lock and delay the notifications to replicas until the
+    outer transaction commits."""
     with transaction.atomic():
         with pytest.raises(RuntimeError, match="durable"):
             take(A)
@@ -186,5 +187,5 @@ def test_locking_a_deleted_realm_does_not_lock_its_successor() -> None:
     Realm.objects.create(url=A, kind=Realm.Kind.SOURCE)
     with pytest.raises(NotFound):
         with locked_realm(gone):
-            pytest.fail("the successor was handed out")
+            pytest.fail("the new realm at the URL was locked")
     assert in_thread(take, A).result(20) == 7

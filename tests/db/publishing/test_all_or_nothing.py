@@ -1,5 +1,5 @@
-"""Tests that a publish, rollback, unpublish or delete is atomic, and that replicas and workers are
-notified only after the commit."""
+"""Tests that each operation on a realm (publish, rollback, unpublish, delete and create) is atomic,
+and that replicas and workers are notified only after the commit."""
 
 import json
 from collections.abc import Callable
@@ -124,7 +124,7 @@ ACTS: dict[str, Callable[[], object]] = {
 
 
 class Crash(BaseException):
-    """An exception that no handler catches."""
+    """Simulates a crash. `except Exception` doesn't catch this exception."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after", "cut"])
@@ -139,8 +139,9 @@ def test_a_crash_at_any_step_leaves_everything_as_it_was(
     step: str,
     moment: str,
 ) -> None:
-    """P6: an operation is atomic. In the case `cut`, the database connection is lost after the
-    step."""
+    """Tests promise P6 of the README for one operation and one of its steps. The operation crashes
+    before the step, crashes after the step, or loses the database connection after the step
+    (`cut`)."""
     make.publish(source, PAGE)
     make.write(source, index__json=b"{}")
     make.publish(source, PAGE)
@@ -185,8 +186,8 @@ def _crashing(step: str, moment: str) -> Callable[..., Any]:
 def test_peers_are_notified_only_of_committed_changes(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P1: a publish and an unpublish send notifications at their commit, and a failed publish sends
-    none."""
+    """Tests promise P1 of the README. A publish and an unpublish send notifications at their
+    commit, and a failed publish sends none."""
     with listen_connection() as listener:
         for channel in (*INVALIDATION_CHANNELS, "realm_heartbeat"):
             listener.execute(f"LISTEN {channel}".encode())
@@ -194,7 +195,7 @@ def test_peers_are_notified_only_of_committed_changes(
         told = _heard(listener)
         assert ("realm_file_changes", f"{PAGE}:*") in told
         assert ("realm_registry", f"upsert:{PAGE}") in told
-        assert ("realm_registry", f"upsert:{source.url}") in told, "it is published somewhere now"
+        assert ("realm_registry", f"upsert:{source.url}") in told, "the source is published now"
         assert json.dumps({"k": "realm", "r": PAGE}) in [payload for _, payload in told]
 
         with monkeypatch.context() as patch:
@@ -223,4 +224,4 @@ def _heard(listener: "psycopg.Connection[Any]") -> list[tuple[str, str]]:
         if each.payload == "the mark":
             return heard
         heard.append((each.channel, each.payload))
-    raise AssertionError("the mark never came")
+    raise AssertionError("the mark did not arrive within 20 s")

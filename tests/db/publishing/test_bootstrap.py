@@ -1,4 +1,5 @@
-"""Tests that the bootstrap realm has exactly the files that the release ships, and no owner."""
+"""Tests the base realm, which is the only realm of the kind `bootstrap`. The realm has no owner,
+and has exactly the files of the release's card library."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 @pytest.fixture
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes a release with two modules in its card library, and stores the library as the base
-    realm. Returns the release's folder."""
+    realm. Returns the library's folder."""
     monkeypatch.setattr(bootstrap, "FOLDER", tmp_path)
     (tmp_path / "mod.ts").write_text("export const edition = 1;")
     (tmp_path / "old.ts").write_text("export {};")
@@ -56,7 +57,7 @@ def test_a_start_of_the_same_release_changes_and_announces_nothing(release: Path
 def test_a_new_releases_library_replaces_the_old_one_and_is_announced(
     release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The two releases are in different folders."""
+    """The old release and the new release are in different folders."""
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     (moved / "mod.ts").write_text("export const edition = 2;")
@@ -87,10 +88,11 @@ def test_a_source_realm_at_the_base_url_is_an_error_and_stays(owner: Any) -> Non
 def test_remains_of_a_deleted_realm_do_not_restore_it_at_a_start(
     release: Path, source: Realm
 ) -> None:
-    """Only the registry says which realms exist, so uncollected blobs don't restore a realm."""
+    """Only the table of realms says which realms exist. The blobs of a deleted realm (the contents
+    of its files) remain until garbage collection, but they don't restore the realm."""
     make.publish(source, "http://ada.localhost:4201/")
     delete_realm(source.url, Caller("ada"))
-    assert Blob.objects.count() > 2, "its files are there still"
+    assert Blob.objects.count() > 2, "the blobs of the deleted realm are still stored"
     sync_base_realm()
     assert list(Realm.objects.values_list("url", flat=True)) == [BASE_REALM]
     assert set(RealmPermission.objects.values_list("realm__url", flat=True)) == {BASE_REALM}

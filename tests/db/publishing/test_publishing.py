@@ -1,5 +1,6 @@
-"""Tests that a publish shows the source at its current generation, can be repeated, and is allowed
-only to the owner of both URLs."""
+"""Tests the publish of a source realm. The published realm shows the source's files at the source's
+current generation, a number that each change raises. A publish can be repeated, and only the owner
+of both URLs may publish."""
 
 import pytest
 
@@ -19,8 +20,8 @@ PAGE = "http://ada.localhost:4201/"
 
 
 def test_a_published_realm_shows_its_source_at_the_published_generation(source: Realm) -> None:
-    """The registry records the published realm's owner and source, and that the realm can't be
-    published itself."""
+    """The row of the published realm names the owner and the source, and says that the published
+    realm can't be published itself."""
     done = make.publish(source, PAGE)
     realm = Realm.objects.get(url=PAGE)
     assert (realm.kind, realm.owner, realm.source, realm.publishable) == (
@@ -36,9 +37,9 @@ def test_a_published_realm_shows_its_source_at_the_published_generation(source: 
         ("ada", True, True, True),
     ]
     make.write(source, index__json=b"{}")
-    assert shown(PAGE) == make.SITE, "an edit is not a publish"
+    assert shown(PAGE) == make.SITE, "a write to the source must not change the published realm"
     assert done.source_generation == 2
-    assert not FileVersion.objects.filter(realm=realm).exists(), "nothing is copied"
+    assert not FileVersion.objects.filter(realm=realm).exists(), "a publish copies no files"
 
 
 def test_a_second_publish_keeps_the_realm_and_shows_the_current_source(source: Realm) -> None:
@@ -63,8 +64,8 @@ def test_a_second_publish_keeps_the_realm_and_shows_the_current_source(source: R
 
 
 def test_a_publish_drops_definitions_at_once_and_keeps_the_old_pages(source: Realm) -> None:
-    """Every definition of the old files is dropped, but visitors keep the old pages until the new
-    ones are ready."""
+    """A definition says what a module exports. The publish drops every definition that was built
+    from the old files. But visitors see the old pages until the new pages are rendered."""
     make.publish(source, PAGE)
     indexed(PAGE)
     done = make.publish(source, PAGE)

@@ -1,5 +1,5 @@
 """Tests concurrent writes, publishes, rollbacks and deletes of one realm. An operation that waited
-for the realm's lock must use the state after the wait."""
+for the realm's lock must use the state of the realm after the wait."""
 
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -51,7 +51,8 @@ def test_a_publish_is_never_a_mixture_of_two_writes(
 def test_a_write_that_waited_for_a_delete_changes_nothing(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After waiting, each write looks for the realm again and gets a 404."""
+    """After the wait, the upload and the removal look for the realm again, and the answer is
+    404."""
     headers, gate = make.realm_login(source, "ada"), Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -73,7 +74,8 @@ def test_a_write_that_waited_for_a_delete_changes_nothing(
 def test_a_write_that_waited_never_changes_the_deleted_realms_successor(
     web: Web, source: Realm
 ) -> None:
-    """The permission to write to the old realm doesn't hold for the new one."""
+    """The permission to write to the deleted realm doesn't hold for the new realm at the same
+    URL."""
     headers, bob = make.realm_login(source, "ada"), make.user("bob")
     with realm_write_lock(source.url):
         write = in_thread(web.upload, f"{source.url}late.md", b"late", headers)
@@ -87,7 +89,8 @@ def test_a_write_that_waited_never_changes_the_deleted_realms_successor(
 def test_the_second_of_two_creations_of_one_url_is_refused(
     web: Web, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second request checks again under the lock, and overwrites nothing."""
+    """After the wait for the lock, the second request finds that the realm exists, and overwrites
+    nothing."""
     gate = Gate()
     monkeypatch.setattr(publishing, "make_realm", gate.after(publishing.make_realm))
 
@@ -110,7 +113,8 @@ def test_the_second_of_two_creations_of_one_url_is_refused(
 def test_the_first_of_two_publishes_to_a_free_url_owns_it(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The owner of a source has no right to a published URL of another user."""
+    """After the first publish, only the owner of the source that the URL shows may publish at the
+    URL."""
     bobs = make.source(f"{ORIGIN}/bob/site/", make.user("bob"), {"bob.md": b"bob"})
     url, gate = "http://free.localhost:4201/", Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
@@ -144,7 +148,8 @@ def test_the_first_of_two_publishes_to_a_free_host_owns_it(
 def test_a_publish_that_waited_for_its_sources_delete_makes_no_realm(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A published realm without a source would have no owner, so nobody could take it down."""
+    """Whether a user may take a published realm down depends on the realm's source. So nobody could
+    take down a published realm without a source."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_tear_down", gate.before(publishing._tear_down))
     delete = in_thread(delete_realm, source.url, ADA)
@@ -161,7 +166,8 @@ def test_a_publish_that_waited_for_its_sources_delete_makes_no_realm(
 def test_a_delete_that_waited_for_a_publish_also_deletes_the_copy(
     source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The delete also removes the copy that was published while the delete waited."""
+    """The delete removes the source, and also the realm that was published from the source while
+    the delete waited."""
     gate = Gate()
     monkeypatch.setattr(publishing, "_show", gate.before(publishing._show))
     publish = in_thread(make.publish, source, PAGE)
@@ -177,7 +183,8 @@ def test_a_delete_that_waited_for_a_publish_also_deletes_the_copy(
 def test_a_write_and_a_publish_do_not_wait_for_a_running_reindex(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rendering holds no lock, so writes and publishes succeed meanwhile."""
+    """A worker that renders pages holds no lock of a realm, so writes and publishes succeed
+    meanwhile."""
     first, gate = make.publish(source, PAGE), Gate()
     plan = lifecycle.Plan(["index.json"], {PAGE: first.generation})
     lifecycle.create_batches(ReindexJob.objects.get(realm_url=PAGE), plan)
@@ -218,8 +225,9 @@ def test_forty_writers_to_one_realm_all_succeed(web: Web, source: Realm) -> None
 def test_a_publish_that_waited_locks_the_addresses_that_now_change(
     source: Realm, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """A publish also locks the source's address if the publish changes that address. To know
-    whether the address changes, the publish must hold the lock of the published URL."""
+    """The address of a source is the URL at which the source is published. A publish locks each
+    address that it may change. Which addresses these are can change while the publish waits for its
+    locks. The publish then starts over with other locks."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"other.md": b"other"})
     make.publish(source, PAGE)

@@ -29,7 +29,7 @@ def test_a_rollback_shows_the_previous_publication_at_a_new_generation(source: R
     assert done.generation == second.generation + 1
     assert done.source_generation == first.source_generation
     assert done.realm_id == first.realm_id
-    assert shown(source.url)["index.json"] == b"{}", "the source stays as it is"
+    assert shown(source.url)["index.json"] == b"{}", "a rollback must not change the source"
     assert ReindexJob.objects.get(realm_url=PAGE, status="queued").generation == done.generation
     assert not Definition.objects.exists()
 
@@ -65,7 +65,7 @@ def test_a_second_rollback_shows_the_publication_before_that(source: Realm) -> N
     make.write(source, index__json=b"3")
     make.publish(source, PAGE)
     rollback_realm(PAGE, ADA)
-    assert shown(PAGE)["index.json"] == b"0", "what was shown before, not what was taken back"
+    assert shown(PAGE)["index.json"] == b"0", "a rollback skips what earlier rollbacks undid"
 
 
 def test_a_rollback_skips_publications_of_the_same_content(source: Realm) -> None:

@@ -1,5 +1,5 @@
-"""Tests that an unpublish or a delete removes only the realm's own rows, and that the card library
-can't be removed."""
+"""Tests that an unpublish removes only the published realm, that a delete removes only the source
+realm and the realms that are published from it, and that the card library can't be removed."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ ADA = Caller("ada")
 
 
 def test_an_unpublish_leaves_only_the_source(source: Realm) -> None:
-    """An unpublish never changes the row or the files of the source."""
+    """An unpublish never changes the files of the source."""
     make.publish(source, PAGE)
     indexed(PAGE)
     make.publish(source, PAGE)
@@ -55,7 +55,7 @@ def test_an_unpublish_leaves_only_the_source(source: Realm) -> None:
 
 
 def test_a_delete_removes_all_copies_and_no_other_realm(source: Realm, owner: Any) -> None:
-    """Other realms and the copies of other sources keep every row."""
+    """Other source realms, and the realms that are published from them, keep every row."""
     bob = make.user("bob")
     bobs = make.source(f"{ORIGIN}/bob/site/", bob, make.SITE)
     adas_other = make.source(f"{ORIGIN}/ada/other/", owner, make.SITE)
@@ -90,7 +90,8 @@ def test_taking_down_a_missing_realm_is_refused_and_changes_nothing(source: Real
 
 
 def test_the_card_library_cannot_be_deleted_or_published_over(source: Realm) -> None:
-    """The bootstrap realm belongs to the release, so not even the operator may remove it."""
+    """The realm with the card library belongs to the release, so not even the operator may remove
+    it."""
     sync_base_realm()
     base, operator = f"{ORIGIN}/base/", Caller("realm_server", operator=True)
     before = everything()
@@ -108,7 +109,7 @@ def test_the_card_library_cannot_be_deleted_or_published_over(source: Realm) -> 
 def test_nobody_can_make_a_realm_within_the_card_library(
     web: Web, source: Realm, base: None
 ) -> None:
-    """The user may have been named `base` before that name was reserved."""
+    """A user may have got the name `base` before the name was reserved."""
     namesake = make.old_user("base")
     attributes = {"endpoint": "site", "name": "Mine"}
     body = {"data": {"type": "realm", "attributes": attributes}}
@@ -135,7 +136,8 @@ def test_nobody_can_make_a_realm_within_the_card_library(
 def test_a_generation_whose_source_was_deleted_is_gone(
     source: Realm,
 ) -> None:
-    """A read with a pin gets the pinned generation or an error, never another generation."""
+    """A pin is a token for one generation of a realm. A read with a pin gets this generation or an
+    error, never another generation."""
     assert source.owner is not None
     other = make.source(f"{ORIGIN}/ada/other/", source.owner, {"post.tsx": b"another's"})
     first = make.publish(source, PAGE).generation

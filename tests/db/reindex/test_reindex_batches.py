@@ -1,5 +1,6 @@
-"""Tests the batches of a reindex job. Each batch is leased and stored once, and the last batch
-swaps the index."""
+"""Tests the batches of a reindex job. A job renders the cards of one realm at one generation, and a
+batch is a part of these cards. A worker leases a batch, renders the cards and stores the results.
+The last batch swaps the index, so that visitors see the new pages."""
 
 import threading
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def test_a_swap_removes_older_pages_and_an_older_index_never_returns(sent: Sent)
     batches.finish(taken(plan(new, "a")[0]), results("a"))
     assert set(IndexedCard.objects.values_list("path", "job")) == {("a", new.pk)}
 
-    # Make the job of the older generation live again. In production, the locks prevent this.
+    # Make the job of the older generation unfinished again. In production, the locks prevent this.
     ReindexJob.objects.filter(pk=old.pk).update(status=Status.RENDERING)
     late = ReindexBatch.objects.create(job=old, paths=["a.json"])
     assert batches.finish(taken(late.pk), results("a", edition="old"))
@@ -120,8 +121,8 @@ def test_the_last_two_batches_that_finish_together_swap_the_index_once(sent: Sen
     first = in_thread(batches.finish, a, held())
     gate.wait_for_arrival()
     second = in_thread(batches.finish, b, results("b"))
-    # Without a lock, neither transaction would see the other's result, so a count or the swap would
-    # be lost.
+    # Without the lock of the job's row, neither transaction would see the other's result. Then the
+    # count of rendered cards would be wrong, or no transaction would swap the index.
     wait_until(lambda: second.done() or somebody_waits(), "the second at the lock of the first")
     gate.open()
     assert (first.result(10), second.result(10)) == (True, True)
@@ -153,7 +154,7 @@ def test_a_lease_is_held_only_as_long_as_it_is_renewed(sent: Sent) -> None:
     assert heir.attempts == 2
     assert not leases.renew(batch)
     assert leases.renew(heir)
-    batches.release(batch, "the late one gives up what it no longer has")
+    batches.release(batch, "the worker has lost the lease")
     assert batches.lease_batch(pk) is None
     assert batches.finish(heir, results("a"))
     run_out(pk)

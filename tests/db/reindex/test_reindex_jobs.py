@@ -1,5 +1,6 @@
-"""Tests reindex jobs. A job's message is sent at its commit, a newer job supersedes the job, a
-takedown cancels the job, and readiness reports the job's progress."""
+"""Tests reindex jobs, which render the pages of realms. When the transaction that queues a job
+commits, a message tells workers of the job. A newer job of the same realm supersedes the job, and
+an unpublish of the realm cancels it. `readiness` reports the job's progress."""
 
 from typing import Any
 

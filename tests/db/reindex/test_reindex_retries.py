@@ -1,4 +1,7 @@
-"""Tests that batches, plans and jobs are retried if they fail, are killed or have to wait."""
+"""Tests that a job or batch is tried again if an error occurs, if a worker is killed, or if a
+transaction is writing to a realm. A worker plans a job, which divides the job into batches of
+cards, and then renders the batches. The sweeper, a periodic task, retries failed jobs and sends
+lost messages again."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -45,7 +48,7 @@ def test_a_released_batch_is_retried_until_its_job_fails_and_later_again(
         batch = taken(pk)
         assert batch.attempts == attempt
         batches.release(batch, "replica b answered 503")
-        # A released batch isn't leased again in the same second.
+        # Workers may lease a released batch again only after a second (RETRIED_AFTER).
         assert batches.lease_batch(pk) is None
         run_out(pk)
     assert status(job) == Status.FAILED
@@ -81,7 +84,8 @@ def shown(generation: int, reads: str) -> ReindexJob:
 def test_a_change_of_another_realm_retries_the_latest_failed_job(
     sent: Sent,
 ) -> None:
-    """The failed job has no pins yet, because it failed before its plan."""
+    """The failed job was never planned, so its row doesn't say which realms the job reads. But the
+    index of the first job was made from the other realm, and visitors still see this index."""
     shown(1, OTHER)
     failed = owe(2)
     fail(failed)
@@ -96,7 +100,8 @@ def test_a_change_of_another_realm_retries_the_latest_failed_job(
 def test_a_failed_job_waits_for_a_later_job_and_then_starts_again(
     sent: Sent,
 ) -> None:
-    """The swap of the later job removes the cards that the failed job had rendered."""
+    """When the later job swaps in its index, it removes the cards that the failed job has
+    rendered."""
     failed, lost = owe(2), owe(1, OTHER)
     done, other = plan_two(failed)
     batches.finish(taken(done), results("a"))
@@ -187,7 +192,7 @@ def test_a_planner_renews_its_lease_and_stops_if_it_is_lost(
         go_on()
         assert lifecycle.lease_job(job.pk) is None, "the lease was renewed"
         plan_run_out(job)
-        assert lifecycle.lease_job(job.pk) is not None, "another takes it"
+        assert lifecycle.lease_job(job.pk) is not None, "another worker leases the job"
         go_on()
         raise AssertionError("unreachable")
 
@@ -212,7 +217,7 @@ def test_work_that_waits_for_a_writer_is_postponed_without_an_attempt(
         writer.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key(OTHER)])
         for _ in range(leases.MAX_ATTEMPTS + 1):
             assert tasks.work()
-            assert not tasks.work(), "it takes no other worker"
+            assert not tasks.work(), "no worker may lease a postponed job at once"
             plan_run_out(job)
         assert (status(job), job.attempts) == (Status.QUEUED, 0)
         assert job.error == f"{OTHER} has been written to for more than 0.05 s"
@@ -252,7 +257,7 @@ def test_the_sweeper_sends_only_unfinished_work_without_a_worker(sent: Sent) -> 
     ended = owe(1, "http://b.localhost:4201/")
     lifecycle.create_batches(ended, lifecycle.Plan([], {}))
     sent.clear()
-    # The messages for these jobs have just been sent, so the sweeper sends no message.
+    # The messages for these jobs have just been sent, so the sweeper sends none.
     assert sweeper.sweep() == 0
     for job in (queued, rendering, ended):
         long_ago(job)

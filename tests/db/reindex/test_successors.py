@@ -1,4 +1,6 @@
-"""Tests the generation of a job's successor, and whether the successor renders all cards."""
+"""Tests the successor of a job, which is the next job of the same realm. The tests check the
+successor's generation, and whether it is full. A full job renders all cards, and any other job
+renders only the cards that changes affect."""
 
 import pytest
 from django.db import transaction
@@ -12,7 +14,7 @@ URL = "http://ada.localhost:4201/"
 
 
 def job_with_a_successor(*, full: bool) -> ReindexJob:
-    """Makes a job that is being rendered, and requests a successor for it."""
+    """Makes a job that is being rendered, and requests a successor."""
     with transaction.atomic():
         made = queue.enqueue_job(URL, 1, full=full)
     lifecycle.create_batches(made, lifecycle.Plan(["a.json"], {URL: 1}))

@@ -22,8 +22,8 @@ PAST = timedelta(hours=1)
 
 
 def picture() -> dict[str, Any]:
-    """Returns all values that the two operations can change. A fixed text replaces every
-    timestamp."""
+    """Returns all values that the two operations can change. A fixed text replaces every timestamp,
+    so that the values of two runs can be equal."""
     listed = {
         "jobs": ReindexJob.objects.order_by("pk").values_list(
             "generation", "status", "next_generation", "total", "seen", "rendered", "errors",
@@ -82,7 +82,8 @@ def plan(*names: str) -> lifecycle.Plan:
 
 
 def with_each(table: dict[str, Any], other: str) -> list[tuple[str, str]]:
-    """Pairs each operation with itself and with `other`."""
+    """Returns pairs of names of operations. Each operation in `table` is paired with itself and
+    with `other`."""
     return [(one, one) for one in table] + [(one, other) for one in table if one != other]
 
 
@@ -106,8 +107,8 @@ def try_again() -> None:
 
 def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False) -> None:
     """Asserts that every interleaving of the two operations has the result of a sequential run. If
-    `passes` is true, the second operation may skip rows that the first has locked, so the result of
-    the first alone is also right."""
+    `passes` is true, the second operation may skip rows that the first operation has locked. In
+    this case, the result may also be that of the first operation alone."""
 
     def anew() -> tuple[Run, Run]:
         empty()
@@ -118,12 +119,15 @@ def assert_same(prepare: Callable[[], tuple[Run, Run]], *, passes: bool = False)
         answer = anew()[0]()
         expected.append((picture(), answer, False))
     for stop, outcome in outcomes_at_once(anew, picture):
-        assert outcome in expected, f"the first stood before its statement {stop}"
+        assert outcome in expected, (
+            f"the first operation stopped after {stop} statements or commits"
+        )
 
 
 # --- Planning a job ----------------------------------------------------------------------------
 
-#: Operations on a queued job: `old` is the row with an expired lease.
+#: Operations on a queued job. `old` is the copy of the job that a worker with an expired lease
+#: still has.
 PLANNING: dict[str, Callable[[ReindexJob], Any]] = {
     "begin": lambda old: lifecycle.lease_job(old.pk) is not None,
     "planned": lambda old: len(lifecycle.create_batches(old, plan("a", "b"))),
@@ -210,8 +214,9 @@ def test_a_worker_that_has_lost_its_lease_does_not_affect_the_holder(late: str) 
 
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
 def test_a_batch_lease_that_a_database_crash_has_undone_is_lost(late: str) -> None:
-    """Leases are not flushed to disk, so a crash of the database may undo one. The next worker that
-    leases the row must not be confused with the previous one."""
+    """The commit of a lease doesn't wait for the disk, so a crash of the database may undo the
+    lease. The next worker that leases the row must not be confused with the worker that had the
+    undone lease."""
     (batch,) = made_batches("a")
     before = ReindexBatch.objects.filter(pk=batch.pk).values().get()
     undone = batches.lease_batch(batch.pk)
@@ -238,7 +243,8 @@ def test_a_plan_lease_that_a_database_crash_has_undone_is_lost(late: str) -> Non
 
 @pytest.mark.parametrize("late", ["renew", "release", "postpone", "replace", "finish"])
 def test_a_worker_cannot_change_a_new_batch_that_reuses_its_key(late: str) -> None:
-    """A crash may undo the creation of a batch together with the increment of its sequence."""
+    """A crash of the database may undo the creation of a batch, and the increment of the sequence
+    from which the batch got its primary key. The next new batch then gets the same key."""
     (lost,) = made_batches("a")
     undone = batches.lease_batch(lost.pk)
     assert undone is not None
@@ -331,5 +337,6 @@ def test_two_operations_on_definitions_have_a_sequential_result(
         )
         return lambda: WANTED[one](old), lambda: WANTED[two](old)
 
-    # A claim skips locked rows. `want_definitions` sends its own message, so the work isn't lost.
+    # The operation `claim` skips locked rows. But `want_definitions` sends a message at its end, so
+    # a worker looks for the module again.
     assert_same(prepare, passes=(one, two) == ("want anew", "claim"))

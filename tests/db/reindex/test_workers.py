@@ -1,4 +1,4 @@
-"""Tests the records of live workers in the database, and the worker's name in each lease."""
+"""Tests the rows of live workers in the database, and the worker's name in each lease."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ NAME = "w@host"
 
 @pytest.fixture
 def at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes this process appear to run a task of the Celery worker w@host."""
+    """Makes it appear that this process runs a task of the Celery worker `w@host`."""
 
     class Task:
         class request:
@@ -87,7 +87,7 @@ def test_a_fork_waits_briefly_for_a_running_report() -> None:
     with presence._talking:
         presence._before_fork()
         presence._after_fork()
-        assert presence._talking.locked(), "it has opened a lock that it doesn't hold"
+        assert presence._talking.locked(), "`_after_fork` must not release the report's lock"
     presence._before_fork()
     assert presence._talking.locked()
     presence._after_fork()
@@ -109,7 +109,7 @@ def test_each_lease_names_its_worker(sent: Any, source: Realm) -> None:
     leases.postpone(first, "later")
     first.refresh_from_db()
     assert first.lease_until is not None
-    assert first.worker == "", "it rests, nobody has it"
+    assert first.worker == "", "a postponed batch has no worker"
 
 
 def test_a_row_of_the_previous_release_has_an_empty_worker() -> None:
@@ -137,4 +137,4 @@ def test_a_task_knows_the_name_of_its_worker() -> None:
     finally:
         current_app.tasks.pop("tests.tell")
     assert told[0] == ""
-    assert told[1] != "", "what runs a task has given it a name"
+    assert told[1] != "", "a task that Celery runs knows its worker"

@@ -1,4 +1,5 @@
-"""Fixture: a server with a published realm and the index of the realm's cards."""
+"""Contains the fixture `world`, a server with a published realm and the index of the realm's
+cards."""
 
 from collections.abc import Iterator
 from typing import Any

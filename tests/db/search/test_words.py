@@ -76,7 +76,8 @@ def test_each_word_of_a_text_is_found_with_any_punctuation(index: None) -> None:
 
 
 def test_a_long_text_in_four_byte_characters_fits_into_the_index(index: None) -> None:
-    # No pair of neighbouring characters occurs twice, and each character takes four bytes.
+    # Each pair of neighbouring characters is a word of the index. No pair occurs twice in this
+    # text, and each character takes four bytes. So the words of this text take the most space.
     text = "".join(chr(0x20000 + at * 7919 % 60_000) for at in range(100_000))
     document = search_document(f"{SITE}long", f"{SITE}note", "Note", {"text": "string"}, text=text)
     assert len(searchable(document)["_text"].encode()) <= MAX_BYTES

@@ -83,7 +83,7 @@ def test_contents_of_every_size_stored_at_once_are_read_as_they_were() -> None:
     assert [read_blob(each, stored[each].data) for each in hashes] == contents
     in_rows = [stored[each].data is not None for each in hashes]
     assert in_rows == [True, True, False, True, True, False, True, True]
-    # Every blob now has a row, so storing the contents again only updates the rows.
+    # Every blob now has a row, so storing the contents again only updates the time `stored_at`.
     before = Blob.objects.get(pk=hashes[1]).stored_at
     assert store_blobs(contents) == hashes
     assert Blob.objects.get(pk=hashes[1]).stored_at > before

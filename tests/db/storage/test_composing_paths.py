@@ -1,4 +1,5 @@
-"""The migration that normalizes paths to NFC rewrites old file versions too, and loses no file."""
+"""Tests the migration that normalizes paths to NFC, Unicode's composed form. The migration changes
+the paths of current and old file versions, and loses no file."""
 
 from importlib import import_module
 

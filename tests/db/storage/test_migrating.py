@@ -1,4 +1,5 @@
-"""Runs this release's `migrate` on databases of earlier releases that have all kinds of content."""
+"""Runs this release's `migrate` on the databases of earlier releases. Each of these databases has
+all kinds of content."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 ORIGIN = "http://localhost:4201"
 ADAS, BENS, SITE = f"{ORIGIN}/ada/site/", f"{ORIGIN}/ben/private/", "http://ada.localhost:4201/"
-#: The size of a dumped file that is too large for a database row.
+#: The size of the file big.bin in the dumps. A file of this size is stored outside the database.
 BIG_BYTES = 70_000
 
 
@@ -34,7 +35,8 @@ BIG_BYTES = 70_000
 def migrated(
     request: pytest.FixtureRequest, sent: Any, settings: Any, tmp_path: Path
 ) -> Iterator[None]:
-    """Restores the database and blobs of an earlier release, and migrates the database."""
+    """Restores the database and the blobs (the contents of files) of an earlier release, and
+    migrates the database."""
     blobs = {"BACKEND": "settings.storage.SyncedFileSystemStorage"}
     blobs_here = {**blobs, "OPTIONS": {"location": str(tmp_path / "blobs")}}
     settings.STORAGES = {**settings.STORAGES, "blobs": blobs_here}
@@ -64,7 +66,8 @@ def test_realms_publications_jobs_and_pages_survive_the_migration(migrated: None
     assert IndexHead.objects.get(realm_url=SITE).generation == 2
     cards = IndexedCard.objects.filter(realm_url=SITE, current=True)
     assert set(cards.values_list("path", flat=True)) == {"ada", "index"}
-    # The old definitions were built with the earlier library.
+    # `migrate` has dropped the definitions, because they were built with the card library of the
+    # earlier release.
     assert not Definition.objects.exists()
 
 
@@ -101,7 +104,8 @@ def test_each_account_keeps_its_permissions(migrated: None) -> None:
 def test_visitors_see_the_old_pages_until_the_new_ones_are_ready(
     site: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """The old release queued the first job. A publish in this release queues the second job."""
+    """The earlier release has queued the first job. A publish in this release queues the second
+    job."""
     assert site.get(f"{ADAS}notes/one.txt").text == "the first note"
     assert site.get(f"{BENS}secret.txt", SOURCE).status == 401
     assert "newer bytes" in site.get(SITE).text

@@ -53,7 +53,8 @@ def test_no_plan_is_kept_within_a_transaction() -> None:
 def test_no_plan_is_kept_if_the_backend_is_not_the_connected_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reads through a transaction pooler must be correct even if the settings don't mention a
+    """Behind a pooler in transaction mode, the connection names a Postgres process other than the
+    one that runs the statement. Reads must be correct even if the settings don't mention the
     pooler."""
     connection.ensure_connection()
     monkeypatch.setattr(type(connection.connection.info), "backend_pid", 0)
@@ -63,7 +64,7 @@ def test_no_plan_is_kept_if_the_backend_is_not_the_connected_one(
 
 def test_behind_a_pooler_no_plan_is_kept() -> None:
     connection.ensure_connection()
-    # The settings do this if a pooler is configured.
+    # The settings do this if the operator has configured a pooler.
     connection.connection.prepare_threshold = None
     assert found() == b"a"
     assert kept() == []
@@ -72,7 +73,8 @@ def test_behind_a_pooler_no_plan_is_kept() -> None:
 def test_a_lost_plan_causes_no_error() -> None:
     assert found() == b"a"
     with connection.cursor() as cursor:
-        # Another client of a pooler would drop the plans like this, without psycopg's knowledge.
+        # Behind a pooler, another client may drop the plans. psycopg doesn't notice this, and it
+        # doesn't notice the DEALLOCATE in this block either.
         cursor.execute("DO $$ BEGIN DEALLOCATE ALL; END $$")
     assert [found(), found("b.txt")] == [b"a", b"b"]
     assert kept() == []
@@ -82,7 +84,8 @@ def test_a_lost_plan_causes_no_error() -> None:
 
 
 def test_a_column_whose_type_changes_causes_no_error() -> None:
-    """A migration of the next release may run while this release still serves."""
+    """While this release still serves requests, a migration of the next release may change the type
+    of a column."""
     with psycopg.connect(database_url(), autocommit=True) as other:
         other.execute("CREATE TABLE changing AS SELECT 1 AS number")
         try:
@@ -101,8 +104,8 @@ def test_an_array_parameter_keeps_its_texts() -> None:
 
 
 def test_the_generic_plan_reads_one_row_of_a_large_realm(realm: Realm) -> None:
-    """A session keeps one generic plan for all realms. The table's statistics describe many tiny
-    realms, so Postgres expects a tiny realm when it makes the plan."""
+    """A session keeps one generic plan for all realms. The statistics of the table of file versions
+    describe many tiny realms, so Postgres expects a tiny realm when it makes the plan."""
     owner = realm.owner
     for number in range(60):
         make.source(f"{ORIGIN}/u{number}/", owner, {"a.txt": b"a"})
@@ -133,7 +136,7 @@ def test_the_generic_plan_reads_one_row_of_a_large_realm(realm: Realm) -> None:
 
 
 def read_from(table: str, node: dict[str, Any]) -> float:
-    """Returns how many rows of a table the nodes of a plan have read."""
+    """Returns how many rows of a table a node of a plan and the nodes below it have read."""
     own = 0.0
     if node.get("Relation Name") == table:
         own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]

@@ -1,4 +1,9 @@
-"""Compares the recorded answers of a campaign with the commits, and reports each broken promise."""
+"""Compares the recorded answers of a fault campaign with the commits, and reports each broken
+promise. The README lists the promises P1 to P10.
+
+A read is pinned if it names a minimum or an exact generation. The edge is nginx, a cache in front
+of the replicas.
+"""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -8,13 +13,14 @@ from tests.faults.clients import CARDS, EDGE
 from tests.faults.judge.history import History, Read
 from tests.faults.judge.truth import FOREVER, Truth, staleness
 
-#: A commit may become visible this many seconds after its timestamp, on a busy machine.
+#: On a busy machine, a commit may become visible up to this many seconds after its timestamp.
 CLOCK_SLACK = 0.1
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A broken promise. `shown_by` is the read or operation that proves the violation."""
+    """A broken promise. `shown_by` proves the violation. It is a read, an operation, a tuple of
+    reads, or None."""
 
     promise: str
     what: str
@@ -28,23 +34,22 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
-    #: The staleness of each unpinned read from a replica: for how many seconds the content had been
-    #: outdated. The first list has the reads during faults, and the second list has all other
-    #: reads.
+    #: The staleness of each unpinned read from a replica: the number of seconds for which the
+    #: content had been outdated when the read began. The first list has the reads during faults,
+    #: and the second list has all other reads.
     stale_in_faults: list[float] = field(default_factory=list)
     stale_in_peace: list[float] = field(default_factory=list)
-    #: The staleness of each unpinned read through the edge: for how many seconds the content had
-    #: been outdated.
+    #: The staleness of each unpinned read through the edge.
     stale_at_edge: list[float] = field(default_factory=list)
 
 
 def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verdict:
-    """Checks every read and every operation. `bound` is the replicas' staleness bound in seconds.
-    The edge may cache an answer for `edge` seconds, so an answer through the edge may be outdated
-    for `bound + edge` seconds.
+    """Checks every read and every operation. A replica's answer may have been outdated for `bound`
+    seconds when the read began. The edge may cache an answer for `edge` seconds, so an answer
+    through the edge may have been outdated for `bound + edge` seconds.
 
-    The Date header of an answer through the edge must not be older than `edge` seconds. An edge
-    that caches answers for too long fails this check. The content alone may not show the fault,
+    The Date header of an answer through the edge must not be older than `edge` seconds. This check
+    finds an edge that caches answers for too long. The check of the content may miss such an edge,
     because replicas usually serve much newer content than `bound` allows."""
     verdict = Verdict()
     faults = _merged(history.faults)
@@ -65,10 +70,12 @@ def judge(history: History, truth: Truth, bound: float, edge: float = 0) -> Verd
         if operation.kind in ("write", "publish", "rollback") and operation.acknowledged:
             verdict.checked["acknowledged operations"] += 1
             if operation.generation is None:
-                verdict.violations.append(Violation("P6", "no generation was told", operation))
+                verdict.violations.append(
+                    Violation("P6", "the answer has no generation", operation)
+                )
             elif truth.committed_at(operation.realm, operation.generation) is None:
                 verdict.violations.append(
-                    Violation("P6", "acknowledged and never committed", operation)
+                    Violation("P6", "an acknowledged change was not committed", operation)
                 )
             elif operation.mark and operation.mark not in truth.marks(
                 truth.content(operation.realm, operation.generation, operation.path)
@@ -94,8 +101,8 @@ class _Judged:
     def judge(self) -> None:
         read = self._read
         self._verdict.statuses[read.status] += 1
-        # A read that is pinned to an exact generation needs no permissions, until the realm is
-        # deleted.
+        # A read of an exact generation has a pin, a token that opens even a private realm. So this
+        # read needs no permissions.
         if read.pin != "at" and read.status in (200, 401, 403):
             self._walls()
         if read.variant == "where":
@@ -112,19 +119,19 @@ class _Judged:
         elif read.status == 410 and read.pin == "at":
             self._count(f"{read.variant} gone from history")
             if not self._superseded():
-                self._broken("P2", f"generation {read.pinned} stands, and is said to be gone")
+                self._broken("P2", f"generation {read.pinned} is the newest, but gets a 410")
         elif read.status == 409 and not self._was_gone():
-            self._broken("P2", f"generation {read.pinned} is said not to be committed")
+            self._broken("P2", f"generation {read.pinned} is committed, but gets a 409")
 
     def kept_for(self, most: float) -> None:
-        """Checks that an answer's Date header is at most `most` seconds old. A Date header is
-        rounded down to a whole second, so the check allows at least one second."""
+        """Checks that an answer's Date header was at most `most` seconds old when the read began. A
+        Date header is rounded down to a whole second, so the check allows at least one second."""
         read = self._read
         if read.dated is not None:
             self._count("dates at the edge")
             if read.start - read.dated > max(most, 1) + CLOCK_SLACK:
                 age = read.start - read.dated
-                self._broken("P3", f"the edge shows an answer that was dated {age:.3f} s before")
+                self._broken("P3", f"the Date of an answer through the edge is {age:.3f} s old")
 
     def _count(self, what: str) -> None:
         self._verdict.checked[what] += 1
@@ -133,60 +140,63 @@ class _Judged:
         self._verdict.violations.append(Violation(promise, what, self._read))
 
     def _was_gone(self) -> bool:
-        """Returns true if the pinned realm didn't exist at some moment between the commit of the
-        pinned generation and the end of the read."""
+        """Returns true if the pinned realm was missing at some moment from the commit of the pinned
+        generation to the end of the read."""
         read = self._read
         since = self._truth.committed_at(read.realm, read.pinned) or 0.0
         return self._truth.gone_between(read.realm, since, read.end)
 
     def _superseded(self) -> bool:
-        """Returns true if the pinned generation was no longer the newest, or if the pinned realm
-        didn't exist."""
+        """Returns true if, before the end of the read, a newer generation was committed or the
+        pinned realm was missing."""
         read = self._read
         following = self._truth.committed_at(read.realm, read.pinned + 1)
         return (following is not None and following <= read.end) or self._was_gone()
 
     @property
     def _since(self) -> float:
-        """The read may see the state at this moment or at any later moment."""
+        """The earliest moment at which the content of the answer may last have been current."""
         return self._read.start - self._bound - CLOCK_SLACK
 
     def _walls(self) -> None:
         """Checks that an anonymous reader gets files of public realms, and no files of private
-        realms."""
+        realms. For `bound` seconds after a change of access, both results are correct."""
         read, truth = self._read, self._truth
-        self._count("walls")
+        self._count("access of anonymous readers")
         if read.status != 200:
             realms = truth.around(read.realm + read.path)
             if not any(
                 truth.readable_between(each, self._since, read.end, by_all=False) for each in realms
             ):
-                self._broken("P3", "everyone may read it, and it is refused")
+                self._broken("P3", "everyone may read the file, but the answer refuses it")
         elif read.answered:
             readable = {
                 by_all: truth.readable_between(read.answered, self._since, read.end, by_all=by_all)
                 for by_all in (True, False)
             }
             if readable[False] and not readable[True]:
-                self._broken("P8", "bytes of a realm that was private")
+                self._broken("P8", "the answer has bytes of a private realm")
 
     def _where(self) -> None:
-        """Checks that a source realm redirects to a published realm that shows it, if there is
-        one."""
+        """Checks the answer to a request for a source realm's page. If a published realm shows the
+        source realm, the answer must redirect to such a published realm."""
         read, truth = self._read, self._truth
         if read.answered is None:
             if not truth.gone_between(read.realm, self._since, read.end):
                 self._broken("P3", "a realm that stood is said not to exist")
         elif read.status == 302:
             if read.location not in truth.showing(read.realm, self._since, read.end):
-                self._broken("P3", f"its pages are said to be at {read.location}")
+                self._broken("P3", f"the redirect to {read.location} does not lead to its pages")
         elif not truth.unshown_between(read.realm, self._since, read.end):
-            self._broken("P3", "it is said not to be published")
+            self._broken("P3", "the realm is published, but is said not to be")
 
     def _by_which(self) -> Read:
         """Returns the read with `realm` set to the realm that answered, and `path` set to the path
-        within that realm. An inner realm hides files of the outer realm, so the realm that answered
-        may not be the requested realm."""
+        within that realm. Reports a violation if an inner realm should have answered instead.
+
+        The realm that answered can differ from the requested realm. An inner realm, at a URL below
+        the outer realm's URL, answers for all paths below its URL. If the inner realm is missing,
+        the outer realm answers."""
         read, truth = self._read, self._truth
         if read.pin == "at" or read.answered is None:
             return read
@@ -195,7 +205,7 @@ class _Judged:
             if len(realm) > len(read.answered) and not truth.gone_between(
                 realm, self._since, read.end
             ):
-                self._broken("P3", f"{read.answered} answered for {realm}, which stood")
+                self._broken("P3", f"{read.answered} answered instead of {realm}, which existed")
         path = url.removeprefix(read.answered)
         return read._replace(realm=read.answered, path=path)
 
@@ -203,7 +213,7 @@ class _Judged:
         self._read = self._by_which()
         read, truth = self._read, self._truth
         if read.generation is None:
-            # The replica answered that it knows no such realm.
+            # The replica answered that the realm doesn't exist.
             if read.pin:
                 if not self._was_gone():
                     self._broken("P2", "a pinned realm is said not to exist")
@@ -212,20 +222,20 @@ class _Judged:
                 self._broken("P3", "a realm that stood is said not to exist")
             return
         if read.pin == "min" and read.generation < read.pinned:
-            self._broken("P2", f"generation {read.generation} for a pin of {read.pinned}")
+            self._broken("P2", f"generation {read.generation} for a minimum of {read.pinned}")
         if read.pin == "at" and read.generation != read.pinned:
-            self._broken("P2", f"generation {read.generation} for a pin of exactly {read.pinned}")
+            self._broken("P2", f"generation {read.generation} instead of exactly {read.pinned}")
         committed = truth.committed_at(read.realm, read.generation)
         if read.pin == "at" and read.status == 404 and self._was_gone():
             return
         if committed is None or committed > read.end:
-            self._broken("P1", f"generation {read.generation} was not committed by then")
+            self._broken("P1", f"generation {read.generation} was not committed yet")
             return
         held = truth.content(read.realm, read.generation, read.path)
         if not self._matches(held):
             self._broken(
                 "P2" if read.pin else "P4",
-                f"generation {read.generation} holds {truth.marks(held) or held}",
+                f"generation {read.generation} has other content: {truth.marks(held) or held}",
             )
         elif read.pin != "at":
             self._age(
@@ -244,7 +254,7 @@ class _Judged:
         read = self._read
         age = staleness(periods, read.start, read.end)
         if age is None:
-            self._broken("P1", "served before it was committed")
+            self._broken("P1", "the content was served before it was committed")
             return
         if read.pin:
             return
@@ -255,7 +265,7 @@ class _Judged:
         else:
             (kept.stale_in_faults if during else kept.stale_in_peace).append(age)
         if age > self._bound + CLOCK_SLACK:
-            self._broken("P3", f"superseded {age:.3f} s before it was asked for")
+            self._broken("P3", f"the content was superseded {age:.3f} s before the read")
 
     def _page(self) -> None:
         read, truth = self._read, self._truth
@@ -280,7 +290,7 @@ class _Judged:
 
 
 def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
-    """Checks that all replicas served the same JavaScript for the same content."""
+    """Checks that all answers for the same content of a module have the same JavaScript."""
     seen: dict[tuple[str, ...], dict[str, Read]] = defaultdict(dict)
     for read in history.reads:
         if read.status == 200 and read.variant == "module":
@@ -288,7 +298,7 @@ def _one_digest(history: History, truth: Truth, verdict: Verdict) -> None:
     for digests in seen.values():
         if len(digests) > 1:
             verdict.violations.append(
-                Violation("P2", "one content, two transpiled modules", tuple(digests.values()))
+                Violation("P2", "one source has two transpiled modules", tuple(digests.values()))
             )
 
 

@@ -1,4 +1,5 @@
-"""Records the clients' operations and reads, each with the answer, for the judge."""
+"""Defines the history of a fault campaign. It has the clients' reads and operations, each with its
+answer. The judge checks the history after the campaign."""
 
 import itertools
 import re
@@ -11,13 +12,13 @@ _numbers = itertools.count(1)
 
 
 def new_mark() -> str:
-    """Returns a new unique word. Clients write such marks into files, so that the judge recognizes
-    a file's content."""
+    """Returns a new mark, a unique word. Clients write marks into files, so that the judge
+    recognizes the content of a file in an answer."""
     return f"mark{next(_numbers):08}z"
 
 
 def marks_of(text: str) -> tuple[str, ...]:
-    """Returns the unique marks in a text, in order."""
+    """Returns the marks in a text in order, each only once."""
     return tuple(dict.fromkeys(_MARK.findall(text)))
 
 
@@ -30,10 +31,12 @@ class Read(NamedTuple):
     worker: str
     realm: str
     path: str
-    #: `source`, `module`, `html` or `where`. A `where` read requests a source realm's page. The
-    #: answer redirects to the published realm, if there is one.
+    #: `source` for a file, `module` for a module's JavaScript, `html` for a published realm's page,
+    #: or `where` for a source realm's page. The answer to a `where` read redirects to the published
+    #: realm, if there is one.
     variant: str
-    #: "" for a read without a pin, `min` for a minimum generation, `at` for an exact generation.
+    #: `min` if the request named a minimum generation, or `at` if it named an exact generation.
+    #: `pinned` is this generation. If the request named none, `pin` is empty and `pinned` is 0.
     pin: str
     pinned: int
     status: int
@@ -41,8 +44,8 @@ class Read(NamedTuple):
     cache: str
     digest: str
     marks: tuple[str, ...]
-    #: The generation that couldn't be rendered, if any. After a failure, the answer contains the
-    #: last page that was rendered without an error.
+    #: The generation at which the page couldn't be rendered, if any. In this case, the answer has
+    #: the page as it was last rendered without an error.
     failed_at: int | None = None
     #: The URL of the realm that answered. An inner or outer realm may answer instead of the
     #: requested realm.
@@ -76,20 +79,21 @@ class Operation:
 @dataclass
 class History:
     """All records of a campaign. Threads can share a history, because they only append to its
-    lists."""
+    lists, and `no_answer` uses a lock."""
 
     reads: list[Read] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     faults: list[tuple[float, float, str]] = field(default_factory=list)
     #: The number of reads without an answer, by the name of the exception.
     unanswered: dict[str, int] = field(default_factory=dict)
-    #: A text for each definition in the database that contradicted the realm's files.
+    #: A text for each contradiction between a definition in the database and the realm's files. A
+    #: definition describes what a module exports.
     contradictions: list[str] = field(default_factory=list)
-    #: The number of definitions that were compared with a realm's files.
+    #: The number of comparisons of a definition with a realm's files.
     looks: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def no_answer(self, why: str) -> None:
-        """Counts a read that got no answer."""
+        """Counts a read that got no answer. `why` is the name of the exception."""
         with self._lock:
             self.unanswered[why] = self.unanswered.get(why, 0) + 1

@@ -1,4 +1,5 @@
-"""Tests the judge of fault campaigns with a short history of correct and wrong answers."""
+"""Tests the judge of fault campaigns. In the tests, the judge compares correct and wrong answers
+with a short list of commits (ACCOUNT)."""
 
 import hashlib
 from dataclasses import replace
@@ -19,7 +20,7 @@ OLD, NEW = "mark00000001z", "mark00000002z"
 
 
 def content(mark: str) -> bytes:
-    """Returns the content of label.ts with a mark."""
+    """Returns the content of label.ts with this mark."""
     return file("label.ts", mark)
 
 
@@ -57,17 +58,18 @@ def head(generation: int) -> dict[str, Any]:
     return {"realm_url": PAGES, "generation": generation}
 
 
-#: The commits, each with its time in seconds:
+#: The changes of rows that the campaign's triggers would record. Each change has the time of its
+#: commit in seconds:
 #: - 10: The source realm gets the old label.
 #: - 20: The source realm is published with the old label.
-#: - 25: The index with the old label is swapped in.
+#: - 25: The published realm's index (its rendered pages) gets the old label.
 #: - 30: The source realm gets the new label.
 #: - 40: The source realm is published again, with the new label.
-#: - 45: The index with the new label is swapped in.
-#: - 70: The source realm is also published at an inner URL.
-#: - 75: The inner realm becomes private.
-#: - 80: The inner realm is unpublished.
-#: - 100: The outer realm is unpublished.
+#: - 45: The published realm's index gets the new label.
+#: - 70: The source realm is also published at INNER, a URL below PAGES.
+#: - 75: The realm at INNER becomes private.
+#: - 80: The realm at INNER is unpublished.
+#: - 100: The realm at PAGES is unpublished.
 ACCOUNT = [
     entry(10, "realms_realm", None, realm("s", SOURCE, "source", 2)),
     entry(10, "realms_realmpermission", None, opened("s", True)),
@@ -96,7 +98,7 @@ EDGE_SECONDS = 1.0
 
 
 def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[str]:
-    """Judges a history of these reads and operations, and returns the broken promises."""
+    """Judges these reads and operations, and returns the names of the broken promises."""
     contents = {sha(mark): content(mark) for mark in (OLD, NEW)}
     history = History(reads=list(reads), operations=list(operations))
     return {
@@ -105,7 +107,9 @@ def verdict(*reads: Read, account: Any = ACCOUNT, operations: Any = ()) -> set[s
 
 
 def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
-    """Returns a read of the published file label.ts, at a time in seconds."""
+    """Returns a read of label.ts in the realm at PAGES, at the time `at` in seconds. The answer has
+    the content with `mark` at this generation. If `mark` is empty, the answer is a 404. `other` has
+    other values for fields of the read."""
     body = content(mark) if mark else b""
     plain = Read(
         at, at + 0.01, "a", "a/1", PAGES, "label.ts", "source", "", 0, 200 if mark else 404,
@@ -116,9 +120,8 @@ def read(at: float, mark: str, generation: int | None, **other: Any) -> Read:
 
 
 def where(at: float, location: str = "", **other: Any) -> Read:
-    """Returns a read of the source realm's page. The answer redirects to `location`, which should
-    be the URL of a published realm. If `location` is empty, the answer says that the source realm
-    isn't published."""
+    """Returns a read of the source realm's page. The answer redirects to `location`. If `location`
+    is empty, the answer says that the source realm isn't published."""
     status = 302 if location else 200
     return read(
         at, "", 1, realm=SOURCE, path="", variant="where", status=status, location=location, **other

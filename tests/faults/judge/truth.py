@@ -1,4 +1,5 @@
-"""Tells the judge which content was committed, and when."""
+"""Tells the judge of a fault campaign which content was committed, and when. Times are in seconds
+since 1970."""
 
 import bisect
 from collections import defaultdict
@@ -16,7 +17,8 @@ FOREVER = float("inf")
 @dataclass(frozen=True)
 class Period:
     """A period when a file didn't change. `sha256` is the hash of the file's content, or None if
-    the file didn't exist. `low` is the first generation with this content."""
+    the file didn't exist. `low` is the realm's generation at the start of the period, or None if
+    the realm didn't exist then."""
 
     start: float
     end: float
@@ -26,20 +28,22 @@ class Period:
 
 @dataclass
 class _Incarnation:
-    """One life of a realm, from its creation to its deletion. Later realms can have the same
-    URL."""
+    """A realm from its creation to its deletion. A realm that is created at the same URL later is
+    another incarnation."""
 
     realm_id: str
     kind: str
     #: Each generation, with the time of its commit.
     generations: list[tuple[int, float]] = field(default_factory=list)
-    #: The changes of access. Each has its time, and is True if the realm became public.
+    #: The times at which access for everyone changed, each with True if the realm became public and
+    #: False if it became private.
     opened: list[tuple[float, bool]] = field(default_factory=list)
     gone: float = FOREVER
 
 
 class Truth:
-    """All commits of a campaign, read from the database's table of changes after the campaign."""
+    """All commits so far. `account` has the rows of the table of changes, and `contents` maps the
+    SHA-256 of each blob to the blob's bytes (`Postgres` in `tests/faults/postgres.py`)."""
 
     def __init__(self, account: list[dict[str, Any]], contents: Mapping[str, bytes]) -> None:
         self._marks = {
@@ -95,7 +99,7 @@ class Truth:
         return list(self._realms)
 
     def newest(self, url: str) -> int | None:
-        """Returns the last generation of a realm; None if the realm is deleted."""
+        """Returns the newest generation of a realm; None if the realm doesn't exist now."""
         last = self._realms[url][-1] if self._realms.get(url) else None
         return last.generations[-1][0] if last and last.gone == FOREVER else None
 
@@ -109,8 +113,8 @@ class Truth:
         return None
 
     def content(self, url: str, generation: int, path: str) -> str | None:
-        """Returns the SHA-256 of a file's content at a generation, or None if the file doesn't
-        exist."""
+        """Returns the SHA-256 of a file's content at a generation of a realm, or None if the file
+        didn't exist at this generation."""
         for realm in self._realms.get(url, ()):
             numbers = [number for number, _ in realm.generations]
             if numbers[0] <= generation <= numbers[-1]:
@@ -135,8 +139,8 @@ class Truth:
         return self._marks.get(sha256 or "", ())
 
     def periods(self, url: str, path: str) -> list[Period]:
-        """Returns the periods of a file's content in order. There are no gaps between the
-        periods."""
+        """Returns the periods between the changes of a file, from time 0 to FOREVER, in order and
+        without gaps."""
         known = self._periods.get((url, path))
         if known is None:
             known = self._periods[url, path] = self._make_periods(url, path)
@@ -157,7 +161,8 @@ class Truth:
         return [Period(at, end, sha, low) for (at, sha, low), end in zip(merged, ends, strict=True)]
 
     def gone_between(self, url: str, start: float, end: float) -> bool:
-        """Returns true if the realm didn't exist at some moment between `start` and `end`."""
+        """Returns true if between `start` and `end` there was a moment at which the realm didn't
+        exist."""
         realms = self._realms.get(url, ())
         if not realms or start < realms[0].generations[0][1]:
             return True
@@ -169,7 +174,8 @@ class Truth:
 
     def readable_between(self, url: str, start: float, end: float, *, by_all: bool) -> bool:
         """Returns true if the realm existed and was public at some moment between `start` and
-        `end`. With `by_all` false, returns true if the realm existed and was private."""
+        `end`. With `by_all` false, returns true if it existed and was private at some moment in
+        this time."""
         for realm in self._realms.get(url, ()):
             states = [(realm.generations[0][1], False), *realm.opened, (realm.gone, False)]
             for (since, opened), (until, _) in pairwise(states):
@@ -178,7 +184,7 @@ class Truth:
         return False
 
     def around(self, url: str) -> list[str]:
-        """Returns the URLs of the realms that contain `url`."""
+        """Returns the URLs of the realms that contain `url`, including deleted realms."""
         return [realm for realm in self._realms if url.startswith(realm)]
 
     def showing(self, source_url: str, start: float, end: float) -> set[str]:
@@ -220,17 +226,19 @@ class Truth:
                 yield at, end, shown[number][0]
 
     def index_periods(self, url: str) -> list[tuple[float, float, int | None]]:
-        """Returns the start, the end and the generation of each of a realm's indexes, in order."""
+        """Returns the periods between the changes of a realm's index, in order. The index is all
+        rendered pages of the realm. Each tuple has the start, the end and the index's generation.
+        The generation is None if the realm had no index."""
         heads = [(0.0, None), *self._heads.get(url, ())]
         ends = [at for at, _ in heads[1:]] + [FOREVER]
         return [(at, end, number) for (at, number), end in zip(heads, ends, strict=True)]
 
 
 def staleness(periods: list[tuple[float, float]], start: float, end: float) -> float | None:
-    """Returns for how many seconds some content had been outdated when a read began. The read
-    lasted from `start` to `end`, and the content was current during `periods`. Returns 0 if the
-    content was current at any time during the read. Returns None if the content became current only
-    after the read."""
+    """Returns for how many seconds an answer's content had been outdated when the read began. The
+    read lasted from `start` to `end`, and the content was current during `periods`. Returns 0 if
+    the content was current at any time during the read. Returns None if the content became current
+    only after the read."""
     begun = periods[: bisect.bisect_right([at for at, _ in periods], end)]
     if not begun:
         return None

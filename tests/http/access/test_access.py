@@ -1,5 +1,5 @@
-"""Sends an attacker's requests. The attacker assumes other users' identities, asks for secrets of
-private realms, and publishes at hosts that belong to others."""
+"""Tests that the server refuses an attacker's requests. The attacker assumes other identities, uses
+tokens of other realms, asks for secrets of private realms, and publishes at hosts of others."""
 
 import json
 import threading
@@ -71,8 +71,9 @@ def test_an_operator_who_assumes_a_user_acts_as_that_user_at_the_server(
 
 
 def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -> None:
-    """A token also gives no access to the definitions of a module in its own realm if this module
-    imports from another private realm."""
+    """A module of the token's realm may import from another private realm. The token gives no
+    access to the definitions of such a module either. A definition describes what a module
+    exports."""
     sync_base_realm()
     module = b'import { Card, string } from "@realm/base";\n' \
         b"export class Secret extends Card { static fields = { word: string() }; }\n"  # fmt: skip
@@ -104,8 +105,8 @@ def test_a_token_opens_only_definitions_of_its_own_realm(web: Web, owner: Any) -
 def test_a_stranger_is_not_told_which_files_a_private_realm_has(
     web: Web, private: Realm, there: str, not_there: str, accept: str
 ) -> None:
-    """The answers for existing and missing files are equal in status, headers and text, for GET and
-    HEAD."""
+    """The answers for an existing and a missing file have the same status, text and headers except
+    Date."""
     make.write_paths(private, {"folder/a.md": b"a", "inner": b"x"})
     make.user("mallory")
     for headers in ({}, make.realm_login(private, "mallory")):
@@ -160,7 +161,9 @@ def test_a_strangers_request_transpiles_nothing(
 
 
 def test_a_search_by_a_reader_takes_no_lock_and_makes_no_job(web: Web, source: Realm) -> None:
-    """A search is answered even while a writer holds the realm's lock."""
+    """A reader's search gets a 503, because the realm has no index yet. The search doesn't wait for
+    the writer that holds the realm's lock. A later search by the owner, who may write to the realm,
+    makes a job."""
     make.user("bob")
     held, done = threading.Event(), threading.Event()
 
@@ -259,16 +262,16 @@ def test_a_host_belongs_to_its_first_publisher_on_every_port(source: Realm, url:
 def test_a_user_may_create_realms_beside_an_operators_realm(
     source: Realm,
 ) -> None:
-    """A user may create realms below their own name, unless other users had realms there before the
-    user got this name."""
+    """Another user's realm at a URL below bob's name is newer than bob's account. So it doesn't
+    prevent bob from creating realms below his name."""
     bob = make.user("bob")
     make.source(f"{ORIGIN}/bob/adas/", source.owner, {})
     assert create_realm(Caller.of(bob), "new", {"name": "New"}).owner == bob
 
 
 def test_nobody_can_publish_at_the_robots_txt_of_the_public_host(source: Realm) -> None:
-    """A user may have been named `robots.txt` before names were checked, and must not replace the
-    robots.txt of the whole host."""
+    """Usernames were not always checked, so an old user may have the name `robots.txt`. This user
+    must not replace the robots.txt of the whole host."""
     mallory = make.old_user("robots.txt")
     realm = make.source(f"{ORIGIN}/mallory/x/", mallory, {})
     with pytest.raises(Forbidden):
@@ -293,8 +296,8 @@ def test_sessions_and_tokens_are_signed_with_different_keys() -> None:
 def test_a_realm_that_becomes_private_after_the_first_check_is_checked_again(
     web: Web, source: Realm, monkeypatch: pytest.MonkeyPatch, asked: str, accept: str
 ) -> None:
-    """The request is admitted while the realm is public. The owner makes the realm private and
-    writes a secret before the request's load reads the database."""
+    """The server's first check admits the request, because the realm is public. Before the server
+    reads the file from the database, the owner makes the realm private and writes a secret."""
 
     def load(*args: Any, **named: Any) -> Any:
         monkeypatch.undo()
@@ -311,7 +314,8 @@ def test_a_realm_that_becomes_private_after_the_first_check_is_checked_again(
 def test_a_realm_that_becomes_public_is_served_before_the_replica_is_told(
     web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The replica still has the answer that it cached while the realm was private."""
+    """The replica still has the answer that it cached while the realm was private. Because the
+    realm is public now, everyone gets this answer."""
     vouch()
     headers = make.realm_login(private, "ada")
     assert web.get(f"{PRIVATE}inner.md", SOURCE, **headers).cache == "miss"
@@ -325,8 +329,9 @@ def test_a_realm_that_becomes_public_is_served_before_the_replica_is_told(
 def test_a_url_that_comes_into_a_public_realm_shows_nothing_of_the_private_realm(
     web: Web, private: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The private realm's file is cached. A public realm is created around the file's URL, and the
-    replica isn't told. The cached answer still belongs to the private realm."""
+    """The private realm's file is cached. Then a public realm is created inside the private realm,
+    and the file's URL now belongs to the public realm. The replica isn't notified, so it still has
+    the cached answer. It must not send this answer to readers of the public realm."""
     vouch()
     make.write_paths(private, {"inner/a.md": b"secret"})
     headers = make.realm_login(private, "ada")

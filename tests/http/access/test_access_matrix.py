@@ -1,7 +1,8 @@
-"""Requests every route as every kind of caller, in every kind of realm.
+"""Requests every route as every kind of caller, in every kind of realm, and compares the statuses
+with the tables in `tests/support/clients/every_route.py`.
 
-The test fails if `every_route.py` lacks a route. Each request's changes are rolled back, so every
-caller finds the same realms.
+One test fails if the tables lack a route. Each request's changes are rolled back, so every caller
+finds the same realms.
 """
 
 import json
@@ -48,7 +49,7 @@ PINNED = {str(each.pattern) for each in PATTERNS if str(each.pattern).startswith
 
 
 def sign_pin(realm: Realm) -> str:
-    """Signs a pin as a worker does."""
+    """Signs a pin as a worker does. A pin is a token for reading one realm at one generation."""
     return pins.sign(pins.Pin(realm.url, realm.generation), pins.ITSELF)
 
 
@@ -59,7 +60,8 @@ def pinned_read(pin: str, path: str) -> tuple[str, dict[str, str]]:
 
 @dataclass
 class World:
-    """Realms of every kind, and each caller's credentials for each realm."""
+    """Realms of every kind, and each caller's credentials for each realm. `gone` is a caller with a
+    deleted account."""
 
     realms: dict[str, Realm]
     gone: Caller
@@ -67,7 +69,8 @@ class World:
     known: dict[tuple[str, str | None], dict[str, str]] = field(default_factory=dict)
 
     def credentials(self, caller: str, realm: Realm | None) -> dict[str, str]:
-        """Returns a caller's headers for a realm, or for the server."""
+        """Returns the headers with a caller's credentials for a realm. If `realm` is None, the
+        credentials are for the server's own endpoints."""
         key = caller, realm.url if realm else None
         if key not in self.known:
             self.known[key] = self._credentials(caller, realm)
@@ -109,7 +112,8 @@ class World:
         body = route.body if isinstance(route.body, bytes) else json.dumps(route.body or {})
         sent = {"host": host, "accept": route.accept, **route.headers, **headers}
         block: Any = transaction.atomic()
-        # Durable blocks of the application may run inside this one.
+        # The application uses durable transactions, which Django allows only outside a transaction
+        # or inside one of a test case. So mark this transaction as one of a test case.
         block._from_testcase = True
         with block:
             if route.method in ("GET", "HEAD"):
@@ -143,7 +147,8 @@ def world(transactional_db: None, sent: Any) -> Iterator[World]:
     make.publish(public, PUBLISHED)
     was = Caller.of(gone)
     gone.delete()
-    # Another account with the same name now has the permissions that the deleted one had.
+    # A new account gets the deleted account's name. The deleted account's token must not become a
+    # token of the new account.
     again = make.user("gone")
     assert again.pk != was.account_id
     published = Realm.objects.get(url=PUBLISHED)
@@ -209,8 +214,8 @@ def test_only_a_pin_opens_pinned_reads(world: World, kind: str) -> None:
 
 
 def test_no_token_opens_the_admin(world: World) -> None:
-    """The admin also refuses the session of a user without staff status. Published hosts have no
-    admin."""
+    """The admin refuses all tokens, and the session of a user without staff status. The hosts of
+    published realms have no admin."""
     addresses = sorted(set(_addresses(admin.site.urls[0], "_admin/")))
     assert len(addresses) > 60
     session = Client()
@@ -263,7 +268,8 @@ def test_every_route_is_in_the_tables() -> None:
 
 
 def test_a_route_refuses_methods_that_are_not_in_the_tables(world: World) -> None:
-    """The request is sent as the operator, who has all permissions."""
+    """The requests are sent as the operator, who has all permissions. So no refusal is due to a
+    missing permission."""
     for kind, realm in world.realms.items():
         paths = {route.path.partition("?")[0] for route in every_route()}
         known = {(route.method, route.path.partition("?")[0]) for route in every_route()}
@@ -279,6 +285,6 @@ def test_a_route_refuses_methods_that_are_not_in_the_tables(world: World) -> Non
 
 
 def test_only_public_realms_have_a_permission_for_everyone(world: World) -> None:
-    """The expected statuses in the tables assume these permissions."""
+    """The expected statuses in `every_route.py` are correct only with these permissions."""
     rows = RealmPermission.objects.filter(audience=EVERYONE)
     assert set(rows.values_list("realm__url", flat=True)) == {PUBLIC, PUBLISHED}

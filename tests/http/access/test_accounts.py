@@ -1,5 +1,7 @@
-"""Tests attacks that use accounts. The attackers have reserved words as user names, or use
-permissions and tokens of deleted, renamed or deactivated accounts."""
+"""Tests that nobody gets rights through a reserved or an old username. A permission may name an
+audience in place of a user: `*` means everyone, and `users` means all signed-in users. So these
+names are reserved, and an account with such a name must not get the audience's rights. Nobody gets
+the rights of a deleted or deactivated account. A renamed account's old name gives no rights."""
 
 import json
 import time
@@ -41,7 +43,8 @@ def listening(transactional_db: None) -> Iterator[Ear]:
 
 @pytest.mark.parametrize("name", ["users", "*", "everyone", "signed-in"])
 def test_a_user_named_like_an_audience_is_not_that_audience(web: Web, name: str) -> None:
-    """An account may have a reserved name if it was created before names were checked."""
+    """A database may have accounts with reserved names from old releases, which didn't check
+    usernames."""
     realm = make.source(f"{ORIGIN}/x/theirs/", make.old_user(name), make.SITE, public=False)
     make.user("mallory")
     mallory = make.realm_login(realm, "mallory")
@@ -82,8 +85,8 @@ def test_only_a_well_formed_user_id_has_a_username() -> None:
 
 
 def test_an_account_named_like_the_operator_is_not_the_operator(web: Web, private: Realm) -> None:
-    """The operator has no account, so a token with an account's ID is never the operator's
-    token."""
+    """The operator, who may do everything, has no account. So a token with an account's ID is never
+    the operator's token."""
     account = make.old_user(OPERATOR)
     token = {"Authorization": server_token(OPERATOR, account_id=account.pk)}
     body = {"data": {"type": "realm", "id": PRIVATE}}
@@ -162,8 +165,9 @@ def test_a_new_account_with_an_old_name_gets_no_old_rights_or_tokens(
 
 
 def by_name(name: str, issued: float | None, **claims: Any) -> dict[str, str]:
-    """Returns the headers with a server token. The token identifies the user only by name, like a
-    token that a client signs with the secret seed."""
+    """Returns an Authorization header with a server token, a token for the server's own endpoints.
+    The token has only the user's name, like a token that a client makes with REALM_SECRET_SEED. The
+    token has an account's ID only if `claims` has one. `issued` is the token's time of issue."""
     dated = {} if issued is None else {"iat": issued}
     claims = {"user": user_id(name), "sessionRoom": "", "exp": time.time() + 600, **dated, **claims}
     return {"Authorization": jwt.encode(claims, configured.REALM_SECRET_SEED, algorithm="HS256")}
@@ -194,8 +198,8 @@ def test_rights_follow_a_renamed_account_and_its_old_name_has_none(
     assert web.post(f"{ORIGIN}/_realm-auth", {}, old).status == 401
     eve = make.realm_login(private, "ada")
     assert web.get(f"{PRIVATE}index.json", SOURCE, **eve).status == 403
-    # The account that took over the name ada may not make realms in the space of the renamed
-    # account either.
+    # The account with the new name `ada` may not create realms below http://localhost:4201/ada/
+    # either, because the renamed account still has a realm there.
     for act in (
         lambda: create_realm(Caller("ada"), "new", {"name": "New"}),
         lambda: publish_realm(
@@ -236,8 +240,9 @@ def test_deleting_an_account_announces_its_lost_permissions(private: Realm, list
 
 
 def test_the_migration_keeps_permissions_of_accounts_and_audiences(transactional_db: None) -> None:
-    """Migrates an older release's database. In a permission of that release, `users` means either
-    the user with this name or all signed-in users."""
+    """Migrates an older release's database. In that release, a permission for `users` means
+    the user with this name if the permission makes an owner. Otherwise it means all signed-in
+    users."""
     now = connection.settings_dict["NAME"]
     with connection.cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "old_{now}"')

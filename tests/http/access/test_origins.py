@@ -1,9 +1,8 @@
-"""Tests that authors' scripts run only at their realm's own host, and that the admin answers only
-at its own host.
+"""Tests that an author's scripts run only at the hosts of the author's own realms.
 
-One table lists requests for every route, and the test fails if a route is missing. Each request is
-sent to every kind of host. An answer at a host other than its realm's own host must have a
-`sandbox` policy.
+TABLE lists requests for every route, and a test fails if a route is missing. Each request is sent
+to several hosts. Except at a realm's own host, every answer must have a `sandbox` policy, which
+forbids scripts. An answer of the admin may instead forbid that other sites show it in a frame.
 """
 
 import io
@@ -42,7 +41,7 @@ CARD = "application/vnd.card+json"
 
 ADAS_SCRIPT, BOBS_SCRIPT = b"alert('ada')", b"alert('bob')"
 EVIL = b"<script xmlns='http://www.w3.org/1999/xhtml'>" + ADAS_SCRIPT + b"</script>"
-#: Names for the same malicious file. Under some names, a browser may run the file as a document.
+#: Paths of the same malicious file. At some, a browser may open the file and run its script.
 NAMES = (
     "evil.html", "EVIL.HTML", "evil.HtM", "evil.xhtml", "evil.xht", "evil.svg", "evil.SVG",
     "evil.xml", "evil.xsl", "evil.xslt", "evil.rss", "evil.atom", "evil.rdf", "evil.mml",
@@ -67,7 +66,7 @@ class To(StrEnum):
 
     #: The hosts that serve the realm.
     SERVED = "served"
-    #: One host of each kind.
+    #: One host of each kind: the public host, the replica's, the authors' and an unknown host.
     KINDS = "kinds"
     #: All hosts, including unusual spellings of host names. If the request's path has a placeholder
     #: for a realm, the request is sent for every realm.
@@ -76,8 +75,9 @@ class To(StrEnum):
 
 @dataclass(frozen=True)
 class Ask:
-    """A request that is sent to several hosts. `{realm}` in the path stands for the realm's path. A
-    request below `/_at/` gets a pin of the realm."""
+    """A request that is sent to several hosts, for one or more realms. `{realm}` in the path stands
+    for the realm's path, and `{slashless}` for this path without its final slash. A request below
+    `/_at/` gets a pin, a token for reading the realm."""
 
     path: str
     method: str = "GET"
@@ -91,7 +91,8 @@ class Ask:
 
 
 def reads(path: str, *accepts: str) -> Iterator[Ask]:
-    """Yields read requests that miss the cache, hit the cache, use HEAD, or bypass the cache."""
+    """Yields two equal GETs, a HEAD, and GETs with the query parameters `noCache` and
+    `acceptHeader`."""
     for accept in accepts:
         yield from (Ask(path, accept=accept), Ask(path, accept=accept))
         yield Ask(path, "HEAD", accept)
@@ -100,7 +101,7 @@ def reads(path: str, *accepts: str) -> Iterator[Ask]:
 
 
 def partly(path: str, *accepts: str) -> Iterator[Ask]:
-    """Yields read requests with a range, a condition, a generation, or credentials."""
+    """Yields a GET and a HEAD with each of the headers below."""
     for accept in accepts:
         for told in (
             {"Range": "bytes=0-20"}, {"Range": "bytes=99999-"}, {"If-None-Match": "*"},
@@ -116,7 +117,7 @@ def escaped(name: str) -> str:
     return quote(name, safe="/;")
 
 
-#: Requests by route. A route is a pattern of the URL table or an endpoint of a realm.
+#: The requests for each route. A route is a URL pattern, or the name and method of an endpoint.
 TABLE: dict[str, list[Ask]] = {
     "_admin": [Ask("/_admin", accept=BROWSER)],
     "_admin/": [
@@ -201,8 +202,8 @@ def test_every_route_is_in_the_table() -> None:
 
 @pytest.fixture
 def published(web: Web, owner: Any) -> dict[str, Realm]:
-    """Makes Ada's and Bob's realms, and returns them by URL. Each realm has a page, a page that
-    failed, and malicious files."""
+    """Makes Ada's and Bob's realms, and returns them by URL. Each has malicious files. Each except
+    NEW also has rendered pages, and a page that could not be rendered."""
     bob = make.user("bob")
     site = make.source(ADAS, owner, FILES)
     make.source(DIARY, owner, FILES, public=False)
@@ -296,17 +297,17 @@ def at_own_host(answer: Answer, host: str) -> bool:
 
 def wrong_with(answer: Answer, ask: Ask, host: str) -> str | None:
     if answer.headers.get("x-content-type-options") != "nosniff":
-        return "may be taken for another type"
+        return "has no `nosniff`, so a browser may guess another content type"
     if sandboxed(answer) or at_own_host(answer, host):
         return None
     if ask.path.startswith("/_admin"):
         return None if answer.headers.get("x-frame-options") == "DENY" else "can be framed"
-    return "is not sandboxed"
+    return "has no sandbox policy"
 
 
 def walk(web: Web, realms: dict[str, Realm], asks: list[Ask]) -> set[object]:
-    """Sends the requests to their hosts and asserts that every answer is safe. Returns all statuses
-    and cache results."""
+    """Sends the requests to their hosts and asserts that every answer is safe. Returns the statuses
+    of the answers, and their cache results (`hit` or `miss`)."""
     seen: set[object] = set()
     wrong = []
     for ask in asks:
@@ -318,7 +319,7 @@ def walk(web: Web, realms: dict[str, Realm], asks: list[Ask]) -> set[object]:
                 why = wrong_with(answer, ask, host)
                 if why:
                     wrong.append(f"{ask} of {realm.url} at {host!r}: {answer.status} {why}")
-    assert not wrong, f"{len(wrong)} answers:\n" + "\n".join(wrong[:40])
+    assert not wrong, f"{len(wrong)} unsafe answers:\n" + "\n".join(wrong[:40])
     return seen
 
 
@@ -329,7 +330,7 @@ def test_author_bytes_are_sandboxed_at_every_host_but_their_own(
     for asks in TABLE.values():
         seen |= walk(web, published, asks)
     statuses = {200, 204, 206, 302, 304, 400, 401, 403, 404, 405, 406, 409, 414, 416, 500, 503}
-    assert seen >= {*statuses, "hit", "miss"}, "the table leaves something out"
+    assert seen >= {*statuses, "hit", "miss"}, "a status or a cache result never occurs"
 
 
 def test_a_site_is_not_sandboxed_at_its_own_host(web: Web, published: dict[str, Realm]) -> None:
@@ -367,7 +368,7 @@ def test_a_page_in_preparation_refreshes_itself_by_a_header(
 ) -> None:
     answer = web.get(NEW, BROWSER)
     assert (answer.status, answer.headers["refresh"]) == (503, "1")
-    assert b"http-equiv" not in answer.body, "a sandboxed page's own is not obeyed"
+    assert b"http-equiv" not in answer.body, "browsers ignore <meta> in a sandboxed page"
 
 
 # --- Drafts ------------------------------------------------------------------------------------
@@ -377,7 +378,8 @@ def test_a_page_in_preparation_refreshes_itself_by_a_header(
 def test_the_preview_of_a_draft_can_connect_to_no_other_host(
     web: Web, published: dict[str, Realm], host: str
 ) -> None:
-    """An author's code runs in the preview, which shows private content in the owner's browser."""
+    """The preview shows private content in the owner's browser. Card code makes the preview's HTML,
+    which could otherwise send the content to another host."""
     host = f"127.0.0.1:{web.port}" if host == "replica" else host
     for path in ("", "page", "bad", "nothing"):
         ask = Ask("{realm}" + path, accept=BROWSER, user="ada")
@@ -388,7 +390,7 @@ def test_the_preview_of_a_draft_can_connect_to_no_other_host(
             for words in map(str.split, policy.split(";"))
         }
         assert sandboxed(answer)
-        assert rules["sandbox"] == [], "neither scripts, nor forms, nor windows"
+        assert rules["sandbox"] == [], "`sandbox` must allow no scripts, forms or windows"
         assert rules["default-src"] == rules["form-action"] == rules["base-uri"] == ["'none'"]
         assert not rules.keys() & {"connect-src", "script-src", "frame-src", "object-src"}
         realm = [f"http://{each}/ada/diary/" for each in dict.fromkeys((host, "localhost:4201"))]

@@ -1,4 +1,5 @@
-"""Only an owner reads, grants and revokes permissions."""
+"""Tests a realm's endpoint `_permissions`. Only the realm's owners and the operator, who may do
+everything, can read, grant and revoke permissions there."""
 
 import json
 from typing import Any
@@ -33,7 +34,7 @@ def test_an_owner_reads_grants_and_revokes_permissions(web: Web, source: Realm) 
     bob = make.realm_login(source, "bob")
     assert web.upload(f"{source.url}bobs.md", b"x", bob).status == 204
     attributes(patch(web, source, {"@bob:localhost": []}), "permissions")
-    assert web.upload(f"{source.url}bobs.md", b"y", bob).status == 401, "they have changed"
+    assert web.upload(f"{source.url}bobs.md", b"y", bob).status == 401, "bob's token is outdated"
     assert not RealmPermission.objects.filter(account__username="bob").exists()
 
 
@@ -52,7 +53,7 @@ def test_only_an_owner_or_the_operator_may_use_permissions(web: Web, source: Rea
     RealmPermission.objects.filter(realm=source, audience="everyone").update(read=True, write=True)
     before = everything()
     url = f"{source.url}_permissions"
-    assert web.get(url, API).status == 401, "whatever everyone may do"
+    assert web.get(url, API).status == 401, "only owners may read the permissions"
     assert web.get(url, API, **make.realm_login(source, "bob")).status == 403
     assert patch(web, source, {"*": ["read"]}, "bob").status == 403
     operator = {"Authorization": realm_token(OPERATOR, source.url, [], 60)}

@@ -1,5 +1,6 @@
-"""Tests sessions. A session is a token with a user's current permissions. The operator can get a
-session for itself or for a user."""
+"""Tests how callers get and use tokens. A realm session is a token for one realm, with the user's
+current permissions there. The operator, who may do everything, can also act as another user by the
+header `X-Boxel-Assume-User`."""
 
 import json
 from typing import Any

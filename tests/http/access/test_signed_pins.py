@@ -1,5 +1,5 @@
 """Tests signed pins. A pin lets a request read one realm at one generation, as long as the pin's
-reader may read that realm."""
+reader may read that realm. The reader is a user, EVERYONE, or the realm itself (ITSELF)."""
 
 import time
 from typing import Any
@@ -33,7 +33,7 @@ def test_a_signed_pin_opens_one_realm_at_one_generation_for_an_hour(
     pin = Pin(source.url, source.generation)
     good = pins.sign(pin)
     assert pinned(web, good) == 200
-    # The path lies in another realm, which the pin doesn't cover.
+    # This path lies in the realm `other`, and the pin is for the realm `source`.
     assert pinned(web, good, "private/x.json") == 421
     assert pinned(web, pins.sign(Pin(other.url, other.generation), ITSELF), "x.json") == 200
     assert pinned(web, pins.sign(Pin(source.url, source.generation + 1))) == 404

@@ -18,13 +18,15 @@ from tests.support.web import API, ORIGIN, SOURCE, Web
 
 @pytest.fixture
 def listening(web: Web) -> Iterator[Listener]:
-    """Runs a real listener on the board of `web`, as a sidecar does."""
+    """Runs a listener, as the sidecar process of a replica does. The listener receives
+    notifications of changes, and marks cached answers as stale in the board, a file that `web`
+    reads."""
     listener = Listener(
         replica="test", board=local_board(), connect=listen_connection, bound_seconds=2
     )
     thread = threading.Thread(target=listener.run, name="listener")
     thread.start()
-    wait_until(local_board().live, "the listener live")
+    wait_until(local_board().live, "the listener makes the board live")
     yield listener
     listener.stop()
     thread.join()
@@ -79,7 +81,7 @@ def test_a_reader_may_not_write_and_a_writer_may(web: Web, source: Realm) -> Non
     row = RealmPermission.objects.create(
         realm=source, account=make.account("bob"), read=True, write=True
     )
-    assert web.upload(url, b"x", reader).status == 401, "its permissions are out of date"
+    assert web.upload(url, b"x", reader).status == 401, "the token lists old permissions"
     assert web.upload(url, b"x", make.realm_login(source, "bob")).status == 204
     row.delete()
     assert web.upload(url, b"y", make.realm_login(source, "bob")).status == 403
@@ -103,8 +105,8 @@ def test_signed_in_users_may_read_a_realm_shared_with_them(web: Web, private: Re
 def test_revoking_everyone_invalidates_cached_answers_at_once(
     web: Web, source: Realm, listening: Listener
 ) -> None:
-    """A cached answer stores whether everyone may read it. A change of this permission invalidates
-    the answer on every replica."""
+    """A cached answer stores whether everyone may read it. So a change of everyone's permission
+    must invalidate the answer on every replica."""
     url = f"{source.url}person"
     web.get(url)
     assert web.get(url).cache == "hit"

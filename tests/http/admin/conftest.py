@@ -31,7 +31,8 @@ def published(source: Realm) -> Realm:
 
 @pytest.fixture
 def ear(transactional_db: None) -> Iterator[Heard]:
-    """Yields a connection that listens to notifications as a sidecar does."""
+    """Yields a database connection that listens on three of the channels on which replicas receive
+    notifications of changes."""
     with listen_connection() as listening:
         for channel in (REALM_FILE_CHANGES, DEFINITION_CACHE_INVALIDATED, REALM_REGISTRY):
             listening.execute(f"LISTEN {channel}".encode())

@@ -1,5 +1,5 @@
-"""Clears caches from the admin, and checks the confirmation, the notification of all replicas, and
-the replicas' answers."""
+"""Clears caches from the admin. Checks that the admin asks for confirmation, notifies all replicas,
+and shows which replicas have cleared their caches."""
 
 from datetime import timedelta
 

@@ -1,5 +1,5 @@
-"""The coherence pages show which generations are committed and applied, and which replicas are
-behind."""
+"""Tests the admin's coherence pages. They show the newest generation of each realm, the generation
+up to which each replica has applied the realm's changes, and which replicas are behind."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,5 +1,6 @@
-"""Clears and rebuilds definitions with the actions of the admin's lists of definitions and
-counters."""
+"""Clears and rebuilds definitions with the actions of the admin's lists. Definitions describe what
+modules export. They have counters: one for each module, one for each realm, and a global one. A
+clear raises a counter, so that no build that began before the clear stores its result."""
 
 from datetime import timedelta
 from typing import Any
@@ -41,8 +42,8 @@ def browser(name: str, *permissions: str) -> Client:
 
 @pytest.fixture
 def built() -> Definition:
-    """Makes a module's stored definitions and one counter of each scope. Returns the definitions'
-    row."""
+    """Makes the row with a module's definitions, and the row's three counters: the global one, the
+    realm's and the module's. Returns the row with the definitions."""
     for scope, key in (("global", ""), ("realm", REALM), ("module", MODULE)):
         CacheGeneration.objects.create(scope=scope, key=key)
     return Definition.objects.create(

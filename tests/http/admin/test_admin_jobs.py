@@ -1,4 +1,5 @@
-"""The admin shows why jobs and cards have failed, and retries or cancels jobs."""
+"""Tests that the admin shows why rendering jobs and single cards have failed, and can retry and
+cancel jobs."""
 
 from datetime import timedelta
 

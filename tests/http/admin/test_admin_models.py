@@ -1,4 +1,5 @@
-"""The admin shows the rows of every model, and can edit almost no row."""
+"""Tests that the admin shows the rows of every model of the server. Even a superuser can edit only
+realms and permissions, and can delete only permissions and replicas."""
 
 from datetime import timedelta
 from html import unescape

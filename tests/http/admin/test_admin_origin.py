@@ -1,4 +1,6 @@
-"""Tests the hosts and cookies of the admin at its own origin, and the trusted proxy headers."""
+"""Tests an admin with an origin of its own (REALM_ADMIN_ORIGIN): at which hosts it answers, and its
+cookies. Also tests from which proxies the server believes the X-Forwarded headers
+(REALM_TRUSTED_PROXIES)."""
 
 import io
 from collections.abc import Iterator

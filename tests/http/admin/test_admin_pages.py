@@ -21,7 +21,8 @@ from tests.support.clients.admin import PUBLISHED, make_one_row_of_everything
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
 
 HOST = "http://localhost:4201"
-#: Forms that end a session or delete a row are sent last.
+#: Parts of the addresses of forms that end the session or delete a row. These forms are sent last,
+#: because the other forms need the session and the rows.
 ENDS = ("/logout/", "/delete/")
 
 
@@ -121,7 +122,8 @@ def _superuser() -> Any:
 
 
 def _staff() -> Any:
-    """Makes a staff user who has every permission and isn't the operator."""
+    """Makes a staff user who has every permission. The user isn't a superuser, who would have the
+    operator's rights in all realms."""
     user = get_user_model().objects.create_user("lin", password="lin", is_staff=True)
     user.user_permissions.set(Permission.objects.all())
     return user
@@ -145,9 +147,9 @@ def _get(browser: Client, address: str) -> Answer:
 
 
 def _pages(browser: Client) -> dict[str, Answer]:
-    """Follows all links from the admin's front page. Returns a dictionary that maps each requested
-    address to the answer. If several admin pages have the same view and the same names of query
-    parameters, requests only one of them."""
+    """Follows the links from the admin's front page, and returns the answers by address. Of several
+    admin pages with the same view and the same names of query parameters, only one is requested. On
+    a page with a query, links that also have a query aren't followed."""
     answers: dict[str, Answer] = {}
     waiting = deque([f"{HOST}/_admin/"])
     seen: set[tuple[str, ...]] = set()
@@ -205,7 +207,8 @@ def test_every_link_file_and_form_of_the_admin_works(published: Realm, make_user
         if answer.status_code != 200:
             wrong[f"{form.method} {form.action} {button}"] = answer.status_code
     assert wrong == {}
-    # Staff may remove only their own realms, and this user has none.
+    # A staff user may remove only realms that the user owns, and `_staff` makes a user without
+    # realms.
     removes = ("remove/",) if make_user is _superuser else ()
     for action in ("clear/", "publish/", "rollback/", *removes):
         assert [form for form in sent if form.endswith(action)], action

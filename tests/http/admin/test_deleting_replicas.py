@@ -1,5 +1,5 @@
-"""The admin can delete the row of a replica that has ended for good, but not of a replica that
-still reports."""
+"""Tests that the admin can delete the row of a replica that hasn't reported for ten minutes. The
+rows of all other replicas can't be deleted."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,8 @@ GONE = timedelta(minutes=11)
 
 @pytest.fixture(autouse=True)
 def replicas(transactional_db: None) -> None:
-    """Makes the rows of two replicas that have ended for good, and of one that only restarts."""
+    """Makes the rows of two replicas that have ended for good, and of one that is restarting. The
+    first two haven't reported for 11 minutes, and the third hasn't reported for 9 minutes."""
     make_replica("gone", {PUBLISHED: 3}, GONE)
     make_replica("too", {}, GONE)
     make_replica("restarting", {PUBLISHED: 3}, timedelta(minutes=9))

@@ -59,7 +59,8 @@ def test_two_writes_in_one_second_have_different_etags(
 def test_a_second_read_is_a_hit_until_the_file_changes(
     web: Web, live: None, source: Realm, ada: dict[str, str], path: str, accept: str
 ) -> None:
-    """A cached answer stays valid until the file at its own path changes."""
+    """A cached answer stays valid until the answer's own file changes. A change of another file
+    doesn't matter."""
     caches = [web.get(source.url + path, accept).cache for _ in range(3)]
     assert caches == ["miss", "hit", "hit"]
     web.upload(f"{source.url}other.md", b"x", ada)
@@ -73,22 +74,24 @@ def test_a_second_read_is_a_hit_until_the_file_changes(
 
 
 def test_without_a_sidecar_every_read_is_a_miss(web: Web, source: Realm) -> None:
-    """A replica without a sidecar still serves files."""
+    """A replica's sidecar is the process that receives notifications of changes. Without a sidecar,
+    the replica still serves files, but doesn't use its caches."""
     assert [web.get(f"{source.url}person").cache for _ in range(3)] == ["miss"] * 3
 
 
 def test_no_cache_reads_the_database_whatever_is_cached(
     web: Web, live: None, source: Realm
 ) -> None:
-    """A request with `noCache` reads the database, even if the replica hasn't been notified of the
-    change."""
+    """A request with `noCache` reads the database, even if a cached answer is outdated and the
+    replica doesn't know it."""
     url = f"{source.url}index.json"
     web.get(url, SOURCE)
     assert web.get(f"{url}?noCache", SOURCE).cache == "miss"
     assert web.get(f"{url}?noCache=false", SOURCE).cache == "miss"
     web.get(url, SOURCE)
     with pytest.MonkeyPatch.context() as patch:
-        # Another process changes the file, and this replica isn't notified.
+        # Without `Board.bump`, this write doesn't invalidate the cached answer. This is the same as
+        # if another process had written the file and the replica hadn't been notified.
         patch.setattr(Board, "bump", lambda board, keys: None)
         make.write(source, index__json=b'{"new": 1}')
     assert web.get(url, SOURCE).body == make.SITE["index.json"]
@@ -101,7 +104,7 @@ def test_an_answer_has_its_generation_and_at_least_the_requested_one(
     url = f"{source.url}index.json"
     assert web.get(url, SOURCE).headers["x-realm-generation"] == "2"
     make.write(source, other__md=b"x")
-    assert web.get(url, SOURCE).headers["x-realm-generation"] == "2", "a hit holds since 2"
+    assert web.get(url, SOURCE).headers["x-realm-generation"] == "2", "this answer is cached"
     pinned = web.get(url, SOURCE, **{"X-Realm-Min-Generation": "3"})
     assert (pinned.status, pinned.headers["x-realm-generation"]) == (200, "3")
     assert web.get(url, SOURCE, **{"X-Realm-Min-Generation": "3"}).cache == "hit"

@@ -123,7 +123,8 @@ def test_a_range_is_a_part_of_the_uncoded_text(web: Web, realm: Any) -> None:
     assert (part.status, part.body) == (206, TEXT[2:6])
     assert "content-encoding" not in part.headers
     assert "accept-ranges" not in coded.headers
-    # A client that resumes a coded download starts again from the beginning.
+    # A range is a part of the uncoded text. The ETag in If-Range is the coded text's ETag, so the
+    # client gets the whole text from the beginning.
     whole = web.get(f"{REALM}a.txt", **asked, **{"If-Range": coded.headers["etag"]})
     assert (whole.status, whole.body) == (200, TEXT)
 
@@ -133,7 +134,7 @@ def test_a_write_may_name_the_etag_of_a_coded_read(web: Web, realm: Any, owner: 
     login = make.realm_login(realm, "ada")
     for status in (204, 412):
         sent = web.upload(f"{REALM}a.txt", b"another text", {**login, "If-Match": tag})
-        assert sent.status == status, "the second names a text that is gone"
+        assert sent.status == status, "the second upload's If-Match is outdated"
 
 
 def test_a_coded_body_is_made_once_and_counts_in_the_cache(
@@ -151,7 +152,8 @@ def test_a_coded_body_is_made_once_and_counts_in_the_cache(
     held = web.get(f"{REALM}a.txt").body
     sizes = [cache.size]
     for _ in range(3):
-        # The first request makes the coded body, and the second one completes the cached reply.
+        # The first request of the loop adds the coded body to the cached answer. The second request
+        # adds a complete response, which later requests get.
         held = web.get(f"{REALM}a.txt", **{"Accept-Encoding": "zstd"}).body
         sizes.append(cache.size)
     assert made == [Coding.ZSTD]
@@ -195,7 +197,7 @@ def test_a_written_file_is_compressed_anew(web: Web, realm: Any) -> None:
 def test_head_has_the_headers_of_the_coded_get(web: Web, realm: Any) -> None:
     asked = {"Accept-Encoding": "br"}
     web.get(f"{REALM}a.txt", **asked)
-    # The HEAD is the first hit, so its reply is the cached one.
+    # HEAD is the first cache hit, so it makes the complete response that the GET below gets too.
     head = web.request("HEAD", f"{REALM}a.txt", headers=asked)
     get = web.get(f"{REALM}a.txt", **asked)
     assert (head.body, brotli.decompress(get.body)) == (b"", TEXT)

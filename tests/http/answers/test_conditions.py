@@ -74,7 +74,7 @@ def test_a_write_whose_condition_fails_is_a_412_and_changes_nothing(
         {"If_None_Match": known}, {"If_None_Match": f'"x", W/{known}'},
         {"If_Match": known, "If_None_Match": "*"},
         {"If_Unmodified_Since": date(-1)}, {"If_Unmodified_Since": date(-9999)},
-        # A date is ignored if an ETag is given.
+        # If-Unmodified-Since is ignored if the request has an If-Match.
         {"If_Match": '"x"', "If_Unmodified_Since": date(9)},
     ):  # fmt: skip
         answer = write(web, WRITES[kind], ada, **conditions)
@@ -156,12 +156,13 @@ def test_one_of_two_writers_with_the_same_etag_succeeds(
 ) -> None:
     known = etag(web, "ada.json", SOURCE)
     gate = Gate()
-    # The first writer has checked its condition and hasn't written yet.
+    # The first writer reads the file's ETags, and stops at the gate before it writes. Meanwhile the
+    # first writer holds the realm's write lock, so the second writer must wait.
     monkeypatch.setattr(files, "validators", gate.after(files.validators))
     winner = in_thread(write, web, WRITES[first], ada, If_Match=known)
     gate.wait_for_arrival()
     loser = in_thread(write, web, WRITES[second], ada, If_Match=known)
-    wait_until(lambda: waiting_for(SITE) == 1, "the second waits for the first")
+    wait_until(lambda: waiting_for(SITE) == 1, "the second writer waits for the first")
     gate.open()
     assert winner.result(20).status in (200, 204)
     gone = first.startswith("delete") and second == "patch"

@@ -1,4 +1,5 @@
-"""Tests the limits on answers about large realms and on requests with many errors."""
+"""Tests limits: on answers about large realms, on the errors and values of a request, and on the
+files and bytes of a realm (its quotas)."""
 
 import gzip
 import hashlib
@@ -102,9 +103,9 @@ def test_many_listings_at_once_cost_one_query(
         thread.join()
     assert len(answers) == 20
     assert len(set(answers)) == 1
-    assert made == [""], "made once, also without a sidecar"
+    assert made == [""], "all requests share one query"
     make.write_paths(odd, {"plain.txt": b"another"})
-    assert web.get(f"{odd.url}_mtimes", API).body != answers[0], "another generation"
+    assert web.get(f"{odd.url}_mtimes", API).body != answers[0], "a write makes a new listing"
     assert made == ["", ""]
 
 
@@ -206,7 +207,8 @@ def test_unclosed_quotes_are_refused_in_linear_time(unit: bytes) -> None:
 
 @pytest.mark.parametrize("shift", range(4))
 def test_a_string_that_spans_pieces_counts_as_one_value(shift: int) -> None:
-    """The parser reads a body in pieces, and a piece may end within an escape sequence."""
+    """The values of a large body are counted piece by piece. A piece may end within a string or
+    within an escape sequence."""
     text = b'"' + b'[\\\\,\\"{' * 300_000 + b'"'
     body = b" " * shift + b'{"atomic:operations": [' + text + b"]}"
     assert len(bodies.parse(bodies.Atomic, body).operations) == 1
@@ -233,8 +235,9 @@ def test_a_read_of_many_files_stops_at_its_limit(
     read = dict(history.read_many(source, source.generation, paths))
     assert read == {"nowhere.txt": None, **{p: d for p, d in files.items() if p in read}}
     assert 3 < len(opened) == len(read) - 1 < 12
+    # A read returns the first file even if this file exceeds the limit.
     monkeypatch.setattr(history, "MANY_BYTES", 1)
-    assert len(list(history.read_many(source, source.generation, [*files]))) == 1, "at least one"
+    assert len(list(history.read_many(source, source.generation, [*files]))) == 1, "the first file"
     monkeypatch.setattr(history, "MANY_BYTES", 10**9)
     assert dict(history.read_many(source, source.generation, [*files])) == files
 

@@ -1,5 +1,5 @@
-"""Tests `_mtimes` and folder listings, which show a realm's files and when each file was
-changed."""
+"""Tests a realm's endpoint `_mtimes`, which returns the time of each file's last change, and the
+listings of folders."""
 
 import time
 from typing import Any
@@ -27,13 +27,13 @@ def test_an_mtime_changes_only_with_its_file(web: Web, source: Realm, ada: dict[
     }  # fmt: skip
     assert all(time.time() - 60 < each < time.time() + 60 for each in before.values())
     web.upload(f"{source.url}index.json", make.SITE["index.json"], ada)
-    assert mtimes(web, source.url) == before, "the same content is no change"
+    assert mtimes(web, source.url) == before, "a write of the same content is no change"
     web.upload(f"{source.url}index.json", b"{}", ada)
     one = mtimes(web, source.url)
     web.upload(f"{source.url}index.json", b"[]", ada)
     two = mtimes(web, source.url)
     changed = f"{source.url}index.json"
-    assert before.pop(changed) < one.pop(changed) < two.pop(changed), "within one second too"
+    assert before.pop(changed) < one.pop(changed) < two.pop(changed), "even within one second"
     assert before == one == two
 
 

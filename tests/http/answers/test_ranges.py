@@ -1,5 +1,5 @@
-"""Tests that a range request returns a part of the version that the client already has, and never a
-part of another version."""
+"""Tests range requests. A range request with If-Range names a version of the file. The request gets
+the range only if the file still has this version. Otherwise it gets the whole file."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""Reads files as source, module or asset, under each name of the file, and checks the content
-types."""
+"""Reads files as source (as stored), as module (as JavaScript) and as asset (for example as image),
+with and without the extension in the URL, and checks the content types."""
 
 import gzip
 import json

@@ -1,4 +1,5 @@
-"""`_info` has a realm's name, its visibility and its time of publication."""
+"""Tests a realm's endpoint `_info`, which returns the realm's name, who may read the realm, and the
+time of its last publication."""
 
 from typing import Any
 

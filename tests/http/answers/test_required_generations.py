@@ -1,4 +1,5 @@
-"""Reads with `X-Realm-Min-Generation: G` are answered at generation G or later, or refused."""
+"""Tests that a read with `X-Realm-Min-Generation: G` gets generation G or a later generation, or is
+refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ OF_FILES = [
     Asked("_mtimes", API),
     Asked("_publishability", API),
 ]
-#: Reads that get a 503 until the realm is rendered, whatever generation they require.
+#: Reads that get a 503 until the required generation is rendered. If the realm hasn't reached this
+#: generation yet, other reads get a 409, but these reads get a 503 even then.
 WAITING = [Asked("", "text/html"), Asked("index", CARD)]
 #: Reads that are answered from the newest rendered generation.
 OF_INDEX = [
@@ -93,7 +95,8 @@ def test_a_preview_has_the_required_generation_or_is_refused(
 
 
 def test_a_card_that_the_shown_index_lacks_is_not_ready(web: Web, source: Realm) -> None:
-    """The answer about the older index, a 404 or an error of rendering, is not an answer."""
+    """The shown index is older than the required generation. In this index a card is missing or has
+    a rendering error. That can be different at the required generation, so the read gets a 503."""
     make.publish(source, SITE)
     put_index(SITE, 1, {}, {"broken": {"message": "no"}})
     card = make.card("./person", "Person")

@@ -1,4 +1,4 @@
-"""An answer has the same headers whether it comes from a cache or from the database."""
+"""Tests that an answer has the same headers whether it comes from a cache or from the database."""
 
 from io import BytesIO
 from itertools import product
@@ -49,7 +49,8 @@ ALLOWED = {"x-boxel-cache", "date"}
 
 @pytest.fixture
 def realms(web: Web, owner: Any) -> None:
-    """Makes realms that give every kind of answer, and a live board."""
+    """Makes realms that give every kind of answer. Also makes the board live, so that requests are
+    answered from caches."""
     files = {
         **make.SITE,
         "page.json": make.card("./person", "Person"),
@@ -97,8 +98,9 @@ def answer(
 
 
 def differences(url: str, method: str, headers: dict[str, str], host: str = "") -> list[str]:
-    """Requests a URL uncached, cached, without the front, and with `noCache`. Returns how the other
-    answers differ from the uncached answer."""
+    """Requests a URL uncached, cached, without the front, and with `noCache`. The front is the code
+    that answers reads without Django. Returns how the other answers differ from the uncached
+    answer."""
     for cache in answers.caches().values():
         cache.drop(url)
     asked = {
@@ -111,7 +113,7 @@ def differences(url: str, method: str, headers: dict[str, str], host: str = "") 
         asked["without the front"] = answer(url, method, headers, host=host)
     asked["alone"] = answer(url, method, headers, "noCache", host)
     status, told, _ = asked["miss"]
-    # A redirect keeps the query string.
+    # A redirect keeps the query string, so `?noCache` is removed before the comparison.
     seen = {
         name: (status, [(n, v.removesuffix("?noCache")) for n, v in told], body)
         for name, (status, told, body) in asked.items()
@@ -127,7 +129,7 @@ def walk(*asked: tuple[str, str, dict[str, str], str]) -> set[str]:
     """Asserts that each request gets equal answers from the caches and the database. Returns the
     statuses of the answers."""
     wrong = [each for one in asked for each in differences(*one)]
-    assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:40])
+    assert not wrong, f"{len(wrong)} answers differ:\n" + "\n".join(wrong[:40])
     return {answer(url, method, headers, host=host)[0] for url, method, headers, host in asked}
 
 
@@ -167,7 +169,8 @@ def test_a_hit_a_miss_and_an_uncached_read_have_the_same_headers(realms: None) -
 # --- 304s --------------------------------------------------------------------------------------
 
 OLD, LATE = "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 2100 00:00:00 GMT"
-#: Conditions sent together with a current If-None-Match, and the status of the answer.
+#: Conditions that are sent together with the current ETag in If-None-Match, and the status of each
+#: answer.
 BESIDE: tuple[tuple[dict[str, str], str], ...] = (
     ({}, "304"), ({"If-Modified-Since": OLD}, "304"), ({"If-Modified-Since": LATE}, "304"),
     ({"If-Match": '"x"'}, "412"), ({"If-Unmodified-Since": OLD}, "412"),
@@ -195,7 +198,8 @@ def test_a_304_is_the_same_from_a_cache_and_from_the_database(
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_only_the_etag_of_this_very_text_gets_a_304(realms: None, coding: str) -> None:
-    """The first requests fill the cache, and all later requests are answered from the cache."""
+    """The requests in `etag_of` fill the cache, and all later requests are answered from the
+    cache."""
     url, asked = f"{SITE}person.tsx", {"Accept": "*/*", "Accept-Encoding": coding}
     etag, source = etag_of(url, asked), etag_of(url, {"Accept": SOURCE})
     other = etag_of(url, {**asked, "Accept-Encoding": "br"})

@@ -1,4 +1,5 @@
-"""Tests that the realm with the longest matching URL answers a request, on every replica."""
+"""Tests which realm answers a request. Of all realm URLs with which the requested URL begins, the
+longest decides. A replica's own address stands for the public origin."""
 
 from typing import Any
 
@@ -22,7 +23,8 @@ def test_a_realm_url_without_its_slash_redirects_to_the_realm(
 def test_the_longest_realm_url_wins_and_a_new_realm_hides_cached_answers(
     web: Web, live: None, source: Realm, owner: Any
 ) -> None:
-    """The realm with the longest URL answers, even if it was made after the outer realm."""
+    """The inner realm answers, even if the outer realm's answers were cached before the inner realm
+    was created."""
     make.write_paths(source, {"inner/a.md": b"outer", "inner/b.md": b"outer"})
     urls = [f"{source.url}inner/{name}" for name in ("a.md", "b.md")]
     for url in urls:

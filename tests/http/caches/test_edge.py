@@ -1,4 +1,5 @@
-"""Tests which answers nginx keeps as a cache in front of the server, and for how long."""
+"""Tests which answers the edge keeps, and for how long. The edge is nginx, as a cache in front of
+the replicas."""
 
 import threading
 import time
@@ -22,14 +23,14 @@ SITE = f"{ORIGIN}/ada/site/"
 PAGES = "http://ada.localhost:4201/"
 CLOSED = f"{ORIGIN}/ada/closed/"
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
-#: The edge keeps entries so long that none expires during a test.
+#: The server allows shared caches to keep an answer for this many seconds. No test takes that long.
 _LONG = 60
 
 
 @pytest.fixture
 def edged(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[Edge]:
-    """Yields an edge that keeps answers for a minute if the server allows it. No entry expires
-    during a test."""
+    """Yields an edge that may keep an answer for a minute. Without ONE_SECOND, the edge would use
+    an answer only during one second of the clock."""
     need_nginx()
     settings.REALM_EDGE_SECONDS = _LONG
     (port,) = free_ports(1)
@@ -53,7 +54,9 @@ def sites(source: Realm, owner: Any) -> None:
 
 
 def test_a_repeated_accept_header_does_not_change_others_answers(edged: Edge, web: Web) -> None:
-    """nginx 1.22 uses only the first line of a repeated header, but the server joins all lines."""
+    """In nginx 1.22 a cache key contains only the first of several Accept lines, but the server
+    joins all lines that it gets. If nginx passed on all lines, it would keep the answer to all of
+    them under the key of the first line."""
     for first, second in (("*/*", SOURCE), ("text/html", SOURCE), ("*/*", "text/html")):
         request = (
             f"GET /ada/site/post.tsx HTTP/1.1\r\nHost: localhost:4201\r\nAccept: {first}\r\n"
@@ -65,7 +68,8 @@ def test_a_repeated_accept_header_does_not_change_others_answers(edged: Edge, we
 
 
 def test_no_request_can_forge_the_cache_key_of_another(edged: Edge, web: Web) -> None:
-    """Line breaks separate the parts of a cache key, and no header can contain a line break."""
+    """A line break separates the parts of a cache key. No part can contain a line break, so no part
+    can look like two parts."""
     url = f"{SITE}post.tsx"
     wanted = web.get(url)
     for target, host in (
@@ -106,7 +110,7 @@ def test_a_url_reaches_the_server_unchanged(edged: Edge, web: Web, path: str) ->
     for _ in range(2):
         answer, wanted = through(edged, SITE + path), web.get(SITE + path)
         if answer.status == 400 and "nginx" in answer.headers.get("server", ""):
-            # nginx refuses such a path, with and without a cache.
+            # nginx itself refuses this path, and would refuse it without a cache too.
             continue
         assert differences(answer, wanted) == []
 
@@ -138,7 +142,7 @@ def test_a_read_that_names_a_generation_passes_the_edge(edged: Edge, source: Rea
     assert through(edged, url, SOURCE).body == b"old"
     generation = make.write(source, label__ts=b"new")
     assert through(edged, url, SOURCE).headers.get("x-edge", "") == "HIT", (
-        "the edge had nothing to pass"
+        "the edge has not kept the old answer"
     )
     pinned = ask(
         edged.port, "GET", url, accept=SOURCE,
@@ -171,8 +175,8 @@ def test_logins_and_the_admin_are_never_kept(edged: Edge, sites: None) -> None:
 
 
 def test_no_shared_cache_may_keep_a_pinned_read(web: Web, source: Realm, settings: Any) -> None:
-    """The URL of a pinned read doesn't contain the realm or the generation, so the answer must not
-    be shared."""
+    """A pinned read, a request to `/_at/<path>`, names its realm and generation only in the header
+    X-Realm-Pin. Shared caches ignore this header, so they must not keep the answer."""
     settings.REALM_EDGE_SECONDS = _LONG
     pin = {pins.PIN_HEADER: pins.sign(pins.Pin(SITE, source.generation), pins.ITSELF)}
     for accept in ("*/*", SOURCE):
@@ -195,8 +199,8 @@ def test_only_answers_that_a_replica_allows_are_kept(
 
 
 class Origin:
-    """An origin server that answers each request with the request's number. While `let` is unset,
-    the answers are delayed."""
+    """A server that takes the place of the replicas behind the edge. It answers the first request
+    with 1, the second with 2, and so on. While the event `let` isn't set, all answers wait."""
 
     def __init__(self, seconds: int = _LONG) -> None:
         self.asked, self.let = 0, threading.Event()
@@ -242,7 +246,8 @@ def test_many_concurrent_requests_cost_the_origin_one_request(
 ) -> None:
     need_nginx()
     (port,) = free_ports(1)
-    # On a busy machine a request may take longer than the lock's time-out.
+    # One request fetches the answer. nginx lets the other requests wait for `lock_timeout`, and
+    # then passes them on too. On a busy machine the fetch may take longer than 5 ms.
     changes = (ONE_SECOND, ("lock_timeout 5ms", "lock_timeout 20s"))
     with (
         edge(tmp_path / "edge", port, [origin.port], replace=changes),
@@ -250,7 +255,7 @@ def test_many_concurrent_requests_cost_the_origin_one_request(
     ):
         origin.let.clear()
         herd = [all.submit(ask, port, "GET", f"{SITE}a") for _ in range(40)]
-        wait_until(lambda: origin.asked == 1, "the first one asks")
+        wait_until(lambda: origin.asked == 1, "the origin gets the first request")
         origin.let.set()
         assert {each.result().body for each in herd} == {b"1"}
     assert origin.asked == 1
@@ -259,16 +264,16 @@ def test_many_concurrent_requests_cost_the_origin_one_request(
 def test_a_slow_answer_is_kept_only_in_the_second_of_its_request(
     origin: Origin, tmp_path: Path
 ) -> None:
-    """nginx reuses an answer only for requests that arrive in the same clock second as the first
-    request. If an answer arrives after this second, nginx never reuses the answer, even if the
-    origin allows it."""
+    """nginx reuses an answer only for requests that arrive in the same second of the clock as the
+    request that fetched it. If an answer arrives after this second, nginx never reuses the answer,
+    even if the origin allows it."""
     need_nginx()
     (port,) = free_ports(1)
     with edge(tmp_path / "edge", port, [origin.port]), ThreadPoolExecutor(1) as other:
         wait_until(lambda: int(time.time()) % 2 == 0, "an even second begins")
         origin.let.clear()
         late = other.submit(ask, port, "GET", f"{SITE}a")
-        wait_until(lambda: origin.asked == 1, "it is asked")
+        wait_until(lambda: origin.asked == 1, "the origin gets the request")
         second = int(time.time())
         wait_until(lambda: time.time() > second + 1.1, "a second passes")
         origin.let.set()
@@ -278,7 +283,7 @@ def test_a_slow_answer_is_kept_only_in_the_second_of_its_request(
         def kept() -> bool:
             return ask(port, "GET", f"{SITE}a").headers.get("x-edge", "") == "HIT"
 
-        wait_until(kept, "the edge keeps what comes at once")
+        wait_until(kept, "the edge keeps an answer that arrives at once")
 
 
 def test_an_edge_serves_nothing_stale_while_the_origin_is_away(
@@ -290,7 +295,7 @@ def test_an_edge_serves_nothing_stale_while_the_origin_is_away(
         assert ask(port, "GET", f"{SITE}a").status == 200
         (running.folder / "replicas.conf").write_text(f"server 127.0.0.1:{nobody};\n")
         running.reload()
-        wait_until(lambda: ask(port, "GET", f"{SITE}a").status != 200, "it is away", 5)
+        wait_until(lambda: ask(port, "GET", f"{SITE}a").status != 200, "the origin is away", 5)
         answer = ask(port, "GET", f"{SITE}a")
         assert answer.status == 503 and "no replica answers" in answer.text
         assert answer.headers["retry-after"] == "1"

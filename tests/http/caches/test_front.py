@@ -25,9 +25,9 @@ def source(web: Web, owner: Any) -> Realm:
     return realm
 
 
-#: The changes that the test makes, by name. Before the change, the site has been published with the
-#: text "older" and then with the text "newer". Each value contains a function that makes the
-#: change, and the text or the status that a request for compressed content gets after the change.
+#: The changes that must end a cached reply, by name. Before each change, the site is published with
+#: the text "older" and then with the text "newer", each repeated 100 times. A value contains a
+#: function that makes the change, and the text or the status that a request gets after the change.
 CHANGES: dict[str, tuple[Callable[[Realm], object], bytes | int]] = {
     "a write to the source": (lambda it: make.write_paths(it, {"a.txt": TEXT}), b"newer"),
     "a publish": (

@@ -1,4 +1,5 @@
-"""Tests which answers the front loads without Django, and which requests it passes to Django."""
+"""Tests which answers the front, a WSGI layer before Django, loads itself, and which requests the
+front passes to Django."""
 
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -54,7 +55,7 @@ def environ(url: str, **headers: str) -> dict[str, Any]:
 
 
 def nobody(*_: Any) -> Any:
-    raise AssertionError("this goes to Django")
+    raise AssertionError("the front passed this request to Django")
 
 
 def read(url: str, **headers: str) -> Reply | None:
@@ -131,9 +132,10 @@ def test_a_realm_that_became_private_is_left_to_django(realm: Realm) -> None:
 def test_a_realm_that_becomes_private_during_a_load_is_not_read(
     realm: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is changed and changed back before the load. Now the file has the same bytes as the
-    stale answer, but a newer date. So the load reads the file with a second statement. The realm
-    becomes private between the two statements."""
+    """The file is changed and changed back, so it has the bytes of the cached answer, but a newer
+    date. The load's first SQL statement finds a hash that is known, and doesn't fetch the bytes. A
+    second statement fetches them for a new answer. The realm becomes private between the two
+    statements."""
     read(f"{SITE}a.txt")
     make.write_paths(realm, {"a.txt": b"between"})
     make.write_paths(realm, {"a.txt": FILES["a.txt"]})
@@ -203,7 +205,8 @@ def test_a_reader_who_joined_a_strangers_failed_load_gets_its_error(
 def test_a_stranger_who_joined_a_readers_failed_load_gets_no_error(
     realm: Realm, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A stranger who joins the load that a reader has started doesn't learn of the load's error."""
+    """A user who may read the realm has started the load. A stranger who joins the load doesn't get
+    its error, which may quote a private file."""
     make.source(PRIVATE, realm.owner, FILES, public=False)
     url = f"{PRIVATE}b.ts"
     begun, joined = Event(), Event()

@@ -1,5 +1,10 @@
-"""Tests that a change on another replica takes effect when its notification arrives, and is applied
-only once."""
+"""Tests that a change at a peer, which is another replica, takes effect here as soon as its
+notification arrives. Also tests that a change moves each key of the board only once.
+
+A replica's board says which cached data is fresh. A key stands for something that can change, such
+as a file. If its key moves, the cached data that depends on the file is stale. A listener moves the
+keys when it receives notifications from Postgres.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +39,7 @@ MODULE = "http://localhost:4201/ada/site/post.tsx"
 
 
 class CountingBoard(Board):
-    """A board that records every key that is moved on it."""
+    """A board that records each key that moves."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -65,14 +70,15 @@ def listening(board: Board) -> Iterator[Listener]:
 
 @pytest.fixture
 def here(web: Web) -> Iterator[Listener]:
-    """Yields the listener of the replica `web`, as its sidecar runs it."""
+    """Yields a listener for the board of the replica that the fixture `web` runs. In production the
+    replica's sidecar, a process of its own, runs this listener."""
     with listening(emit.local_board()) as listener:
         yield listener
 
 
 @pytest.fixture
 def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
-    """Yields the listener of another replica, and this replica's board."""
+    """Yields the listener and the board of another replica."""
     board = CountingBoard(tmp_path / "peer")
     with listening(board) as listener:
         yield listener, board
@@ -80,8 +86,8 @@ def peer(tmp_path: Path) -> Iterator[tuple[Listener, CountingBoard]]:
 
 @contextmanager
 def elsewhere(here: Listener, folder: Path) -> Iterator[None]:
-    """Runs the block as another replica, and waits until the listener `here` has applied the
-    block's changes."""
+    """Runs the `with` block with another replica's board, so that the listener `here` learns of the
+    block's changes only from notifications. Waits until `here` has applied them."""
     board = Board(folder / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emit, "local_board", lambda: board)
@@ -96,7 +102,7 @@ def test_a_peers_creations_publishes_and_takedowns_are_seen_at_once(
     web: Web, here: Listener, owner: Any, tmp_path: Path
 ) -> None:
     """A replica serves a realm that another replica has just created, and answers 404 for a realm
-    that was deleted there."""
+    that another replica has deleted."""
     inside = f"{PAGE}index.json"
     for _ in range(2):
         assert web.get(inside, SOURCE).status == 404
@@ -122,7 +128,8 @@ def test_a_peers_creations_publishes_and_takedowns_are_seen_at_once(
 def test_a_realm_that_a_peer_recreated_is_served_from_its_new_source(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
-    """A realm is identified by its row in the registry, not by its URL."""
+    """A peer unpublishes a realm, and publishes another source at the same URL. From then on, the
+    replica serves no file of the old realm."""
     make.publish(source, PAGE)
     assert here.wait_for_watermark(now_ns(), PATIENCE)
     for name in ("index.json", "ada.json"):
@@ -140,8 +147,8 @@ def test_a_realm_that_a_peer_recreated_is_served_from_its_new_source(
 def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
     web: Web, here: Listener, source: Realm, tmp_path: Path
 ) -> None:
-    """A visitor who got the old page after the publish gets the new page as soon as it is
-    rendered."""
+    """After a publish, visitors get the old page until the new page is rendered. Then they get the
+    new page at once."""
     make.publish(source, PAGE)
     _swap("<p>old</p>")
     make.publish(source, PAGE)
@@ -157,8 +164,8 @@ def test_pages_of_a_remote_worker_are_shown_and_have_new_etags(
 
 
 def _swap(html: str) -> None:
-    """Finishes the queued job of the realm at PAGE with one card, and swaps the realm's index, as a
-    worker does."""
+    """Finishes the queued job of the realm at PAGE, as a worker does. The job's result is one page
+    with the HTML `html`. Visitors see this page from now on."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     (batch,) = lifecycle.create_batches(job, lifecycle.Plan(["index.json"], {PAGE: job.generation}))
     claimed = batches.lease_batch(batch.pk)
@@ -181,7 +188,8 @@ def test_the_notification_of_ones_own_change_causes_no_transpile(
     monkeypatch.setattr(transpiling, "_run_deno", run)
     make.write(source, post__tsx=b"export const two: number = 2;")
     first = web.get(MODULE)
-    # Postgres sends this notification too, only later.
+    # The notification of the write may have arrived before this read. The test sends it again, so
+    # that it certainly arrives after the read.
     notify(REALM_FILE_CHANGES, f"{source.url}:post.tsx")
     assert here.wait_for_watermark(now_ns(), PATIENCE)
     again = web.get(MODULE)
@@ -208,8 +216,8 @@ def test_a_cleared_realm_moves_one_key_on_a_peer(
 def test_invalidated_definitions_move_each_key_once_on_a_peer(
     peer: tuple[Listener, CountingBoard],
 ) -> None:
-    """The test drops the definitions of a module, of a realm, and of all realms. A module has one
-    key for each spelling of its URL."""
+    """The test drops the definitions of a module, of a realm, and of all realms. On the board, a
+    module has one key for each spelling of its URL."""
     listener, board = peer
     realm, stem = "http://localhost:4201/ada/site/", MODULE.removesuffix(".tsx")
     spellings = [stem + extension for extension in ("", ".tsx", ".ts", ".jsx", ".js")]

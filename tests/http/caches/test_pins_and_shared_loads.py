@@ -1,5 +1,5 @@
-"""P2: a request for a generation never gets the result of a load that began before that
-generation's commit."""
+"""Tests the promise P2 of README.md for loads that several requests share. A request that names a
+generation never gets the result of a load that began before that generation was committed."""
 
 import threading
 from typing import Any
@@ -20,7 +20,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Delays the first load after its database read, until `release` is set."""
+    """Yields the events `read` and `release`. The first load sets `read` when it has read the
+    database, and then waits until the test sets `release`."""
     answers.caches.cache_clear()
     real, read, release = resolve, threading.Event(), threading.Event()
 
@@ -62,7 +63,7 @@ def test_a_read_that_must_be_current_does_not_join_an_older_load(
             return client.get(url, headers={**headers, "x-realm-min-generation": str(generation)})
         return client.get(f"{url}?noCache", headers=headers)
 
-    # A request that joined the old load would wait for this timer.
+    # If the request joined the old load, it would wait for this timer and then get the old file.
     timer = threading.Timer(0.2, release.set)
     timer.start()
     answer = ask()
@@ -72,8 +73,8 @@ def test_a_read_that_must_be_current_does_not_join_an_older_load(
 
 
 def _commit_unheard(source: Realm) -> int:
-    """Writes a file without notifying this replica, as if another replica had just written it.
-    Returns the new generation."""
+    """Writes a file but leaves this replica's board unchanged, as if another replica had just
+    written the file and the notification had not arrived yet. Returns the new generation."""
     board = local_board()
     real = board.bump
     board.bump = lambda keys: None  # type: ignore[method-assign]

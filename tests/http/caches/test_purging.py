@@ -1,5 +1,5 @@
-"""Tests the purger, which tells shared caches which answers have changed. Only a cache's
-confirmation counts as a purge."""
+"""Tests the purger, a thread that tells a shared cache which answers have changed. The purger
+repeats a purge until the cache confirms it. The confirmation is called a receipt."""
 
 import threading
 import time
@@ -45,14 +45,14 @@ def test_a_change_is_seen_through_a_purged_cache(kept: int, source: Realm) -> No
     listener = Listener("p", ToPurge([purger]), listen_connection, 2, 60, ping_connection)
     purger.start()
     with running(listener):
-        # A listener purges everything when it connects, because it may have missed changes. Wait
-        # until both purges are confirmed.
-        wait_until(lambda: purger.confirmed >= 2 and not purger.owed, "all is purged")
+        # When the listener connects, the purger purges everything, because the listener may have
+        # missed changes. The purger sends every purge twice. Wait until both are confirmed.
+        wait_until(lambda: purger.confirmed >= 2 and not purger.owed, "everything is purged twice")
         assert ask(kept, "GET", url, accept=SOURCE).body == b"old"
         assert int(ask(kept, "GET", url, accept=SOURCE).headers["age"]) >= 0
         make.write(source, label__ts=b"new")
         wait_until(lambda: ask(kept, "GET", url, accept=SOURCE).body == b"new", "new bytes", 5)
-        wait_until(lambda: not purger.owed, "each is purged twice")
+        wait_until(lambda: not purger.owed, "the change is purged twice")
     purger.stop()
     assert purger.failed == 0
 
@@ -63,15 +63,15 @@ def test_a_purger_retries_after_its_hook_raises_an_error(caplog: pytest.LogCaptu
     def hook(address: str, keys: Collection[str]) -> None:
         came.append(list(keys))
         if len(came) == 1:
-            raise ConnectionError("of the hook's own")
+            raise ConnectionError("the hook failed")
 
     purger = Purger("http://cache/", hook, -purging.WAY_SECONDS)
     purger.start()
     purger.owe({"key": SITE})
-    wait_until(lambda: not purger.owed, "it is purged all the same")
+    wait_until(lambda: not purger.owed, "a second try purges the key")
     purger.stop()
     assert (came, purger.failed, purger.confirmed) == ([["key"], ["key"]], 1, 1)
-    assert "of the hook's own" in caplog.text
+    assert "the hook failed" in caplog.text
 
 
 def test_only_the_named_realms_are_purged(kept: int, owner: Any) -> None:
@@ -99,8 +99,9 @@ def test_varnish_changes_no_answer(kept: int, web: Web, source: Realm) -> None:
             for _ in range(2):
                 answer = ask(kept, "GET", url, headers=headers)
                 found = differences(answer, wanted)
-                # Varnish omits Accept-Ranges. Unlike granian, the test's server sends some answers
-                # without a Content-Length, and Varnish may add a Content-Length to these answers.
+                # Varnish adds Via and X-Varnish, and omits Accept-Ranges. The test's server, unlike
+                # the server in production (granian), sends some answers without a Content-Length.
+                # Varnish may add a Content-Length to these answers.
                 own = ["via:", "x-varnish:", "accept-ranges:"]
                 own += [] if "content-length" in wanted.headers else ["content-length:"]
                 assert [each for each in found if not each.startswith(tuple(own))] == [], (
@@ -120,7 +121,7 @@ def test_a_purge_is_retried_until_a_receipt_comes(
     def purge(address: str, keys: Collection[str]) -> None:
         asked.append(tuple(keys))
         if len(asked) <= 3:
-            raise PurgeFailed("it is away")
+            raise PurgeFailed("the cache is away")
         if len(asked) == 5:
             enough.set()
 
@@ -132,7 +133,7 @@ def test_a_purge_is_retried_until_a_receipt_comes(
     purger.stop()
     assert asked == [("realm-1",)] * 5
     assert (purger.failed, purger.confirmed) == (3, 2)
-    assert f"has not confirmed a purge of {SITE}: it is away" in caplog.text
+    assert f"has not confirmed a purge of {SITE}: the cache is away" in caplog.text
 
 
 def test_a_realm_that_changes_during_a_purge_is_purged_again(

@@ -1,4 +1,5 @@
-"""Fixtures: Ada's realm, Bob's private realm, and a record of built modules."""
+"""Fixtures for the endpoint `_definition`: Ada's realm, Bob's private realm, and a list of builds.
+A build makes the definitions of a module, which describe the card types that the module exports."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from tests.support.web import Web
 
 @pytest.fixture
 def site(web: Web, owner: Any) -> Realm:
-    """Returns Ada's public realm. The server has the card library."""
+    """Installs the card library, and returns Ada's public realm."""
     sync_base_realm()
     return make.source(SITE, owner, {**make.SITE, "thing.tsx": THING, "mine.tsx": ON_SECRET})
 
@@ -34,7 +35,7 @@ def private(site: Realm, bob: Any) -> Realm:
 
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Returns a list that collects the URLs of built modules, in order."""
+    """Returns a list that collects the URL of each module when its definitions are built."""
     built: list[str] = []
     build = ModuleBuilder.build
 
@@ -48,6 +49,6 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_shared_lookups() -> Iterator[None]:
-    """Drops the definition lookups that this process caches, since each test has its own board."""
+    """Drops the definition lookups that this process caches, so that each test makes its own."""
     definition_views._lookup.cache_clear()
     yield

@@ -1,5 +1,6 @@
-"""Definitions made from private realms are returned only to users who may read all of these
-realms."""
+"""Tests definitions that were made from files of private realms. The endpoint `_definition` returns
+them only to users who may read all of these realms. A definition describes a card type that a
+module exports."""
 
 import logging
 
@@ -54,7 +55,8 @@ def test_a_public_modules_definition_is_shared_by_all_callers(
 def test_a_private_import_is_built_only_for_users_who_may_read_both(
     web: Web, site: Realm, private: Realm
 ) -> None:
-    """A caller who may not read both realms is refused, before and after the build."""
+    """The server refuses callers who may not read both realms, before and after it has built the
+    definitions for Bob, who may read both."""
     bob, ada = make.realm_login(private, "bob"), make.realm_login(site, "ada")
 
     def refused(**headers: str) -> None:
@@ -64,7 +66,7 @@ def test_a_private_import_is_built_only_for_users_who_may_read_both(
     refused()
     assert fields(web, f"{SITE}mine", "Mine", PRIVATE, **bob) == {"word", "more"}
     refused(**ada)
-    # Bob's token for one realm doesn't count in the other.
+    # Bob's token for Ada's realm gives no access to his own private realm.
     refused(**make.realm_login(site, "bob"))
     refused()
     assert row(f"{SITE}mine.tsx").definitions is None
@@ -123,7 +125,8 @@ def test_a_public_definition_ends_when_its_realm_becomes_private(
 def test_a_change_of_permissions_raises_the_counter_of_its_realm(
     private: Realm,
 ) -> None:
-    """The change of permissions raises the realm's counter in the same transaction."""
+    """If the counter of a realm is raised during a build that reads the realm, the database doesn't
+    store the build's definitions. So no build can store definitions with outdated permissions."""
     counter = CacheGeneration.objects.filter(scope="realm", key=PRIVATE)
     before = counter.values_list("generation", flat=True).first() or 0
     let(private, "ada", "read")

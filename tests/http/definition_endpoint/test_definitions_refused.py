@@ -62,7 +62,7 @@ def test_a_private_module_is_answered_like_a_missing_one(
     web: Web, site: Realm, private: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers and users of other realms get the same answer for a private and a missing module,
-    even while no further build may start."""
+    even while no place for a build is free (`places` is 0)."""
     for headers in ({}, make.realm_login(site, "ada")):
         for places in (2, 0):
             monkeypatch.setattr(definition_views, "_places", threading.Semaphore(places))
@@ -100,7 +100,7 @@ def test_a_failed_build_names_the_reason_and_the_failing_import(
                 assert says in failed["message"], name
                 to_blame = [each["module"] for each in failed["meta"]["dependencies"]]
                 assert to_blame == [SITE + each for each in blamed], name
-    assert len(builds) == len(BROKEN), "an error is kept for a while"
+    assert len(builds) == len(BROKEN), "a stored error was built again"
     throws = error(ask(web, "on-on-throws"), 422)["meta"]
     assert throws["dependencies"][0]["causes"] == ["too late"]
     syntax = error(ask(web, "on-syntax"), 406)["meta"]
@@ -126,7 +126,8 @@ def test_an_unreachable_replica_is_a_503_and_no_stored_error(
 def test_beyond_the_limit_of_waiting_requests_the_next_gets_503(
     web: Web, site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Definitions that are stored already are still returned."""
+    """The limit applies only to requests that wait for a build. A request for stored definitions
+    doesn't wait."""
     told(ask(web, "person"))
     monkeypatch.setattr(definition_views, "_places", threading.BoundedSemaphore(1))
     with definition_views._waiting("another"):
@@ -140,7 +141,7 @@ def test_beyond_the_limit_of_waiting_requests_the_next_gets_503(
 
 
 def test_refused_clients_get_staggered_retry_times() -> None:
-    """Even a thousand clients are told to retry within half a minute."""
+    """The Retry-After of a thousand clients refused at once is 30 seconds at most."""
     turns = definition_views.Turns()
     now = 1000 * definition_views.NANOSECONDS
     told = [turns.take(now) for _ in range(1000)]

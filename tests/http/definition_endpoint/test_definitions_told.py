@@ -1,4 +1,5 @@
-"""Tests the content of `_definition` answers, for every spelling of a module's URL."""
+"""Tests the content of `_definition` answers, for every spelling of a module's URL. A definition
+describes a card type that the module exports."""
 
 import pytest
 

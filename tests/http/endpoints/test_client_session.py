@@ -84,7 +84,7 @@ def client(web: Web, owner: Any) -> Client:
 
 
 def rendered() -> None:
-    """Marks the queued job as done, so that readiness reports the realm as rendered."""
+    """Marks the queued job as done, so that the readiness check reports the realm as ready."""
     job = ReindexJob.objects.get(realm_url=PAGE, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
     IndexHead.objects.update_or_create(
@@ -100,16 +100,16 @@ def test_a_client_pushes_compares_and_pulls(client: Client) -> None:
     before = client.mtimes()
     assert set(before) == {f"{REALM}realm.json", f"{REALM}index.json"}, "absolute URLs"
 
-    # A text file is sent alone: Accept is card+source, and Content-Type is card+source or
-    # text/plain.
+    # The client sends a text file in a request of its own. Accept is card+source, and Content-Type
+    # is card+source or text/plain.
     for content_type in (SOURCE, "text/plain;charset=UTF-8"):
         answer = client.ask(
             "POST", f"{REALM}notes.md", client.realm,
             accept=SOURCE, content_type=content_type, raw="Grüße".encode(),
         )  # fmt: skip
         assert answer.status == 204
-    # A binary file or one with an unknown extension is sent alone: Accept is */*, so only
-    # Content-Type selects the endpoint.
+    # The client sends a file that is binary, or has an unknown extension, in a request of its own.
+    # Accept is */*, so only Content-Type selects the endpoint.
     for name in ("dot.png", "data.xyzzy"):
         answer = client.ask(
             "POST", REALM + name, client.realm,
@@ -177,7 +177,8 @@ def test_a_client_publishes_polls_and_unpublishes(client: Client) -> None:
     assert report.status == 200, "exactly"
     assert json.loads(report.text)["data"]["attributes"]["publishable"] is True
 
-    # For --tolerate-missing the client needs a 422 with these words.
+    # With its option --tolerate-missing, the client doesn't fail if the realm isn't published. The
+    # client recognizes this case by the status 422 and the words "not found".
     missing = client.unpublish()
     assert missing.status == 422
     assert re.search("not found", missing.text, re.IGNORECASE)
@@ -200,7 +201,7 @@ def test_a_client_publishes_polls_and_unpublishes(client: Client) -> None:
 
     again = client.publish()
     assert again.status == 202
-    assert client.ask("GET", READY).status == 503, "not ready with the pages of before"
+    assert client.ask("GET", READY).status == 503, "the realm isn't ready with its old pages"
 
     taken_down = client.unpublish()
     assert taken_down.status == 200
@@ -220,8 +221,8 @@ def test_a_publish_over_another_users_realm_is_a_403(client: Client) -> None:
 
 
 def test_a_client_with_the_seed_needs_no_password(client: Client) -> None:
-    """The client signs two tokens itself, the operator's token for a realm and the owner's token
-    for the server."""
+    """A client that knows the secret seed (REALM_SECRET_SEED) signs two tokens itself. One is the
+    operator's token for a realm, and the other is the owner's token for the server."""
     client.realm = realm_token(OPERATOR, REALM, [], 60)
     client.server = server_token("ada", 7 * 24 * 3600)
     answer = client.ask(

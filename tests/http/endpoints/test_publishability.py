@@ -1,4 +1,5 @@
-"""Tests that a realm reports whether it depends on private realms, and on which ones."""
+"""Tests the report of `_publishability`. It lists the private realms on which a realm depends, and
+the realm's cards that can't be rendered."""
 
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_failed_card_is_reported_until_its_source_changes(web: Web, source: Re
     row = {"job": job, "realm_url": PAGE}
     IndexedCard.objects.create(**row, path="ada", error={"message": "no"})
     IndexedCard.objects.create(**row, path="index", html={"isolated": "fine"})
-    assert report(web, source)["violations"] == [], "nothing is known before the swap"
+    assert report(web, source)["violations"] == [], "the index with the error isn't shown yet"
     IndexHead.objects.create(
         realm_url=PAGE, job=job, generation=job.generation, swapped_at=job.created_at
     )
@@ -79,4 +80,4 @@ def test_a_failed_card_is_reported_until_its_source_changes(web: Web, source: Re
     ]
     assert found["warningTypes"] == ["has-error-card-documents"]
     make.write(source, ada__json=make.card("./person", "Person", name="Bo"))
-    assert report(web, source)["violations"] == [], "it may have been mended"
+    assert report(web, source)["violations"] == [], "the change may have repaired the card"

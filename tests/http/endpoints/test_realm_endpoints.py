@@ -80,7 +80,7 @@ def test_an_inner_realm_url_without_its_slash_redirects(
             answer = web.get(f"{url}?a=b", accept)
             assert (answer.status, answer.headers["location"]) == (302, f"{inner.url}?a=b")
     make.write_paths(source, {"inner": b"a file"})
-    assert web.get(url, SOURCE).body == b"a file", "what is there is not hidden"
+    assert web.get(url, SOURCE).body == b"a file", "the inner realm hides a file"
 
 
 def test_a_no_cache_read_drops_the_cached_answer(web: Web, live: None, source: Realm) -> None:

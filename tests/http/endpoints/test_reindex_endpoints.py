@@ -1,5 +1,5 @@
 """Tests the endpoints that report a realm's progress and readiness, and that start or cancel a
-reindex."""
+reindex, which is a job that renders the realm's pages."""
 
 import json
 from io import StringIO
@@ -29,7 +29,7 @@ PROGRESS = f"http://localhost:4201/_publish-progress?published_realm_url={URL}"
 
 @pytest.fixture
 def published(web: Web, source: Realm, sent: Sent) -> Realm:
-    """Publishes the source realm and returns the published realm. Its first job is queued."""
+    """Publishes the source realm and returns the published realm, which has a queued job."""
     make.publish(source, URL)
     return Realm.objects.get(url=URL)
 
@@ -178,11 +178,11 @@ def test_writes_to_a_source_realm_share_one_job(
     assert job.due_at is not None and job.due_at > timezone.now()
     ReindexJob.objects.update(sent_at=timezone.now())  # The message arrives before the job is due.
     assert not tasks.work() and not tasks.work()
-    assert len(sent) == 2  # The worker sends one more message.
+    assert len(sent) == 2  # A worker has sent another message, for the time when the job is due.
     ReindexJob.objects.update(due_at=timezone.now())
     assert lifecycle.lease_job(job.pk) is not None
 
-    # The job has started, so later writes are left to its successor.
+    # The job has started, so the next job has to render the files of later writes.
     newer = make.write(source, c__json=make.card("./post", "Post", title="c"))
     job.refresh_from_db()
     assert (job.generation, job.next_generation) == (last, newer)

@@ -79,7 +79,7 @@ def test_a_deactivated_user_gets_no_session(web: Web, owner: Any) -> None:
 
 
 def test_a_new_realm_has_its_two_cards_and_belongs_to_its_maker(web: Web, owner: Any) -> None:
-    """The realm's row has its kind and owner, and the owner has all permissions."""
+    """The new realm's row has the right kind and owner, and the owner has all permissions."""
     attributes = {"endpoint": "new", "name": "Ädas „neues“ Reich", "iconURL": "/i.svg", "mood": 3}
     body = {"data": {"type": "realm", "attributes": attributes}}
     answer = web.post(f"{ORIGIN}/_create-realm", body, make.login("ada"))
@@ -184,7 +184,8 @@ def test_a_user_may_publish_below_their_own_name(web: Web, source: Realm) -> Non
 
 @pytest.mark.parametrize("kind", ["server", "realm"])
 def test_the_operator_may_publish_for_others(web: Web, source: Realm, kind: str) -> None:
-    """Clients that know the secret seed sign the operator's realm tokens and server tokens."""
+    """A client that knows the secret seed can sign the operator's tokens, for a realm or for the
+    server."""
     of_realm = realm_token(OPERATOR, source.url, [], 60)
     body = {"sourceRealmURL": source.url, "publishedRealmURL": PAGE}
     headers = {"Authorization": of_realm if kind == "realm" else server_token(OPERATOR)}
@@ -211,7 +212,7 @@ def test_a_body_is_read_with_any_content_type(web: Web, source: Realm) -> None:
 
 
 def test_an_unpublish_answers_with_the_removed_realm(web: Web, source: Realm) -> None:
-    """After the unpublish every URL of the realm is a 404 at once."""
+    """Right after the unpublish, every URL of the realm is a 404."""
     published = document(publish(web, source.url, PAGE))
     answer = unpublish(web, PAGE.removesuffix("/"))
     assert answer.status == 200

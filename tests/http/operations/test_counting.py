@@ -1,5 +1,9 @@
 """Tests what a web worker counts while it answers requests, and which figures it writes for the
-sidecar."""
+sidecar, the process that reports the figures of a replica.
+
+A replica's board is a file that says whether cached data is fresh. A read bypasses the caches while
+the board isn't live.
+"""
 
 import json
 from pathlib import Path
@@ -40,7 +44,7 @@ def test_each_read_is_a_hit_a_miss_or_a_bypass(web: Web, source: Realm) -> None:
     assert web.get(url).cache == "miss"
     assert since(before) == (0, 0, 1), "the board isn't live"
     vouch()
-    # An answer that was loaded without a live board still has a valid stamp.
+    # These reads ask for the stored bytes, which have a cache of their own. So the first is a miss.
     assert [web.get(url, SOURCE).cache for _ in range(3)] == ["miss", "hit", "hit"]
     assert since(before) == (2, 1, 1)
     local_board().go_live(now_ns() - 1)
@@ -86,10 +90,10 @@ def test_a_web_worker_writes_its_figures_regularly(
         return {**json.loads(path.read_text())["counters"]}
 
     try:
-        wait_until(lambda: list(folder_of(tmp_path / "board").glob("*.json")), "a file")
+        wait_until(lambda: list(folder_of(tmp_path / "board").glob("*.json")), "the figures")
         before = told()["bypasses"]
         web.get(f"{source.url}dot.png", SOURCE)
-        wait_until(lambda: told()["bypasses"] == before + 1, "the request")
+        wait_until(lambda: told()["bypasses"] == before + 1, "the request is counted")
     finally:
         thread.stop()
         thread.join()

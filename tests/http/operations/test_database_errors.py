@@ -41,7 +41,7 @@ def mistakes() -> Iterator[list[Any]]:
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """Makes later read requests run `statement`, which fails."""
+    """Makes each later read request run an SQL statement, which fails."""
 
     def read(*args: Any, **named: Any) -> None:
         with connection.cursor() as cursor:
@@ -157,8 +157,8 @@ def _elsewhere(kind: Any) -> Any:
 
 
 def records(*errors: BaseException) -> list[logging.LogRecord]:
-    """Makes log records of these errors as a web worker, a Celery worker and a sidecar write
-    them."""
+    """Makes three log records of each error, as a web worker, a Celery worker and a sidecar (the
+    process that receives notifications) write them."""
     made = []
     for error in errors:
         info = (type(error), error, None)

@@ -1,4 +1,4 @@
-"""`manage.py doctor` finds each fault and says what to do."""
+"""Tests that `manage.py doctor` finds each fault of a fleet and says what to do."""
 
 import json
 from datetime import timedelta
@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 @pytest.fixture
 def fleet(web: Web) -> Replica:
-    """Makes a fleet with the card library, a worker, and one replica that reports and answers.
-    Returns the replica."""
+    """Installs the card library, and makes the database rows of a worker and of a replica that have
+    just reported. The replica's address is that of the test's server. Returns the replica."""
     sync_base_realm()
     now = timezone.now()
     Worker.objects.create(
@@ -52,7 +52,7 @@ def findings() -> dict[str, list[dict[str, str]]]:
 
 
 def wrong(about: str) -> str:
-    """Returns the problems of one subject as one text."""
+    """Returns one text with the problems of a subject, and with what to do about them."""
     return " ".join(
         f"{each['says']} {each['todo']}"
         for each in findings()[about]

@@ -1,4 +1,4 @@
-"""Each check of `manage.py doctor` finds its fault and gives it the right severity."""
+"""Tests that each check of `manage.py doctor` finds a fault and gives it the right severity."""
 
 import shutil
 from collections import namedtuple
@@ -156,7 +156,7 @@ def test_a_storage_that_returns_other_bytes_is_a_problem(monkeypatch: pytest.Mon
     first = storage.save("first", File(BytesIO(b"other")))
     monkeypatch.setattr(storage, "save", lambda *_: first)
     assert only(doctor._storage).severity is PROBLEM
-    assert not storage.exists(first), "what the check has written is removed"
+    assert not storage.exists(first), "the check has left its file behind"
 
 
 def test_no_replica_or_an_unexpected_answer_is_a_problem(web: Web) -> None:

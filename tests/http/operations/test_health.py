@@ -1,4 +1,4 @@
-"""`/_liveness` and `/_readiness`, which supervisors and load balancers request."""
+"""Tests `/_liveness` and `/_readiness`, which supervisors and load balancers request."""
 
 import json
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> None:
-    """Makes this process forget which migrations are applied, as a restart does."""
+    """Makes this process forget whether the migrations are applied, as a restart does. Installs the
+    card library."""
     readiness._migrations = readiness._Migrations()
     sync_base_realm()
 

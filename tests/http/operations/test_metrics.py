@@ -34,7 +34,7 @@ def token() -> Iterator[None]:
 
 
 def own(web: Web) -> str:
-    """Returns the URL of the metrics at the replica itself."""
+    """Returns the URL of the metrics at the replica's own address."""
     return f"http://127.0.0.1:{web.port}/_metrics"
 
 
@@ -56,7 +56,7 @@ def labelled(**labels: str) -> Labels:
 
 
 def report(name: str, **fields: Any) -> Replica:
-    """Makes a replica's row as the replica's sidecar reports it."""
+    """Makes the database row in which a replica's sidecar process reports about the replica."""
     now = timezone.now()
     return Replica.objects.create(
         **{
@@ -81,11 +81,11 @@ def test_replica_metrics_come_from_the_replicas_reports(web: Web, source: Realm)
 
     assert [of("live", name) for name in ("a", "b", "c", "forgotten")] == [1, 0, 0, None]
     assert 3 <= (of("watermark_age_seconds", "a") or 0) < 60
-    assert of("watermark_age_seconds", "b") is None, "it has never had one"
+    assert of("watermark_age_seconds", "b") is None, "b has never had a watermark"
     assert (of("report_age_seconds", "c") or 0) >= 120
     others = sum(realm.generation for realm in Realm.objects.exclude(pk=source.pk))
     assert of("generations_behind", "a") == 1 + others
-    assert of("generations_behind", "b") == source.generation + others, "it has applied nothing"
+    assert of("generations_behind", "b") == source.generation + others, "b has applied nothing"
     assert (of("notifications_total", "a"), of("missed_total", "a")) == (5, 1)
 
 
@@ -222,7 +222,8 @@ def test_metrics_name_no_realm_or_user(web: Web, owner: Any) -> None:
 
 
 def test_metrics_need_a_token_at_every_host(web: Web, owner: Any) -> None:
-    """A proxy on this machine may forward a stranger's request with the replica's own Host."""
+    """Even a request with the replica's own address as its Host needs a token, because a proxy on
+    this machine may have forwarded it for a stranger."""
     for url in (own(web), f"{ORIGIN}/_metrics", "http://ada.localhost:4201/_metrics"):
         answer = web.get(url)
         assert answer.status == 401

@@ -36,7 +36,8 @@ FOLDER = BASE_DIR / "deploy" / "monitoring"
 ALERTS = FOLDER / "alerts.yml"
 TOKEN = "the token of the tests' metrics"
 PROMTOOL = shutil.which("promtool")
-#: The number of scrapes before and after the fault, at four a minute.
+#: The number of scrapes before and after the fault. A scrape is one reading of the metrics by
+#: Prometheus. There are four scrapes a minute.
 BEFORE, AFTER = 80, 40
 
 needs_promtool = pytest.mark.skipif(
@@ -143,12 +144,12 @@ def test_every_alert_says_what_it_means_and_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("page", "ticket")
     lines = ALERTS.read_text().splitlines()
     starts = [at for at, line in enumerate(lines) if "- alert:" in line]
-    assert all(lines[at - 1].lstrip().startswith("#") for at in starts), "a threshold has no reason"
+    assert all(lines[at - 1].lstrip().startswith("#") for at in starts), "an alert has no comment"
 
 
 def test_the_dashboard_takes_each_fleet_figure_from_one_target() -> None:
-    """Every replica reports figures of the whole fleet, so each figure must be taken from one
-    target."""
+    """Each replica that Prometheus scrapes reports the figures of the whole fleet. So a query must
+    take the maximum of the answers, because their sum would count each figure several times."""
     board = json.loads((FOLDER / "dashboard.json").read_text())
     figure = r"(?:(?:rate|increase)\()?realm_\w+(?:\{[^}]*\})?(?:\[[^\]]+\]\))?"
     once = re.compile(rf"max(?: by \([a-z, ]+\) )?\({figure}\)")
@@ -225,14 +226,15 @@ HARMLESS: dict[str, Callable[[], Any]] = {
 
 
 def firing(before: str, after: str, folder: Path) -> dict[str, set[str]]:
-    """Returns the alerts that fire in the last minute before the fault, and the alerts that fire at
-    the end."""
+    """Returns the alerts that fire at the last scrape before the fault, and those that fire at the
+    last scrape of all. `before` and `after` are the answers of `/_metrics` before and after the
+    fault."""
     first, then = series(before), series(after)
     rows = []
     for name in sorted({*first, *then}):
         value = [f"{each[name]!r}x" if name in each else "_x" for each in (first, then)]
-        # In promtool, `1x3` means a value with three repetitions, and `_x3` means three missing
-        # values.
+        # In promtool, `1+0x3` means the value 1 and three repetitions of it, and `_x3` means three
+        # missing values.
         counts = [n - (name in each) for each, n in ((first, BEFORE), (then, AFTER))]
         values = " ".join(
             f"{v.removesuffix('x')}+0x{n}" if v[0] != "_" else f"{v}{n}"
@@ -285,7 +287,8 @@ def test_no_alert_fires_below_its_threshold(fleet: Web, tmp_path: Path, alert: s
 @needs_promtool
 @pytest.mark.parametrize(
     ("failed", "fires"),
-    # The values are scraped every 15 s. The sweeper queues a failed job again after a minute.
+    # Each value is the number of failed jobs at one scrape. The sweeper, a periodic task, queues a
+    # failed job again after a minute, which is four scrapes.
     [("1 1 1 1 0 " * 8, True), ("1 1 1 1 " + "0 " * 36, False)],
     ids=["each retry fails", "the first retry succeeds"],
 )

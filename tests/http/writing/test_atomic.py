@@ -1,4 +1,4 @@
-"""`_atomic` writes several files in one step, or none of them."""
+"""Tests that a request to `_atomic` writes several files in one step, or none of them."""
 
 import json
 from typing import Any
@@ -95,7 +95,7 @@ def test_every_impossible_operation_is_named_and_nothing_is_written(
         text("add", "inner/x.md", "x"),
         text("update", "ada.json", "{}"),
     )
-    assert answer.status == 404, "the lowest of them"
+    assert answer.status == 404, "the lowest status of the errors"
     assert problems(answer) == [
         (409, "Resource index.json already exists"),
         (404, "Resource none.md does not exist: there is no such file"),
@@ -183,7 +183,7 @@ def test_the_second_of_two_adds_of_a_file_is_refused(
     second = in_thread(
         send, web, source, text("add", "other.md", "x"), text("add", "new.md", "second")
     )
-    wait_until(lambda: waiting_for(source.url) == 1, "the second waiting for the first")
+    wait_until(lambda: waiting_for(source.url) == 1, "the second request waits for the first")
     gate.open()
     assert (first.result(20).status, second.result(20).status) == (201, 409)
     assert problems(second.result()) == [(409, "Resource new.md already exists")]
@@ -199,7 +199,7 @@ def test_operations_that_waited_for_a_delete_are_a_404(web: Web, source: Realm) 
 
     with realm_write_lock(source.url):
         write = in_thread(send, web, source, text("add", "late.md", "x"))
-        wait_until(lambda: waiting_for(source.url) == 1, "the write waiting")
+        wait_until(lambda: waiting_for(source.url) == 1, "the write waits for the lock")
         _tear_down(deletable(source.url, Caller("ada")))
     assert write.result(20).status == 404
     assert not Realm.objects.filter(url=source.url).exists()
@@ -228,5 +228,5 @@ def test_two_names_that_compose_to_one_are_refused_and_both_named(web: Web, sour
     assert "'caf\\xe9.md'" in told
     assert "'cafe\\u0301.md'" in told
     assert everything() == before
-    # Two operations that use the same spelling of a name are allowed.
+    # Two operations may write the same file if both use the same characters for its name.
     assert send(web, source, text("add", "a.md", "1"), text("add", "./a.md", "2")).status == 201

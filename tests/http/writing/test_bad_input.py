@@ -39,7 +39,7 @@ CASES = [*bodies(), *server_cases(), *tokens(), *paths(), *realm_endpoints()]
 
 
 def make_world() -> None:
-    """Makes Ada's and Bob's sources and published realms, with no job running."""
+    """Makes the source realms and published realms of Ada and Bob. Their jobs stay queued."""
     sync_base_realm()
     ada, bob = make.user("ada"), make.user("bob")
     site = make.source(SITE, ada, make.SITE)
@@ -62,7 +62,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(django_db_setup: None, django_db_blocker: Any) -> Iterator[World]:
-    """Yields one server and its rows for all cases, since no case may change the rows."""
+    """Yields the same server and rows to every case, because no case may change the rows."""
 
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch, served() as web:
         patch.setattr(messages, "send", lambda *_, **__: None)
@@ -96,11 +96,11 @@ def fault(case: Case, answer: Answer, *, behind_a_server: bool = False) -> str:
         shaped = [each["status"] == case.status and bool(each["title"]) for each in errors]
         messages = " ".join(each["message"] for each in errors)
     if not errors or not all(shaped):
-        return f"{told}; expected errors of the other shape"
+        return f"{told}; expected errors of the endpoint's shape"
     if "json" not in answer.headers.get("content-type", ""):
         return f"{told}; expected JSON"
     if answer.headers.get("access-control-allow-origin") != "*":
-        return f"{told}; a browser may not read it"
+        return f"{told}; a page of another site may not read it"
     missing = [word for word in case.says if word not in messages]
     return f"{told}; expected the words {missing}" if missing else ""
 

@@ -1,5 +1,6 @@
-"""Reads, creates and deletes cards as JSON over HTTP. Cards are read from an index or from a
-draft."""
+"""Tests reading, creating and deleting cards as JSON over HTTP. A published card is read at the
+generation of its realm's index, which contains the rendered pages. A draft, which is a card in a
+source realm, is read as it is now."""
 
 import json
 from typing import Any
@@ -18,8 +19,8 @@ SITE = "http://ada.localhost:4201/"
 
 @pytest.fixture
 def shown(source: Realm, sent: Any) -> Realm:
-    """Returns a source realm that is published and indexed. The index has an error for the card
-    `broken`."""
+    """Publishes the source realm, makes an index for the published realm, and returns the published
+    realm. The index has an error for the card `broken`."""
     make.write(source, broken__json=make.card("./post", "Post", title="Broken"))
     source.refresh_from_db()
     published = make.publish(source, SITE)
@@ -47,7 +48,7 @@ def test_a_published_card_is_read_from_its_index(web: Web, source: Realm, shown:
     make.write(source, ada__json=make.card("./person", "Person", name="Countess"))
     source.refresh_from_db()
     make.publish(source, SITE)
-    # Until the swap, visitors see the old page and the old card.
+    # Visitors see the old page and the old card until a worker has rendered the new pages.
     answer = web.get(f"{SITE}ada", CARD)
     assert data(answer)["attributes"] == {"name": "Ada"}
     assert answer.headers["x-realm-generation"] == str(shown.generation)

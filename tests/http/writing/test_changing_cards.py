@@ -44,7 +44,7 @@ def test_a_patch_changes_only_the_fields_that_it_names(web: Web, ada: dict[str, 
     kept = stored(web, f"{DRAFT}c")
     assert kept["attributes"] == card["attributes"]
     assert kept["meta"] == document["data"]["meta"]
-    # A patch may repeat the card's type in another spelling, and can't change it.
+    # A patch may name the card's type, in any spelling. A patch that names another type is refused.
     for module, status in [(f"{DRAFT}person.tsx", 200), ("./post", 400)]:
         meta = {"adoptsFrom": {"module": module, "name": "Person"}}
         assert send(web, "PATCH", f"{DRAFT}c.json", {"type": "card", "meta": meta}, ada).status == (
@@ -148,7 +148,7 @@ def test_two_concurrent_patches_of_different_fields_both_take_effect(
     web: Web, ada: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate()
-    # The first patch has read the card and hasn't written it yet.
+    # The first patch waits here after it has read the card and before it writes the card.
     monkeypatch.setattr(documents, "_merged", gate.after(documents._merged))
 
     def change(field: str) -> Answer:

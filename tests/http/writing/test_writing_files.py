@@ -1,4 +1,4 @@
-"""Writes and deletes files, and checks which endpoint handles each request and what it changes."""
+"""Tests requests that write or delete files: which endpoint handles them, and what they change."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fixtures: a library realm, a published site that imports from the library, and a function that
+"""Fixtures: a realm of modules, a published site that imports from this realm, and a function that
 lists newly rendered cards."""
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def library(web: Web, owner: Any) -> Realm:
 
 @pytest.fixture
 def site(library: Realm, owner: Any, sent: Sent) -> Realm:
-    """Returns a source realm that is published and indexed."""
+    """Returns a source realm that is published and rendered."""
     realm = make.source(SITE, owner, FILES)
     make.publish(realm, URL)
     work_off(sent)
@@ -39,8 +39,8 @@ def site(library: Realm, owner: Any, sent: Sent) -> Realm:
 
 @pytest.fixture
 def rendered(sent: Sent) -> Callable[[], set[str]]:
-    """Returns a function that does all queued work. The function returns the paths of the cards
-    that were rendered or removed."""
+    """Returns a function that does all queued work, and returns the paths of the site's cards that
+    this work rendered or removed."""
 
     def work() -> set[str]:
         before = rows()

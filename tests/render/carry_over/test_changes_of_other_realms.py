@@ -1,5 +1,9 @@
-"""Changes a realm or its permissions. Cards of other realms that read the changed realm must be
-rendered again."""
+"""Tests that cards are rendered again after a change of another realm that they read, or of its
+permissions.
+
+A job's `pins` map the URL of each realm that the job reads to the generation that it reads. The
+generation 0 stands for a missing or private realm.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +48,8 @@ def test_cards_that_read_a_deleted_realm_become_errors(
     assert rendered() == {"a", "b", "c", "lonely"}
     cards = index_of(URL)
     assert cards["a"].error and not cards["p"].error
-    # A new realm has the same URL, so the old realm's history must not count for it.
+    # A new realm gets the URL of the deleted realm. The job must not take the new realm's files for
+    # unchanged files of the deleted realm.
     make.source(LIBRARY, owner, {"label.ts": b'export const label = "three";'})
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}

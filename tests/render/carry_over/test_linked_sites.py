@@ -1,5 +1,9 @@
 """Tests that pages with a link to a site are rendered again when the site appears, disappears or
-moves."""
+moves.
+
+A job's `pins` map the URL of each realm that the job reads to the generation that it reads. The
+generation 0 stands for a missing or private realm.
+"""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +35,9 @@ Rendered = Callable[[], set[str]]
 
 
 def linked_to(site: Realm, *, close: bool = False, **files: bytes) -> Realm:
-    """Makes another source realm, publishes it at ELSEWHERE, and returns it. Links the site's card
-    `q` to a card at ELSEWHERE, and publishes the site. If `close` is true, the realm at ELSEWHERE
-    is private."""
+    """Makes another source realm with `files`, publishes it at ELSEWHERE, and returns it. Makes the
+    realm at ELSEWHERE private if `close` is true. Links the site's card `q` to a card at ELSEWHERE,
+    and publishes the site."""
     other = make.source("http://localhost:4201/ada/other/", site.owner, FILES)
     make.write(other, **files)
     make.publish(other, ELSEWHERE)
@@ -98,7 +102,7 @@ def test_a_site_that_appears_where_a_card_looked_for_one_is_shown(
     assert before.status == "done"
     change_permissions(nowhere, {"*": ["read"]})
     assert newest().status == "queued"
-    # Delete the cards that look for missing realms. The next job has no pins of missing realms.
+    # After the cards with links to missing realms are deleted, a job has no pins of missing realms.
     make.remove(site, "label.json", "q.json")
     make.publish(site, URL)
     rendered()
@@ -129,7 +133,7 @@ def test_links_lead_to_the_published_realm_and_follow_its_moves(
     assert link() == f"{LIBRARY}guide"
     for at in (SHOWN, "http://other.localhost:4201/"):
         make.publish(library, at)
-    # Links lead to the older of two published realms of the same source.
+    # If a source realm is published at two URLs, links lead to the older published realm.
     assert {"a", "b"} <= rendered() <= {"a", "b", "c", "lonely"}
     assert link() == f"{SHOWN}guide"
     make.publish(library, SHOWN)
@@ -139,7 +143,7 @@ def test_links_lead_to_the_published_realm_and_follow_its_moves(
     unpublish_realm(SHOWN, Caller("ada"))
     assert "b" in rendered()
     assert link() == "http://other.localhost:4201/guide"
-    # Now no URL shows the library, so links lead to the source.
+    # Now no published realm shows the library, so links lead to its source realm.
     other = make.source(f"{ORIGIN}/ada/other/", library.owner, {})
     make.publish(other, "http://other.localhost:4201/")
     assert "b" in rendered()
@@ -152,8 +156,9 @@ def test_links_lead_to_the_published_realm_and_follow_its_moves(
 def test_a_realm_published_while_a_job_reads_it_is_linked_at_its_new_url(
     site: Realm, library: Realm, sent: Sent, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The publish enqueues jobs for dependent realms before the worker asks for the library's URL.
-    The publish commits while the worker waits."""
+    """The publish of the library looks for jobs that depend on the library's published URL. The
+    worker's job begins to depend on this URL only after that, but before the publish commits. So
+    the worker must wait for the commit before it asks for the URL."""
     make.write(library, guide__json=make.card("@realm/base", "Card"))
     work_off(sent)
     make.write(site, b__json=note("b", f"{LIBRARY}guide"))
@@ -182,7 +187,7 @@ def test_a_realm_published_while_a_job_reads_it_is_linked_at_its_new_url(
 
 
 def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function and closes the database connections of the current thread."""
+    """Calls a function, and then closes the database connections of the current thread."""
     try:
         return work(*arguments)
     finally:

@@ -1,5 +1,9 @@
-"""Tests that after any edits, an index with carried-over cards equals the index of a full
-reindex."""
+"""Makes random edits, and tests that carrying cards over changes no result.
+
+To carry a card over means to keep the card's page of the last index. A job does so if nothing that
+the card was made from has changed. A full reindex, which renders every card, must give the same
+index.
+"""
 
 import random
 from typing import Any
@@ -19,8 +23,6 @@ Sent = list[tuple[str, Any]]
 def test_after_any_edits_the_index_equals_that_of_a_full_reindex(
     site: Realm, library: Realm, sent: Sent
 ) -> None:
-    """After each random edit, the index with carried-over cards must equal the index of a full
-    reindex."""
     chance = random.Random(7)
 
     def edit(step: int) -> None:

@@ -1,5 +1,5 @@
-"""Tests that a change of a file renders only the cards that read the file. The other cards are
-carried over."""
+"""Tests that after a change of a file, a job renders only the cards that read the file. The job
+carries over the other cards, which means that it keeps their pages of the last index."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,8 @@ def test_cards_to_render_are_found_through_indexes(
     named: dict[str, Any] = {"url": site.url, "keys": [1, 2], "own": ["a"]}
     meant = ("card_by_origin", "card_not_settled")
     with transaction.atomic(), connection.cursor() as cursor:
-        # The table has only a few rows, so Postgres might use a different index, or no index.
+        # In this table of a few rows, Postgres might use no index or another index than in a large
+        # table. So drop the other indexes, and discourage a scan without an index.
         others = [index.name for index in IndexedCard._meta.indexes if index.name not in meant]
         cursor.execute(f"DROP INDEX {', '.join(others)}, one_current_row_per_card")
         cursor.execute("SET LOCAL enable_seqscan = off")
@@ -115,7 +116,7 @@ def test_cards_of_a_module_with_unclear_imports_are_rendered_every_time(
     sly: str, site: Realm, rendered: Rendered
 ) -> None:
     """An import specifier can be written in so many ways that the server doesn't recognize all of
-    them."""
+    them. If the server can't tell what a module imports, every job renders the module's cards."""
     make.write(site, plain__tsx=f"{sly}\n{PLAIN}".encode())
     make.publish(site, URL)
     rendered()
@@ -149,7 +150,7 @@ def test_an_error_keeps_the_last_page_and_equal_errors_are_one_line(
     assert (row.html_generation, row.job.generation) == (1, 2)
     page = web.get(f"{URL}a", "text/html")
     assert (page.status, "one a!" in page.text) == (200, True)
-    # The old page keeps its generation, and a request for the newer generation doesn't get it.
+    # The old page keeps its generation. A request for the new generation doesn't get the old page.
     assert page.headers["x-realm-generation"] == "1"
     assert page.headers["x-realm-render-failed"] == "2"
     assert web.get(f"{URL}a", "text/html", **{"X-Realm-Min-Generation": "2"}).status == 500
@@ -157,7 +158,7 @@ def test_an_error_keeps_the_last_page_and_equal_errors_are_one_line(
     assert (kind["count"], kind["cards"]) == (4, ["a", "b", "c", "lonely"])
     assert newest().errors == 4
 
-    # Each later job renders the failed card again, and shows it when it is fixed.
+    # Each later job renders the failed cards again. After the module is fixed, this succeeds.
     make.write(site, note__tsx=NOTE.encode())
     make.publish(site, URL)
     assert rendered() == {"a", "b", "c", "lonely"}
@@ -187,8 +188,9 @@ def test_a_job_whose_base_was_replaced_swaps_nothing_and_has_a_successor(
 def test_references_in_any_composition_lead_to_one_card_and_module(
     web: Web, site: Realm, rendered: Callable[[], set[str]]
 ) -> None:
-    """References to a card or module may be in NFD, in NFC or percent-encoded. All spellings give
-    the same type, and the cards are rendered again when the linked card changes."""
+    """A reference to a card or module may be percent-encoded. An accented letter may be written as
+    one character (Unicode NFC), or as a letter with a combining accent (NFD). All spellings lead to
+    the same card or module. A change of the linked card renders the cards that link to it again."""
     module = (
         'import { Card, Embed, linksTo, string } from "@realm/base"; import { label } from "NAME";'
         "export class Cup extends Card {"

@@ -1,4 +1,4 @@
-"""Every part of the server that reads a broken card file reports the same error to its author."""
+"""Tests that all parts of the server that read a broken card file report the same error."""
 
 import json
 
@@ -12,7 +12,7 @@ from tests.support.data.documents import API, CARD, FILES, NOTE, URL, Sent, publ
 from tests.support.rendering import index_of
 from tests.support.web import Web
 
-#: Files that an author may save by mistake, and words of the error.
+#: Card files with a mistake that an author may make, and a part of the error message of each file.
 BROKEN = {
     "comma": (b'{"data": {\n  "type": "card",\n}}', "3:1: "),
     "cut": (NOTE[:40], "1:"),
@@ -36,7 +36,7 @@ BROKEN = {
     "digits": (NOTE.replace(b'"one"', b"9" * 5000), "attributes.title"),
     "deep": (NOTE.replace(b'"one"', b"[" * 100 + b"]" * 100), f"deeper than {MAX_DEPTH}"),
 }  # fmt: skip
-#: Files that aren't cards and never were.
+#: JSON files that don't look like cards. Such a file causes no error, unless it was a card before.
 DATA = {
     "list": b"[1, 2]",
     "text": b'"data"',

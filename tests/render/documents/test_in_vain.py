@@ -1,4 +1,5 @@
-"""Each part of a card's file takes effect, or its author gets an error or a warning about it."""
+"""Tests that each part of a card's file takes effect, or causes an error or a warning that names
+the part."""
 
 import json
 from typing import Any
@@ -44,15 +45,16 @@ def link(href: Any) -> Any:
 
 
 def page(attributes: Any = None, relationships: Any = None, **more: Any) -> bytes:
-    """Returns the JSON of a card of the type `Page`. `more` gives further members of the JSON:API
-    resource."""
+    """Returns the JSON of a card of the type `Page`. `more` has further members of the object
+    `data`."""
     adopts = {"adoptsFrom": {"module": "./page", "name": "Page"}}
     data = {"type": "card", "attributes": {"title": "t"} if attributes is None else attributes}
     data |= {"relationships": relationships or {}, "meta": adopts, **more}
     return json.dumps({"data": data}).encode()
 
 
-#: Cards with a part that no page would show, and the key that the error must name.
+#: Cards with a part that no page would show. Maps a card's name to its file and to the key of this
+#: part. The error must name the key.
 ERRORS = {
     "beside": (page(title="x"), "data.title"),
     "misspelt-attributes": (page(atributes={}), "data.atributes"),
@@ -78,7 +80,8 @@ ERRORS = {
     "day-zero": (page({"when": "2026-01-00"}), "when"),
     "large-number": (page({"size": 2**53 + 1}), "size"),
 }
-#: Cards that are shown, with the keys that their warnings name.
+#: Cards with a part that causes only a warning. Maps a card's name to its file and to the keys that
+#: the warnings must name.
 WARNED = {
     "type": (page(type="crad"), ["type"]),
     "nowhere": (page(None, {"author": link("./nobody")}), ["author"]),
@@ -156,7 +159,7 @@ def test_a_warning_stays_until_its_missing_file_exists(web: Web, site: Realm, se
     assert publish(site, sent).warnings == 3
     make.write_paths(site, {"other.txt": b"x"})
     job = publish(site, sent)
-    assert (job.warnings, len(job.summary["warnings"])) == (3, 3), "they are carried over"
+    assert (job.warnings, len(job.summary["warnings"])) == (3, 3), "the warnings are lost"
     make.write_paths(
         site, {"later.png": b"", "later/ada.json": make.card("../page", "Person", name="Ada"),
                "later/index.json": make.card("../page", "Page", title="x")},

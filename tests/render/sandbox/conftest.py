@@ -1,5 +1,5 @@
-"""Fixture: a function that makes a source realm from a test's files. Each card has a short time
-limit."""
+"""Fixture: a function that makes a source realm from a test's files. The fixture also sets a short
+time limit for rendering a card."""
 
 from typing import Any
 

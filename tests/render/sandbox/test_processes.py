@@ -39,7 +39,8 @@ def test_a_card_with_a_chain_of_hanging_modules_ends_with_an_error(
 def test_a_card_rendered_after_a_crash_still_shows_linked_cards(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """A card may link to cards that were rendered earlier, or that another process will render."""
+    """After a crash, other processes render the remaining cards. These cards link to cards that an
+    earlier process has rendered, and to cards that a later process will render."""
     linking = module("return <p>{card.title}: {card.all.map((it) => it.title).join()}</p>;")
     ends = trying("const held = []; while (true) held.push(new Array(1e6).fill(1.5))")
     files = {"good.tsx": linking, "ends.tsx": ends, "loops.tsx": trying("while (true)")}
@@ -61,8 +62,9 @@ def test_a_card_rendered_after_a_crash_still_shows_linked_cards(
 def test_a_card_shows_a_long_chain_of_links_through_other_realms(
     site: Any, web: Web, owner: Any, sent: list[tuple[str, Any]]
 ) -> None:
-    """The chain of links passes through several realms. Each new realm needs a new process that may
-    import from this realm."""
+    """A process may load code only of the realms that it was started for. If the chain of links
+    reaches a further realm, another process, which may also load code of that realm, renders the
+    card again."""
     chain = b"""\
 import { Card, linksTo, string } from "@realm/base";
 const walk = (card) => card ? `${card.title} ${walk(card.next)}` : "";
@@ -90,7 +92,7 @@ export class Chain extends Card {
 def test_a_card_whose_process_was_killed_is_rendered_by_another_process(
     site: Any, web: Web, sent: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A card gets an error only if its process has ended twice while the card was rendered
+    """A card gets an error only after two processes have died while they rendered the card
     alone."""
     deaths = iter([SandboxDied("killed")])
     real = sandbox.run

@@ -1,5 +1,5 @@
-"""Tests the limits of card code. A card that exceeds a limit gets an error, and no other card gets
-one."""
+"""Tests the limits of card code. A card with forbidden or broken code gets an error, and doesn't
+affect other cards."""
 
 import json
 from typing import Any
@@ -12,7 +12,8 @@ from tests.support.data.tries import GOOD, URL, awaiting, module, trying
 from tests.support.rendering import index_of, work_off
 from tests.support.web import Web
 
-#: Makes the text of the module's own card longer than Postgres would index.
+#: Code that tries to make the searchable text of the module's card longer than Postgres can index.
+#: The sandbox refuses the assignment to `slice`.
 WORDY = """
 const words = Array.from({ length: 300_000 }, (_, i) => i.toString(36)).join(" ");
 const { slice } = String.prototype;
@@ -23,8 +24,8 @@ String.prototype.slice = function (...part) {
 LACKS = "card code has no files, network, environment, processes or timers"
 NO_IMPORT = "can't be imported, only modules of realms"
 
-#: Maps a card's name to the source of its module, and to the status and words of its error
-#: document.
+#: Maps a card's name to the source of its module, and to the status and a part of the message of
+#: its error document.
 BAD: dict[str, tuple[bytes, int, str]] = {
     "deno-file": (trying('Deno.readTextFileSync("/etc/hostname")'), 500, LACKS),
     "node-file": (
@@ -219,7 +220,8 @@ def test_text_that_databases_or_parsers_refuse_fails_only_its_own_card(
 def test_a_reference_to_an_impossible_path_fails_only_its_own_card(
     site: Any, web: Web, sent: list[tuple[str, Any]]
 ) -> None:
-    """If a worker requested such a path, a replica would return other content or no answer."""
+    """No file can have one of these paths. If a worker requested such a path from a replica, the
+    replica would return other content or no answer."""
     away = {
         "nul": "./%00",
         "up": "./%2e%2e/%2e%2e/%2e%2e/base/mod.ts",
@@ -241,7 +243,8 @@ def test_a_reference_to_an_impossible_path_fails_only_its_own_card(
     assert cards["zzz"].html["isolated"] == "<p>good last</p>"
     for name in away:
         assert cards[f"links-{name}"].html["isolated"] == f"<p>good {name}</p>"
-        # The JavaScript URL parser resolves this import to the card library, so it works.
+        # JavaScript resolves `%2e%2e` in an import like `..`, so the card `imports-up` imports
+        # another path. The test doesn't check this card.
         leads = ["is-up"] if name == "up" else [f"is-{name}", f"imports-{name}"]
         for wrong in leads:
             assert cards[wrong].error["status"] in (403, 404, 500), (wrong, cards[wrong].error)

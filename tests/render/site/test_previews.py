@@ -1,4 +1,5 @@
-"""Tests the preview of a draft, and the redirect from a source realm to its published pages."""
+"""Tests the preview of a draft, and the redirect from a source realm to its published pages. A
+draft is a rendered page of a source realm. Only the realm's owner sees it."""
 
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_an_owner_sees_the_draft_where_others_are_redirected(
     assert web.get(f"{DRAFT}nothing", BROWSER, **mine).status == 404
     broken = web.get(f"{DRAFT}bad", BROWSER, **mine)
     assert broken.status == 500 and b"no &lt;b&gt;" in broken.body
-    # Files and published pages are the same for the owner as for others.
+    # The owner gets the same files and published pages as other visitors.
     assert web.get(f"{DRAFT}dot.png", BROWSER, **mine).headers["content-type"] == "image/png"
     assert b"page of index" in web.get(SITE, BROWSER, **mine).body
     assert web.get(f"{SITE}ada", BROWSER, **mine).status == 404
@@ -140,7 +141,7 @@ def test_a_source_realm_redirects_to_its_current_published_realm(
     make.publish(other, SITE)
     assert both() == (second, SITE)
     rollback_realm(SITE, ada)
-    assert both() == (SITE, None), "the older of its two, whichever was pointed at it last"
+    assert both() == (SITE, None), "the older of the two realms that show the source"
     rollback_realm(SITE, ada, Realm.objects.get(url=SITE).generation - 1)
     assert both() == (second, SITE)
     unpublish_realm(second, ada)

@@ -1,4 +1,5 @@
-"""Tests which requests get a page of a site, and the site's 404 pages, sitemaps and robots.txt."""
+"""Tests which requests get a page of a site, which is a published realm. Also tests the site's 404
+pages, sitemaps and robots.txt."""
 
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -17,8 +18,8 @@ from tests.support.web import ORIGIN, Web
 
 # --- Requests that get a page ------------------------------------------------------------------
 
-#: Accept headers that get a page: headers of browsers, link previews and command-line tools, and
-#: some unusual headers.
+#: Accept headers of requests that get a page. Browsers, link previews and command-line tools send
+#: these headers; some are unusual.
 TAKE_PAGES = (
     BROWSER, "*/*", None, "", "text/*", "text/html;q=0.5", "text/html; charset=utf-8", "TEXT/HTML",
     "text/css,*/*;q=0.1", "application/json, text/plain, */*", "image/*, text/html;q=0.1",
@@ -152,7 +153,8 @@ def test_a_realm_can_have_its_own_404_page(web: Web, source: Realm, live: None) 
         assert (answer.status, answer.body) == (404, b"<h1>Lost &amp; found</h1>")
     # A card named 404 is preferred to the file.
     put_index(SITE, published.generation, {"index": {}, "404": {}})
-    # `put_index` sends no notification, so the test moves the board.
+    # `put_index` sends no notification of the new index, so the test moves the index's slot on the
+    # board. While the board is live, answers come from caches.
     from notifications.board import now_ns
 
     local_board().bump([index_key(SITE)])

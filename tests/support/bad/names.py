@@ -1,4 +1,5 @@
-"""Requests with realm names, URLs and owners that the server's endpoints refuse."""
+"""Lists requests that the server's endpoints refuse, mostly because of a realm's name, URL or
+owner."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +19,15 @@ from tests.support.web import ORIGIN
 
 
 def published_at(name: str, url: Any, status: int, *says: str, source: Any = SITE) -> Case:
-    """Returns Ada's request to publish her site at a wrong URL."""
+    """Returns Ada's request to publish `source`, by default her site, at `url`. The server must
+    refuse the request."""
     body = {"sourceRealmURL": source, "publishedRealmURL": url}
     return endpoint(f"onto {name}", "_publish-realm", body, status, *says)
 
 
 def server_cases() -> Iterator[Case]:
-    """Yields requests to the server's endpoints with wrong realm names, URLs and owners."""
+    """Yields requests to the server's endpoints with a wrong realm name, URL, owner, method, length
+    or login."""
     for name in ("", "Über", "a/b", "..", "a b", "A", "_x", "a.b", "x" * 300, "a\nb", "new\n"):
         yield created(f"endpoint {name[:9]!r}", realm_document(endpoint=name, name="N"), "endpoint")
     yield created("without a name", realm_document(endpoint="new", name=""), "data.attributes.name")

@@ -1,4 +1,4 @@
-"""Requests with invalid hosts, paths or headers, which the routes of files refuse."""
+"""Lists requests that the routes of files refuse, mostly because of the host, path or headers."""
 
 from collections.abc import Iterator
 
@@ -45,8 +45,8 @@ NOWHERE = (
 
 
 def paths() -> Iterator[Case]:
-    """Yields requests with invalid paths, hosts, methods or headers, or with bodies that are too
-    large."""
+    """Yields requests that must be refused because of the path, host, method, headers or size, or
+    because there is no such file."""
     odd = {
         "a star": ("*", "has a *"),
         "a star inside": ("a*b.md", "has a *"),

@@ -1,4 +1,5 @@
-"""Requests with bodies, fields or queries that the endpoints of a realm refuse."""
+"""Lists requests that a realm's endpoints refuse, mostly because of the body, a field or the
+query."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def asked(
     realm: str = SITE,
     length: str | None = None,
 ) -> Case:
-    """Returns a request to an endpoint of a realm. A body that isn't bytes is sent as JSON."""
+    """Returns a request to an endpoint of a realm. If `body` isn't bytes, it is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return file(
         f"{endpoint} {name}", method, realm + endpoint, status, *says, body=data, token=token,
@@ -57,8 +58,7 @@ def card_resource(**changed: Any) -> Any:
 
 
 def realm_endpoints() -> Iterator[Case]:
-    """Yields requests that a realm's endpoints must refuse. In most requests, the body, a field or
-    the query is invalid."""
+    """Yields requests that a realm's endpoints must refuse."""
     for query, status, says in (
         ("", 400, "module: expected it once"),
         ("?module", 400, "module: expected 1 to"),

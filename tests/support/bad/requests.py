@@ -27,13 +27,16 @@ def signed(**claims: Any) -> str:
 
 
 def soon() -> int:
-    # The time is six hours ahead, because the tests may run long after this module is imported.
+    # Tokens with this time are made when test modules are imported. The tests may run much later,
+    # so the time is six hours ahead.
     return int(time.time()) + 6 * 3600
 
 
 def minted(name: str, realm_url: str | None = None, permissions: list[str] | None = None) -> str:
-    """Returns a signed token for the user `name`. Any client that has the server's seed can make
-    this token. The token's `iat` is later than the creation of every test account."""
+    """Returns a token that is signed with the server's seed, and that identifies a user only by
+    `name`. The server refuses such a token if its time of issue, `iat`, is before the creation of
+    the account. So `iat` is in the future, and later than the creation of every test account. With
+    `realm_url`, the token is a realm token with these permissions."""
     claims: dict[str, Any] = {"user": f"@{name}:localhost", "iat": soon(), "exp": soon()}
     if realm_url is not None:
         claims |= {"realm": realm_url, "permissions": permissions}
@@ -55,13 +58,14 @@ class Case:
     says: tuple[str, ...] = ()
     body: bytes | None = None
     headers: Mapping[str, str | None] = field(default_factory=dict)
-    #: Whether the HTTP server may refuse the request itself, with a message of its own.
+    #: Whether a replica's HTTP server may refuse the request before the application gets it. Then
+    #: the answer may have another status and other words.
     edge: bool = False
 
     @property
     def at_server(self) -> bool:
-        """Whether the request is for a server endpoint. Errors of server endpoints are plain
-        strings."""
+        """Whether the request is for an endpoint of the server, not of a realm. Each error of
+        such an endpoint is a plain string, not an object."""
         path = self.url.removeprefix(f"{ORIGIN}/")
         return path.startswith("_") and not path.startswith("_at/")
 
@@ -70,7 +74,7 @@ def endpoint(
     name: str, endpoint: str, body: Any, status: int, *says: str, token: str | None = ADA,
     method: str = "POST", edge: bool = False, length: str | None = None,
 ) -> Case:  # fmt: skip
-    """Returns a request to a server endpoint. A body that isn't bytes is sent as JSON."""
+    """Returns a request to a server endpoint. If `body` isn't bytes, it is sent as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Accept": API, "Authorization": token, "Content-Length": length or str(len(data))}
     return Case(
@@ -83,7 +87,7 @@ def file(
     token: str | None = ADA_IN_SITE, accept: str | None = SOURCE, edge: bool = False,
     **headers: str | None,
 ) -> Case:  # fmt: skip
-    """Returns a request to a realm. Underscores in the names of header arguments become dashes."""
+    """Returns a request to a realm. In the names of `headers`, underscores become dashes."""
     sent: dict[str, str | None] = {"Accept": accept, "Authorization": token}
     sent |= {key.replace("_", "-"): value for key, value in headers.items()}
     return Case(f"{method} {name}", method, url, status, says, body, sent, edge)

@@ -1,4 +1,5 @@
-"""Requests with tokens and pins that the server refuses."""
+"""Lists requests with tokens or pins that the server refuses. A pin is a signed text with which a
+worker reads one realm at exactly one generation."""
 
 import base64
 import json
@@ -34,7 +35,7 @@ def _part(value: Any) -> str:
 
 
 def with_header(header: Mapping[str, str]) -> str:
-    """Returns a token with this JOSE header and an operator's claims, but without a valid
+    """Returns a JSON Web Token with this header and the operator's claims, but without a valid
     signature."""
     claims = {"user": "@realm_server:localhost", "exp": soon()}
     return f"{_part(header)}.{_part(claims)}.{'' if header['alg'] == 'none' else _part('x')}"

@@ -1,4 +1,5 @@
-"""Logs users in to the admin, reads the text of pages, and creates rows to show."""
+"""Helps to test the admin, the web pages for operators. Logs users in, reads the text of pages, and
+creates database rows for the admin to show."""
 
 from datetime import timedelta
 from typing import Any
@@ -53,16 +54,16 @@ def definitions_counter() -> int:
 
 
 def heard_by(ear: Heard) -> set[tuple[str, str]]:
-    """Returns the notifications since the last call. Sends a final notification, and reads until
-    the final notification arrives. Postgres delivers notifications in commit order, so all earlier
-    notifications arrive before the final notification."""
+    """Returns the Postgres notifications that the connection `ear` got since the last call. To find
+    the end, sends a final notification and reads until it arrives. Postgres delivers notifications
+    in commit order, so all earlier notifications arrive before the final one."""
     connection.cursor().execute("SELECT pg_notify(%s, 'over')", [REALM_REGISTRY])
     heard: set[tuple[str, str]] = set()
     for notification in ear.notifies(timeout=10):
         if notification.payload == "over":
             return heard
         heard.add((notification.channel, notification.payload))
-    raise AssertionError("nothing was heard")
+    raise AssertionError("the final notification did not arrive within 10 s")
 
 
 def make_replica(name: str, applied: dict[str, int], silent: timedelta = timedelta()) -> None:

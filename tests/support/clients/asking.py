@@ -1,4 +1,4 @@
-"""Reads files through the views, without a socket and without Django's middleware."""
+"""Reads files by calling the views directly, without a socket and without Django's middleware."""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -24,8 +24,8 @@ class Asked:
 
 def ask(url: str, *, at_least: int = 0, fresh: bool = False) -> Asked:
     """Sends a GET request for a file's source at a public URL, and returns the answer. `at_least`
-    is the minimum generation; with `fresh` the caches are bypassed. Raises the exceptions of the
-    view."""
+    is the minimum generation that the answer may have. If `fresh` is true, the answer doesn't come
+    from a cache. Raises the exceptions of the view."""
     parts = urlsplit(url)
     headers = {"host": parts.netloc, "accept": SOURCE}
     if at_least:

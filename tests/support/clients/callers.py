@@ -13,8 +13,8 @@ def let(realm: Realm, name: str, *, write: bool = False) -> None:
 
 
 def token_of(realm: Realm, name: str) -> dict[str, str]:
-    """Returns the Authorization header with a realm token that contains the account's key. The
-    tokens that the server issues also contain this key."""
+    """Returns an Authorization header with a realm token for the account `name`. Like the tokens
+    that the server issues, this token contains the account's primary key."""
     caller = Caller.of(make.account(name))
     allowed = sorted(permissions_of(realm, caller))
     token = realm_token(name, realm.url, allowed, 60, caller.account_id)

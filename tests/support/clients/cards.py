@@ -13,7 +13,8 @@ CARD = "application/vnd.card+json"
 def send(
     web: Web, method: str, url: str, data: Any, headers: dict[str, str], **more: str | None
 ) -> Answer:
-    """Sends `data` in a card document. If `data` is bytes, they are the whole body."""
+    """Sends a request with `data` in a card document. If `data` is bytes, they are the request's
+    whole body. In the names of further headers (`more`), underscores become dashes."""
     body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
     told: dict[str, str | None] = {"Content-Type": CARD, **headers}
     told |= {key.replace("_", "-"): value for key, value in more.items()}

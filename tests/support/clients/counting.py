@@ -1,4 +1,4 @@
-"""Writes a growing number to a file, and reads it from a replica to detect outdated numbers."""
+"""Writes growing numbers to a file, and reads the file from a replica to detect old numbers."""
 
 import signal
 import threading
@@ -17,7 +17,7 @@ BOUND_SECONDS = 2.0
 
 
 def count(source: Realm, number: int) -> int:
-    """Writes a number to the file at `URL`, and returns the generation."""
+    """Writes a number to the file at `URL`, and returns the realm's new generation."""
     return make.write(source, count__ts=b"export const n = %d;" % number)
 
 
@@ -27,8 +27,8 @@ def shown(answer: Any) -> int:
 
 
 class Reader:
-    """Reads the number from a replica continuously, and records each number that is older than the
-    staleness bound allows."""
+    """Reads the file at `URL` from a replica continuously. Records a number as stale if a newer
+    number had been written more than BOUND_SECONDS before the request."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
@@ -38,7 +38,7 @@ class Reader:
         self.stale: list[tuple[int, int]] = []
 
     def wrote(self, number: int) -> None:
-        """Notes that a number has been committed."""
+        """Records that a number has just been committed."""
         self._written.append((time.monotonic(), number))
 
     def read(self) -> None:
@@ -66,15 +66,15 @@ class Reader:
 
 
 def wait_for_hits(replica: Replica, number: int) -> None:
-    """Waits until both web workers answer from their caches. Fails if an answer contains a number
-    other than `number`."""
+    """Waits until both web workers of a replica answer from their caches. Fails if an answer
+    contains a number other than `number`."""
 
     def hits() -> bool:
         answers = replica.each_worker(URL).values()
         assert {shown(answer) for answer in answers} == {number}
         return {answer.cache for answer in answers} == {"hit"}
 
-    wait_until(hits, "hits in both workers")
+    wait_until(hits, "cache hits in both web workers")
 
 
 def end(replica: Replica, role: str, number: int = signal.SIGTERM) -> None:

@@ -1,5 +1,6 @@
-"""Requests `GET <realm>/_definition` and reads the answers. Also contains modules for tests. Two
-modules belong to Ada's site, and one module belongs to Bob's private realm."""
+"""Requests `GET <realm>/_definition`, which describes the exports of a module, and reads the
+answers. Tests put the modules THING and ON_SECRET into Ada's site, and the module SECRET into Bob's
+private realm."""
 
 import json
 from typing import Any
@@ -72,8 +73,8 @@ def row(module: str, reader: str = "") -> Definition:
 
 
 def reader(name: str, realm: Realm) -> str:
-    """Returns the value of the column `reader` in definitions that were built for a user with a
-    token for `realm`."""
+    """Returns the value of the column `reader` in the rows of definitions that were built for the
+    user `name` with a token for `realm`."""
     return f"{make.account(name).pk} in {realm.pk}"
 
 

@@ -14,7 +14,13 @@ PUBLISHED = "http://ada.localhost:4201/"
 OTHER = f"{ORIGIN}/ada/other/"
 KINDS = {"private": PRIVATE, "public": PUBLIC, "published": PUBLISHED}
 
-#: The kinds of callers, which are the columns of the tables below.
+#: The kinds of callers, which are the columns of the tables below. These need an explanation:
+#: - A `stranger` has an account, but no permission for the realm.
+#: - `assumed` is the operator, who acts as the stranger by the header X-Boxel-Assume-User.
+#: - `other realm` is the owner, with a token for the realm OTHER.
+#: - `gone` has a token of a deleted account.
+#: - `pin as token` sends a pin, with which workers read a realm, in the Authorization header.
+#: - `token as pin` sends a realm token in the header for pins, and no Authorization header.
 CALLERS = (
     "nobody", "stranger", "reader", "writer", "owner", "operator", "assumed", "other realm", "gone",
     "pin as token", "token as pin",
@@ -22,9 +28,9 @@ CALLERS = (
 
 
 def row(text: str) -> tuple[str, ...]:
-    """Splits a row of a table into the expected status for each kind of caller. `ok` stands for a
-    status that the `Route` contains: its field `private`, `public` or `published`, depending on the
-    realm."""
+    """Splits a row of a table into the expected statuses for the kinds of callers. `ok` means that
+    the caller has the needed permission. Then the expected status is in the `Route`, in the field
+    that is named like the kind of realm."""
     cells = tuple(text.split())
     assert len(cells) == len(CALLERS), text
     return cells
@@ -88,7 +94,8 @@ ATOMIC = {
 #: The endpoints of realms, by name and method as in `routes.ENDPOINTS`.
 ENDPOINTS = {
     ("_readiness-check", "GET"): Route("GET", "_readiness-check", "nothing", 200, 200, 503, API),
-    # The body has no password, so a session needs a server token. A realm token isn't enough.
+    # Without an Authorization header, the body needs a password. With this header, the endpoint
+    # refuses realm tokens, except the operator's.
     ("_session", "POST"): Route(
         "POST", "_session", "nothing", 400, 400, 400, body={},
         but={(kind, caller): 201 if caller == "operator" else 401 for kind in KINDS

@@ -1,5 +1,5 @@
-"""Sends requests to this process, and stops the requests at a gate while they load their
-content."""
+"""Sends requests to the application in this process. A gate (`tests/support/gates.py`) can stop
+the thread of a request while it loads the content."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class DenoRuns:
     paths: list[str]
 
 
-#: The steps of a load. Maps the name of the step's function to the module that calls the function.
+#: Functions that a request calls to load content, each with the module that calls it.
 MODULES: dict[str, Any] = {"resolve": answers, "javascript": contents}
 
 

@@ -1,7 +1,8 @@
 """Attacks a replica with slow clients, in tests and in `script/bench hostile`.
 
-Each attack runs in one thread. An attack keeps its connections open until the end of the block, and
-never waits for an answer. `Trickle.ended` counts the connections that the server has closed.
+An attack is a context manager. It runs in one thread, keeps its connections open until the end of
+the `with` block, and never waits for an answer. `Trickle.ended` counts the connections that the
+server has closed or answered.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ class Trickle:
             clients = []
             for _ in range(self._count):
                 client = stack.enter_context(socket.socket())
-                # A small receive buffer, so that the server can send only a little of an answer.
+                # With this small receive buffer, the server can send only a little of an answer.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 client.connect(("127.0.0.1", self._port))
                 client.sendall(self._start)
@@ -80,7 +81,7 @@ def slow_headers(port: int, count: int) -> Trickle:
 def slow_bodies(
     port: int, count: int, url: str, size: int = 100_000, headers: Mapping[str, str] | None = None
 ) -> Trickle:
-    """Sends the bodies of uploads slowly, one byte every tenth of a second."""
+    """Sends the bodies of uploads slowly, one byte per connection every tenth of a second."""
     return Trickle(port, count, _request("POST", url, size=size, headers=headers), b"x")
 
 

@@ -1,4 +1,5 @@
-"""Provides a fake builder of definitions, and reads the notifications that builds send."""
+"""Provides a fake builder of definitions, which describe what a module exports. Also reads the
+notifications about invalidated definitions."""
 
 import threading
 from typing import Any
@@ -12,8 +13,8 @@ REALM = "http://localhost:4201/ada/site/"
 
 
 class Builds:
-    """A fake builder of definitions that counts its builds. A test can stop the builder during a
-    build."""
+    """A fake builder of definitions that counts its builds. A build sets the event `begun`. If a
+    test has cleared the event `go_on`, the build then waits until the test sets it again."""
 
     def __init__(
         self,
@@ -41,8 +42,8 @@ class Builds:
 
 
 def announced(peer: "psycopg.Connection[Any]") -> list[Any]:
-    """Returns the payloads of all notifications that a connection has received. Sends a last
-    notification and reads until that one arrives."""
+    """Returns the payloads of the notifications about invalidated definitions that a connection has
+    received. To find the end, sends one more notification, and reads until that one arrives."""
     with connection.cursor() as cursor:
         cursor.execute("NOTIFY definition_cache_invalidated, 'the end'")
     told = []

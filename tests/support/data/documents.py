@@ -1,5 +1,5 @@
-"""Contains the files of a realm of notes, and a function that publishes the realm. Tests write
-invalid documents into the realm."""
+"""Contains the files of a realm of notes, and a function that publishes and renders the realm.
+Tests write card files with mistakes into the realm."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Loads database dumps of earlier releases, which were made by `script/dump_release.py`."""
+"""Loads dumps of the databases of earlier releases. `script/dump_release.py` makes such dumps."""
 
 import tarfile
 from collections.abc import Iterator
@@ -8,15 +8,16 @@ from pathlib import Path
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 
-#: The folder of the dumps. Each dump's name is the commit of its release.
+#: The folder of the dumps. Each dump is named after the commit of its release.
 DUMPS = Path(__file__).parents[2] / "db" / "data"
 
 
 @contextmanager
 def database_of(release: str, folder: Path) -> Iterator[None]:
     """Loads a release's dump into a new database. Until the end of the block, this process uses the
-    new database. Unpacks the release's blobs into `folder`. All connections must be closed at the
-    end of the block."""
+    new database. Unpacks the dump into `folder`, with the contents of the release's large files in
+    the subfolder blobs. The end of the block drops the new database. Before that, all threads
+    except the caller's must close their connections."""
     name = connection.settings_dict["NAME"]
     own = f"{name}_of_{release}"
     with connection.cursor() as cursor:
@@ -35,7 +36,7 @@ def database_of(release: str, folder: Path) -> Iterator[None]:
 
 
 def use(name: str) -> None:
-    """Makes this process use another database of the server."""
+    """Makes this process use another database on the same Postgres server."""
     connection.close()
     connection.settings_dict["NAME"] = name
     # Django caches the ids of content types, which differ between databases.
@@ -43,10 +44,10 @@ def use(name: str) -> None:
 
 
 def _load(sql: str) -> None:
-    """Executes an SQL script as psql does. A line with an end marker ends the rows of a COPY
-    statement."""
+    """Executes an SQL script as psql does. The lines after a COPY statement are the rows to copy,
+    up to an end marker, a line with a backslash and a dot."""
     statements: list[str] = []
-    # splitlines() would also split at other characters, which rows may contain.
+    # Rows may contain characters, such as U+2028, at which `splitlines` would split them.
     lines = iter(sql.split("\n"))
     with connection.cursor() as cursor:
         for line in lines:

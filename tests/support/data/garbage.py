@@ -1,4 +1,6 @@
-"""Makes old publications and blobs for tests of the garbage collector."""
+"""Makes old publications and blobs for tests of the garbage collector, which removes content that
+nothing uses any more. A publication says which generation of a source realm a published realm
+shows. A blob is the content of a file."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -19,10 +21,10 @@ GRACE = timedelta(hours=24)
 
 
 def age(days: float = 30) -> None:
-    """Makes all file versions, publications, blobs and jobs look `days` days older, so that the
-    garbage collector may remove them."""
+    """Makes all replaced file versions, publications, blobs and ended jobs look `days` days older.
+    So the garbage collector may remove those that nothing uses."""
     with transaction.atomic(), connection.cursor() as cursor:
-        # The role `replica` switches off the triggers that forbid changes of history.
+        # With this setting, Postgres runs no triggers. Some triggers forbid the updates below.
         cursor.execute("SET LOCAL session_replication_role = replica")
         for table, column in (
             ("realms_fileversion", "closed_at"),
@@ -40,8 +42,8 @@ def collect(**options: Any) -> Collected:
 
 
 def publications() -> dict[int, dict[str, bytes]]:
-    """Returns the files of each publication. The keys are the publication's generation and the
-    file's path."""
+    """Returns the files of each publication. The outer keys are the publications' generations. The
+    inner keys are the files' paths. Also asserts that each blob's row has the right size."""
     shown = {}
     for each in Publication.objects.select_related("realm"):
         versions = versions_at(each.realm, each.generation).select_related("blob")
@@ -52,8 +54,8 @@ def publications() -> dict[int, dict[str, bytes]]:
 
 
 def edition(source: Realm, number: int) -> None:
-    """Changes index.json, adds a file, deletes the file that the previous edition added, and
-    publishes."""
+    """Publishes an edition of a source realm. Before that, changes index.json, adds a file with the
+    edition's number, and deletes the file that the previous edition added."""
     make.write_paths(
         source, {"index.json": str(number).encode(), f"{number}.md": LARGE + b"%d" % number}
     )

@@ -1,5 +1,6 @@
-"""Reads realms and their files from the database's rows, and computes the text that their pages
-must show."""
+"""Reads realms and their files from the database's rows, and computes the text that each page must
+show. A test compares the results with the answers of replicas. This module caches what it has read
+until the test calls `look_anew`."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Held:
     def published(self) -> bool:
         return self.realm.kind == Realm.Kind.PUBLISHED
 
-    @cache  # noqa: B019  look_anew clears it
+    @cache  # noqa: B019  `look_anew` clears this cache
     def files(self) -> dict[str, bytes]:
         """Returns the content of each file, by path."""
         realm_id, generation = self.realm.pk, self.generation
@@ -47,31 +48,31 @@ class Held:
 
 @cache
 def readable() -> set[Any]:
-    """Returns the keys of the realms that everyone may read."""
+    """Returns the primary keys of the realms that everyone may read."""
     return set(Realm.objects.filter(permissions__audience=EVERYONE).values_list("pk", flat=True))
 
 
 @cache
 def realms() -> list[Realm]:
-    """Returns all realms, inner realms before outer ones."""
+    """Returns all realms. A realm comes before each realm that contains it."""
     return sorted(Realm.objects.all(), key=lambda realm: -len(realm.url))
 
 
 @cache
 def held_at(url: str) -> Held | None:
-    """Returns the newest content of the innermost realm that contains a URL."""
+    """Returns the innermost realm that contains a URL, with the realm's newest content."""
     around = (realm for realm in realms() if url.startswith(realm.url))
     return next((Held(realm, realm.generation) for realm in around), None)
 
 
 def look_anew() -> None:
-    """Clears the caches, so that the rows are read again."""
+    """Clears the caches of this module, so that the next calls read the rows again."""
     for each in (Held.files, readable, realms, held_at):
         each.cache_clear()
 
 
 def content(url: str) -> bytes | None:
-    """Returns the content of a public file, or None if no public realm has the file."""
+    """Returns the content of a file, or None if its realm isn't public or has no such file."""
     held = held_at(url)
     if held is None or not held.public:
         return None
@@ -79,7 +80,8 @@ def content(url: str) -> bytes | None:
 
 
 def cards(held: Held) -> dict[str, str]:
-    """Returns the text that each page of a realm must show. The keys are the cards' URLs."""
+    """Returns the text that each page of a realm must show, by the card's URL. The text consists of
+    the label in label.ts, the card's title, and the title of the linked card."""
     found: dict[str, str] = {}
     mine = held.files()
     for path, data in mine.items():

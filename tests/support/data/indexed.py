@@ -1,4 +1,6 @@
-"""Inserts the index rows that a finished job leaves, without rendering anything."""
+"""Inserts the rows of a realm's index that a finished job leaves, without rendering anything. The
+index has one row for each card, with the card's HTML and search document, or with an error
+document. A search document holds the data of a card that searches use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +19,9 @@ def put_index(
     cards: Mapping[str, dict[str, Any]],
     errors: Mapping[str, dict[str, Any]] | None = None,
 ) -> ReindexJob:
-    """Replaces a realm's index with an index of `generation`. `cards` has search documents by path.
-    Each card's page shows the card's path. `errors` has the error documents of further cards."""
+    """Replaces a realm's index with an index of `generation`. `cards` has the search document of
+    each rendered card, by the card's path. The page of such a card shows this path. `errors` has
+    the error document of each other card, by the card's path."""
     now = timezone.now()
     ReindexJob.objects.filter(realm_url=realm_url).update(status=ReindexJob.Status.DONE)
     job = ReindexJob.objects.create(
@@ -58,8 +61,9 @@ def search_document(
     adopts: tuple[str, ...] = (),
     **values: Any,
 ) -> dict[str, Any]:
-    """Returns a search document like those that `card_library/search.ts` makes. The card's type
-    inherits from the types in `adopts`."""
+    """Returns a search document like those that `card_library/search.ts` makes. `fields` has the
+    types of the card's fields, and `values` has their values. The card's type inherits from the
+    types in `adopts`."""
     texts = [value for value in values.values() if isinstance(value, str)]
     return {
         "id": url,

@@ -1,4 +1,6 @@
-"""Queues and plans reindex jobs, leases batches, and expires leases."""
+"""Queues and plans reindex jobs, leases batches, and expires leases. A job renders the cards of a
+realm, and a batch is a part of these cards. A lease lets one worker plan a job or render a
+batch until a set time."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +28,7 @@ def plan(job: ReindexJob, *names: str) -> list[int]:
 
 
 def results(*names: str, edition: str = "new") -> list[dict[str, Any]]:
-    """Returns results for these cards, like those of the prerenderer."""
+    """Returns results like those of the prerenderer, the process that renders cards."""
     return [
         {"url": URL + name, "html": {"isolated": f"{edition} {name}"}, "search": {}, "ms": 1.5}
         for name in names
@@ -48,7 +50,8 @@ def run_out(*batches: int) -> None:
 
 
 def long_ago(job: ReindexJob) -> None:
-    """Moves the times of a job's last message and of the job's end one hour into the past."""
+    """Sets the time of a job's last message to one hour ago. If the job has ended, also sets the
+    time of its end to one hour ago."""
     past = timezone.now() - timedelta(hours=1)
     ReindexJob.objects.filter(pk=job.pk).update(sent_at=past)
     ReindexJob.objects.filter(pk=job.pk, finished_at__isnull=False).update(finished_at=past)

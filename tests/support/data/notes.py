@@ -1,6 +1,5 @@
-"""Contains the files of a realm of notes. The realm's module imports from a second realm, the
-library. A test that uses these files changes one of them, and checks which cards are rendered
-again."""
+"""Contains the files of a realm of notes. The realm's module note.tsx imports from a second realm,
+the library. The tests change files of the two realms, and check which cards are rendered again."""
 
 from typing import Any
 
@@ -52,7 +51,8 @@ FILES = {
 
 
 def rows() -> dict[str, int]:
-    """Returns the primary key of each index row that visitors see, by the card's path."""
+    """Returns the primary key of each card's row in the index that visitors see, by the card's
+    path. If a card is rendered again, it gets a row with another key."""
     return dict(IndexedCard.objects.filter(realm_url=URL, current=True).values_list("path", "pk"))
 
 

@@ -1,4 +1,4 @@
-"""Reads a realm's current files, and creates a realm's index without rendering."""
+"""Reads a realm's current files, and creates a realm's index (its pages) without rendering."""
 
 from definitions.models import CacheGeneration, Definition
 from realms.content.blobs import read_blob
@@ -19,7 +19,8 @@ def generation(url: str) -> int:
 
 
 def indexed(url: str) -> None:
-    """Creates a realm's page and definitions, as a finished reindex does."""
+    """Marks a realm's queued job as done, without rendering. Creates the page `index`, and
+    empty definitions of the module post.tsx. Definitions describe what a module exports."""
     job = ReindexJob.objects.get(realm_url=url, status="queued")
     ReindexJob.objects.filter(pk=job.pk).update(status="done")
     IndexedCard.objects.create(

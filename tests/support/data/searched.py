@@ -1,5 +1,5 @@
-"""Contains cards of several types for a realm's index, and searches the index by the QUERY
-method."""
+"""Contains cards of several types for a realm's index, and searches the index with requests of the
+HTTP method QUERY."""
 
 import json
 from typing import Any
@@ -67,7 +67,8 @@ CARDS: dict[str, dict[str, Any]] = {
 
 
 def files() -> dict[str, bytes]:
-    """Returns the files of the cards in `CARDS`. Search results have the content of these files."""
+    """Returns the files of the cards in `CARDS`. A search finds cards in the index, and its answer
+    has the content of their files."""
     names = {"post": "Post", "essay": "Essay", "event": "Event"}
     found = {}
     for path, document in CARDS.items():
@@ -78,13 +79,13 @@ def files() -> dict[str, bytes]:
 
 
 def query(web: Web, body: Any, url: str = SEARCH, **headers: str) -> Answer:
-    """Sends a search by the QUERY method. A body that isn't bytes is sent as JSON."""
+    """Sends a search as a QUERY request. If `body` isn't bytes, sends it as JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return web.request("QUERY", url, accept=CARD, body=data, headers=headers)
 
 
 def found(answer: Answer) -> list[str]:
-    """Returns the paths of the cards in an answer."""
+    """Asserts that a search succeeded, and returns the paths of the cards in its answer."""
     assert answer.status == 200, answer.body
     return [card["id"].removeprefix(SITE) for card in json.loads(answer.body)["data"]]
 

@@ -1,5 +1,5 @@
-"""Stores a site's index without rendering any cards. Also makes the Cookie header of a logged-in
-user's browser."""
+"""Stores a site's index (its pages and search documents) without rendering any cards. Also makes
+the Cookie header of a logged-in user's browser."""
 
 from typing import Any
 
@@ -21,7 +21,8 @@ NAMESPACE = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
 
 
 def swapped(realm: Realm, documents: dict[str, Any]) -> None:
-    """Replaces a realm's index, and moves the slot of the board as an index swap does."""
+    """Replaces a realm's index, as the end of a job does. Also moves the index's slot on the
+    board (`notifications/board.py`), which makes the realm's cached pages stale."""
     put_index(realm.url, realm.generation, documents)
     local_board().bump([index_key(realm.url)])
 

@@ -1,4 +1,4 @@
-"""Reads notifications on a real LISTEN connection, which belongs to the test."""
+"""Reads notifications from Postgres, on a connection of the test that has run LISTEN."""
 
 import uuid
 from collections.abc import Iterator
@@ -18,14 +18,16 @@ PATIENCE = 10.0
 
 
 def connect() -> "psycopg.Connection[tuple[Any, ...]]":
-    """Connects to the test's database, outside Django. Returns an autocommit connection."""
+    """Opens a connection to the test's database that isn't one of Django's. The connection is in
+    autocommit mode."""
     own = connection.get_connection_params()
     kept = {key: own[key] for key in ("dbname", "user", "password", "host", "port") if key in own}
     return psycopg.connect(**kept, autocommit=True)
 
 
 def notify(channel: str, payload: str) -> None:
-    """Sends a notification on a new connection, so that the board of this process doesn't move."""
+    """Sends a notification on a new connection. Unlike `notifications.emit`, changes nothing on
+    this process's own board, the file that says which cached values are stale."""
     with connect() as hand:
         hand.execute("SELECT pg_notify(%s, %s)", (channel, payload))
 
@@ -41,8 +43,8 @@ class Ear:
     def heard(self) -> list[Heard]:
         """Returns the notifications of transactions that committed since the last call, in order.
 
-        Sends a last notification and reads until that one arrives. All earlier notifications arrive
-        before the last one.
+        To find the end, sends one more notification, and reads until that one arrives. Postgres
+        delivers all earlier notifications before it.
         """
         end = uuid.uuid4().hex
         self._listening.execute("SELECT pg_notify(%s, %s)", (_END, end))
@@ -51,7 +53,7 @@ class Ear:
             if (each.channel, each.payload) == (_END, end):
                 return heard
             heard.append((each.channel, each.payload))
-        raise AssertionError(f"the end was not heard after {heard}")
+        raise AssertionError(f"the notification that marks the end did not arrive after {heard}")
 
 
 @contextmanager

@@ -1,5 +1,11 @@
-"""Provides connections and a board for a listener. The connections and the board write to one log.
-A test can delay the opening of a connection, and can suppress pings."""
+"""Provides connections and a board for a listener, and a log of what the listener does with them.
+
+A listener receives notifications from Postgres, and moves slots of the board. The board is a file
+of numbers, the slots. A slot that moves gets another number, and the cached values that depend on
+the slot are stale. The listener also sends pings, notifications to itself. While pings come back in
+time, it keeps the board live, which means that cached values may be used. A test can delay the
+opening of a connection, and can suppress pings.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -17,14 +23,14 @@ from tests.support.gates import PATIENCE, Gate, in_thread
 from tests.support.listening.hearing import connect, notify
 
 BOUND_SECONDS = 1.0
-#: The realm in the notification that `wait_applied` sends. When this notification has moved the
-#: board, all earlier notifications have also moved the board.
+#: The realm in the notification that `wait_applied` sends. When the listener has moved the slot of
+#: this realm's index, it has already moved the slots of all earlier notifications.
 MARK = "http://localhost:4201/mark/"
 MARK_SLOTS = Slots([f"index|{MARK}"])
 
 
 class Line(psycopg.Connection[tuple[object, ...]]):
-    """A listener's connection that logs its statements."""
+    """A listener's connection, which logs each statement. It logs a ping as `ping`."""
 
     lines: "Lines"
 
@@ -40,8 +46,9 @@ class Line(psycopg.Connection[tuple[object, ...]]):
 
 
 class Lines:
-    """Opens a listener's connections. A test can delay the opening of a connection, read the log of
-    statements, and suppress pings."""
+    """Opens a listener's connections. A test can delay the opening of a connection (`gate`), read
+    the log of all connections (`log`), suppress pings (`muted`), and run a function before each
+    ping (`before_ping`). The log also has the changes of a `WatchedBoard`."""
 
     def __init__(self, open_line: "Callable[[], dict[str, Any]] | None" = None) -> None:
         self._parameters = open_line or _straight
@@ -67,7 +74,7 @@ def _straight() -> dict[str, Any]:
 
 
 class WatchedBoard(Board):
-    """A board that logs its changes in the connections' log."""
+    """A board that writes its changes into a log, which it shares with `Lines`."""
 
     log: list[str]
 
@@ -98,17 +105,17 @@ def running(listener: Listener) -> "Iterator[Future[None]]":
 
 
 def wait_live(listener: Listener) -> None:
-    """Waits until the listener's board is live. Pings that the listener sent before this call don't
-    count."""
-    assert listener.wait_for_watermark(now_ns(), PATIENCE), "never live"
+    """Waits until the listener receives a ping that it has sent after this call. Such a ping makes
+    the board live."""
+    assert listener.wait_for_watermark(now_ns(), PATIENCE), "no new ping came back"
     assert isinstance(listener.board, Board) and listener.board.live()
 
 
 def wait_applied(board: Board) -> None:
-    """Waits until all notifications that were sent before this call have moved the board."""
+    """Waits until the listener has applied all notifications that were sent before this call."""
     stamp = board.stamp(MARK_SLOTS)
     notify(REALM_INDEX_SWAPPED, MARK)
-    wait_until(lambda: not board.unchanged(MARK_SLOTS, stamp), "the mark applied", PATIENCE)
+    wait_until(lambda: not board.unchanged(MARK_SLOTS, stamp), "MARK's slot moves", PATIENCE)
 
 
 def terminate(line: Line) -> None:

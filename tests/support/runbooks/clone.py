@@ -1,4 +1,5 @@
-"""Makes a copy of this tree with only the files of a fresh clone, and runs commands in the copy."""
+"""Makes a copy of this checkout that has only the files of a fresh clone, and runs commands in the
+copy."""
 
 import os
 import re
@@ -13,13 +14,13 @@ from pathlib import Path
 from settings.environment import BASE_DIR
 from tests.support.servers.reaper import mark
 
-#: Files of this tree that are not in a fresh clone.
+#: Names of files and folders that a checkout may have and that no fresh clone has.
 _MADE = shutil.ignore_patterns(
     ".venv", ".data", ".git", "node_modules", "__pycache__", "*.egg-info", "dist", "sites",
     ".*_cache", "compose.env",
 )  # fmt: skip
-#: Environment variables that say how this machine reaches its package indexes. Commands in the
-#: clone get these variables, too.
+#: The environment variables of this process that commands in the clone get too. They say how to
+#: reach the package indexes, and set the language and the folder for temporary files.
 _OF_THE_MACHINE = re.compile(
     r"(PIP_|UV_|NPM_|DENO_TLS|SSL_|.*_proxy$|LANG$|TMPDIR$)", re.IGNORECASE
 )
@@ -34,7 +35,7 @@ class Clone:
 
     def run(self, command: str, *, seconds: int = 300, answer: str = "") -> str:
         """Runs a command line in a shell and returns the output. Raises AssertionError if the
-        command fails. `answer` is the command's standard input."""
+        command fails or prints a traceback. `answer` is the command's standard input."""
         done = self.attempt(command, seconds=seconds, answer=answer)
         assert done.returncode == 0, f"{command}: status {done.returncode}\n{done.stdout}"
         assert "Traceback" not in done.stdout, f"{command}: {done.stdout}"
@@ -43,7 +44,7 @@ class Clone:
     def attempt(
         self, command: str, *, seconds: int = 300, answer: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command line in a shell. The command may fail."""
+        """Runs a command line in a shell. Returns its status and output, even if it fails."""
         return subprocess.run(
             ["bash", "-c", command], cwd=self.folder, env=self.environment, input=answer,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds,
@@ -55,8 +56,8 @@ class Clone:
 def fresh_clone() -> Iterator[Clone]:
     """Makes a clone without the git history, and deletes the clone at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="realm-clone-", ignore_cleanup_errors=True) as name:
-        # If root runs the tests, the embedded Postgres runs as another user, who must reach its
-        # files.
+        # If root runs the tests, the embedded Postgres, a server that the project starts, runs as
+        # another user. This user must be able to enter the clone's folder.
         Path(name).chmod(0o755)
         folder = Path(name) / "realms"
         shutil.copytree(BASE_DIR, folder, ignore=_MADE, symlinks=True)

@@ -1,11 +1,12 @@
 """Starts the fleet of deploy/compose.yaml with the commands of the page
 docs/operations/three-hosts.md.
 
-The test differs from the page in four ways. If only the older program `docker-compose` is
-installed, the test uses that program. The test runs commands with the program `script`, which
-gives the commands a terminal. The test builds images itself and doesn't download images from
-registries. deploy/compose.yaml limits the number of open files. If the limit in the file is higher
-than this machine's limit, the test uses this machine's limit.
+The test's run differs from the page in four ways:
+
+- If only the older program `docker-compose` is installed, it replaces `docker compose`.
+- Except for `docker compose up`, the program `script` runs the commands and gives them a terminal.
+- The test builds all images, and downloads none from a registry.
+- If deploy/compose.yaml allows more open files than this machine, the test lowers the file's limit.
 """
 
 import re
@@ -32,7 +33,7 @@ SERVER = "/srv/realms/server"
 SERVICES = (
     "postgres", "rabbitmq", "web-1", "sidecar-1", "web-2", "sidecar-2", "worker", "nginx"
 )  # fmt: skip
-#: The longest time that `docker compose up` may take on a busy machine. Half of this time is for
+#: The longest time that `docker compose up` may take on a busy machine. This includes the time for
 #: building the image.
 START_SECONDS = 600
 
@@ -95,20 +96,20 @@ class Containers(Fleet):
         return self.hosts["host1"].run(script).strip()
 
     def pid(self, service: str) -> int:
-        """Returns the host's process id of a service's first process; 0 if the service doesn't
+        """Returns the id that a service's first process has on the host; 0 if the service doesn't
         run."""
         return int(self.inspect(service, ".State.Pid") or 0)
 
     def kill(self, *services: str) -> dict[str, int]:
-        """Kills the processes of services at the same time, without the container engine. Returns
-        the process id of each service."""
+        """Kills the first processes of services at the same time, by signals and not through the
+        container engine. Returns the id of each killed process, by service."""
         found = {each: self.pid(each) for each in services}
         assert all(found.values()), found
         self.hosts["host1"].run(f"kill -9 {' '.join(map(str, found.values()))}")
         return found
 
     def wait_back(self, killed: dict[str, int]) -> None:
-        """Waits until killed services run again."""
+        """Waits until killed services run again. `killed` is the result of `kill`."""
         wait_until(
             lambda: all(self.pid(each) not in (0, old) for each, old in killed.items()),
             f"{', '.join(killed)} started again", 60,
@@ -119,8 +120,8 @@ class Containers(Fleet):
         return line if newer else re.sub(r"^docker compose ", "docker-compose ", line)
 
     def fill_in(self) -> None:
-        """Fills in compose.env and makes a certificate, as the operator does between the page's
-        first two commands."""
+        """Fills in compose.env and makes a certificate. On the page, the operator does this after
+        the first command, which copies compose.env, and before `docker compose up`."""
         path = self.server / "deploy" / "compose.env"
         text = path.read_text()
         for word in re.findall(r"^(\w+)=$", text, re.MULTILINE):
@@ -132,8 +133,8 @@ class Containers(Fleet):
 
 @contextmanager
 def containers(folder: Path) -> Iterator[Containers]:
-    """Yields the fleet in its state before the page's first command. The fleet uses images that are
-    built on this machine, not images from registries."""
+    """Yields a fleet on which no command of the page has run yet. The container engine of its host
+    has images that were built on this machine, in place of images from registries."""
     with ExitStack() as stack:
         copy = checkout(folder)
         stack.callback(shutil.rmtree, copy)

@@ -33,7 +33,7 @@ RUN: dict[str, tuple[str, ...]] = {
     "manage.py listen_file_changes --check": ("listen_file_changes --check",),
     "deploy/manage verify_coherence --once": ("verify_coherence --once",),
     "manage.py verify_coherence --once": ("verify_coherence --once",),
-    # Without this option the command takes a minute.
+    # Without `--seconds` the command takes a minute.
     "manage.py verify_coherence": ("verify_coherence --seconds 5",),
     "deploy/manage verify_coherence": ("verify_coherence --seconds 5",),
     "manage.py verify_coherence --json": ("verify_coherence --json --seconds 5",),
@@ -211,14 +211,14 @@ ELSEWHERE: dict[str, dict[str, str]] = {
 
 #: Texts that look like commands but need not be run, each with the reason.
 NOT_HERE = {
-    "celery beat": "the page says that it isn't needed",
-    "cp -a": "the page says what a benchmark's peer does",
-    "script/test --hosts": "it runs the tests that run other documented commands",
+    "celery beat": "the page says that nobody needs to start it",
+    "cp -a": "the page says that a benchmark runs it for comparison",
+    "script/test --hosts": "this command itself runs the tests that run documented commands",
 }
 
 
 def documented() -> set[str]:
-    """Returns all commands of the documentation's pages for operators."""
+    """Returns all commands in the pages of the documentation."""
     return {each.line for page in PAGES for each in commands(page)}
 
 

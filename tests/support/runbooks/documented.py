@@ -12,7 +12,7 @@ PAGES = sorted([
     *(BASE_DIR / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")),
     *(page for page in BASE_DIR.glob("docs/**/*.md") if page.parent.name != "decisions"),
 ])  # fmt: skip
-#: The words with which a command begins.
+#: A text of a page is a command only if it begins with one of these texts.
 HEADS = (
     "deploy/manage", "manage.py", "script/", ".venv/bin/", "python3", "realm-server", "realm-web",
     "celery", "django-admin", "systemctl", "journalctl", "curl", "pip", "docker", "psql", "cp",
@@ -24,15 +24,16 @@ _SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and the name of the page that has it."""
+    """A command (`line`), and the file name of the page that has it."""
 
     page: str
     line: str
 
 
 def commands(page: Path) -> list[Command]:
-    """Returns the commands of a page, whether they stand on their own lines or within sentences.
-    Commands in fenced blocks are left out, because the tests of runbooks run these."""
+    """Returns the commands of a page, both those in indented lines and those between backticks.
+    Leaves out the commands in fenced blocks, because `runbook.py` runs these. Also leaves out names
+    of programs without arguments, except those of scripts."""
     text = _FENCED.sub("", page.read_text())
     alone = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     within = [" ".join(span.split()) for span in _SPAN.findall(text)]

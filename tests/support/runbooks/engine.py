@@ -1,11 +1,12 @@
-"""Runs a container engine for a test, on a host of `hosts.py`. The engine uses no images from
-registries.
+"""Runs a container engine (Docker) for a test, on a host of `hosts.py`, which is a process in its
+own Linux namespaces. The engine uses no images from registries.
 
 The engine's networks, mounts and processes end with the host, and the engine's files are in the
 test's folder. The engine's control groups don't end with the host, because they are control groups
 of this machine. The test removes the control groups at its end. If the test is killed, the next
-test removes the control groups. The engine reaches the internet through slirp4netns, as a user's
-program does, so this machine's network isn't changed.
+test removes the control groups. The engine reaches the internet through the program slirp4netns,
+which opens the connections as an ordinary process of this machine. So the settings of this
+machine's network stay unchanged.
 """
 
 import os
@@ -42,8 +43,8 @@ SYSTEMS = {
     "python": ("python3", "python3-venv", "ca-certificates"),
     "services": ("postgresql", "nginx", "rabbitmq-server"),
 }
-#: Environment variables that say how to reach the package indexes, both on this machine and while
-#: images are built.
+#: The environment variables that say how to reach the package indexes. The engine's images get the
+#: values of this machine, because builds in the images install packages.
 INDEXES = (
     "http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
     "PIP_TRUSTED_HOST", "PIP_CERT", "NPM_CONFIG_REGISTRY",
@@ -65,9 +66,9 @@ def need_engine() -> None:
 def engine_host(
     folder: Path, addresses: Mapping[str, str], names: Mapping[str, str]
 ) -> Iterator[dict[str, Host]]:
-    """Makes hosts, and runs an engine on the first host. The engine already has an image with the
-    name `BASE`. The image contains Debian and Python, and replaces the registry's image of that
-    name."""
+    """Makes hosts, and runs an engine on the first host. The engine already has an image of Debian
+    and Python. This image has the name `BASE`, so the engine doesn't download the registry's image
+    of that name."""
     need_engine()
     state = folder / "engine"
     state.mkdir()
@@ -90,8 +91,9 @@ def _gone(folder: Path) -> bool:
 
 
 def _leave_no_groups() -> bool:
-    """Removes the control groups of engines that have ended. Returns true if no control group of
-    this process is left."""
+    """Removes the control groups of the engines that this process or an ended process has started.
+    Returns true if none of this process's groups is left. A group with running processes can't
+    be removed."""
     left = [
         group
         for pattern in (f"{_GROUPS}*", f"*/{_GROUPS}*")
@@ -117,7 +119,7 @@ def _way_out(host: Host) -> Iterator[None]:
         start_new_session=True,
     )  # fmt: skip
     try:
-        wait_until(lambda: " dev out" in host.run("ip route"), "a way out of the host", 10)
+        wait_until(lambda: " dev out" in host.run("ip route"), "the host has the device `out`", 10)
         host.run("rm -f /etc/resolv.conf; echo nameserver 10.0.2.3 > /etc/resolv.conf")
         yield
     finally:
@@ -143,13 +145,13 @@ def _running(host: Host, folder: Path) -> Iterator[None]:
         wait_until(answers, f"the engine answers; {log} says why not", 60)
         yield
     finally:
-        # The engine's containers end with the host.
+        # This kill doesn't end the engine's containers. They end with the host.
         running.kill()
         running.wait()
 
 
 def _make_images(host: Host, folder: Path) -> None:
-    """Makes the two Debian images, both at the same time."""
+    """Makes the two images in `SYSTEMS` at the same time, and imports them into the engine."""
     indexes = {name: os.environ[name] for name in INDEXES if name in os.environ}
     running = {}
     for name, packages in SYSTEMS.items():
@@ -175,7 +177,8 @@ def _make_images(host: Host, folder: Path) -> None:
 
 
 def make_stand_in(host: Host, image: str) -> None:
-    """Builds a stand-in for a registry's image, under the same name."""
+    """Builds an image from images/Dockerfile, and gives it the name of a registry's image, so that
+    the engine doesn't download the registry's image."""
     target = image.rpartition("/")[2].partition(":")[0]
     assert f" AS {target}\n" in (IMAGES / "Dockerfile").read_text(), f"no stand-in for {image}"
     host.run(f"docker build --quiet --target {target} --tag {image} {shlex.quote(str(IMAGES))}")

@@ -1,8 +1,11 @@
 """Sets up a fleet with the commands of docs/operations/three-hosts.md, and sends requests to the
 fleet.
 
-`instead` contains the replacements for some commands. Without the page's Debian packages, the test
-is skipped. `tests/support/runbooks/units.py` runs services in place of systemd.
+Each host is a process in Linux namespaces (`tests/support/runbooks/hosts.py`). Some commands of the
+page can't run there, for example because no systemd runs on the hosts. The function `instead`
+returns the replacements for these commands. `tests/support/runbooks/units.py` runs the services in
+place of systemd. A test is skipped if this machine lacks a program of the Debian packages that the
+page installs.
 """
 
 import json
@@ -51,15 +54,16 @@ REPLICAS = {"host2": "10.0.0.12:8000", "host3": "10.0.0.13:8000"}
 
 
 def postgres_version() -> str:
-    """Returns the newest Postgres version that is installed on this machine. The page itself uses
-    Postgres 15, which Debian 12 contains."""
+    """Returns the newest Postgres version that is installed on this machine. The version may differ
+    from that of the page. The page installs Postgres 15, the version of Debian 12."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return versions[-1].parts[4] if versions else ""
 
 
 @dataclass
 class Fleet:
-    """The page's three hosts, the visitor's host, and the services that run on the hosts."""
+    """The three hosts of docs/operations/three-hosts.md (the page), the host from which visitors
+    send requests, and the services that run on the hosts."""
 
     hosts: Mapping[str, Host]
     folder: Path
@@ -74,11 +78,12 @@ class Fleet:
         self.runner = Runner(self.hosts, WORDS, instead(self), self.broker)
 
     def service(self, host: str, name: str) -> Service:
-        """Returns a host's service that a command of the page has started."""
+        """Returns a service that a command of the page has started on a host."""
         return self.services[host, name]
 
     def stop(self) -> None:
-        """Ends the services, so that no service restarts while its host is removed."""
+        """Kills all services and prevents their restart. Otherwise a service could restart while
+        its host is being removed."""
         for each in self.services.values():
             each.abandon()
 
@@ -92,9 +97,9 @@ class Fleet:
         headers: Mapping[str, str] | None = None,
         at: str = "",
     ) -> Answer:
-        """Sends a visitor's request through the balancer. If `at` is the address of a replica,
-        sends the request directly to this replica. Must be called in a thread on the network of the
-        visitor's host."""
+        """Sends a visitor's request through the balancer, which is nginx on host 1. If `at` is the
+        address of a replica, sends the request directly to this replica. The calling thread must
+        use the network of the visitor's host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         sent = {"Host": parts.netloc, "Accept": accept, **(headers or {})}
@@ -116,7 +121,7 @@ class Fleet:
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:
-            # The page's certificate is self-signed.
+            # The page's certificate is self-signed, so the client must trust it explicitly.
             certificate = self.hosts["host1"].read("/etc/realms/tls/fullchain.pem")
             self._tls = ssl.create_default_context(cadata=certificate)
         return self._tls
@@ -130,7 +135,8 @@ class Fleet:
         return self.hosts["visitor"].call(lambda: self.ask("POST", url, body=body, **options))
 
     def author(self) -> dict[str, str]:
-        """Logs ada in through the balancer, and returns the header of her realm token."""
+        """Logs in the user ada through the balancer. Returns the header that contains her token for
+        the realm."""
         login = {"username": "ada", "password": WORDS["AUTHOR_PASSWORD"]}
         answer = self.post(f"{SOURCE}_session", json.dumps(login).encode())
         assert answer.status == 201, answer.text
@@ -150,8 +156,8 @@ class Fleet:
         return [line.split("\t") for line in said.splitlines()]
 
     def listed(self) -> dict[str, bool]:
-        """Returns the replicas in the balancer's list. The value is true if the balancer sends
-        requests to the replica."""
+        """Returns the addresses of the replicas in the balancer's list. The value of an address is
+        true if the balancer sends requests to this replica."""
         text = self.hosts["host1"].read("/etc/realms/balancer/replicas.conf")
         lines = [line.split() for line in text.splitlines()]
         return {line[1].rstrip(";"): "down;" not in line for line in lines}
@@ -161,12 +167,14 @@ class Fleet:
         false, waits until nginx uses a list that marks the replica as down."""
 
         def settled() -> bool:
-            # nginx's old worker processes use the old list until they have answered their requests.
+            # After nginx has read a new list, its old worker processes use the old list until they
+            # have answered their requests.
             old = self.hosts["host1"].run("pgrep -f 'worker process is [s]hutting down' || true")
             return self.listed()[REPLICAS[host]] == up and not old.strip() and (up or gone())
 
         def gone() -> bool:
-            # The balancer writes the list some time before it makes nginx read the list.
+            # deploy/balance first writes the list, and then makes nginx read it. So the list can be
+            # newer than the list that nginx uses.
             replica = f"web-{host.removeprefix('host')}/"
             answers = [self.get(SITE) for _ in range(20)]
             return not any(replica in each.headers.get("x-realm-replica", "") for each in answers)
@@ -187,7 +195,8 @@ class Fleet:
 
     @contextmanager
     def visitors(self, url: str, accept: str = "*/*", count: int = 4) -> Iterator["Visits"]:
-        """Runs visitors who request a URL repeatedly, each time on a new connection."""
+        """Runs `count` visitors until the end of the block. Each visitor requests a URL repeatedly,
+        each time on a new connection."""
         visits = Visits()
         with self.hosts["visitor"].threads(count) as pool:
             running = [pool.submit(self._visit, visits, url, accept) for _ in range(count)]
@@ -212,7 +221,8 @@ class Fleet:
 
 class Visits:
     """A record of the answers to visitors. Each entry has the time when the request began, the
-    status, and the replica."""
+    status, and the replica. If a request got no answer, the status is 0 and the error takes the
+    place of the replica."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -237,7 +247,8 @@ class Visits:
         return Counter(re.split(r"[:/ ]", worker)[0] for _, worker in self.since(moment))
 
     def wait_more(self, count: int, seconds: float = 30) -> float:
-        """Waits for `count` further answers. Returns the time when the wait began."""
+        """Waits until `count` requests that began after this call have been answered. Returns the
+        time of this call."""
         began = time.monotonic()
         wait_until(lambda: len(self.since(began)) >= count, f"{count} more visits", seconds)
         return began
@@ -248,11 +259,12 @@ class Visits:
 
 def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
     """Returns replacements for commands of docs/operations/three-hosts.md. Each key is a regular
-    expression. If a line of the page matches the key, the test calls the key's function instead of
-    running the line."""
+    expression. If a line of the page matches the key, the key's function is called, and the script
+    that it returns is run instead of the line (`Runner`)."""
     return {
-        # The packages are already installed. On an empty host, the installation also makes a
-        # database cluster and starts the broker. The following two scripts replace these effects.
+        # The packages are already installed on this machine, so no host installs them. On an empty
+        # host, the page's two install commands also make a database cluster and start the broker.
+        # The following two scripts do this instead.
         r"^apt-get install .*\bpostgresql\b": lambda host, line: (
             f"pg_createcluster {postgres_version()} main --start\n"
             "rm -f /etc/nginx/conf.d/*"
@@ -263,16 +275,17 @@ def instead(fleet: Fleet) -> dict[str, Callable[[Host, str], str | None]]:
             "until rabbitmqctl --quiet await_startup 2>/dev/null; do sleep 0.5; done"
         ),
         r"^apt-get ": lambda host, line: None,
-        # The checkout on the hosts is a copy of the checkout that runs the tests, with the
-        # installed packages.
+        # Instead of a clone, each host mounts a copy of the checkout that runs the tests. The copy
+        # uses the Python packages that are installed for this checkout.
         r"^git clone ": lambda host, line: (
             f"mkdir -p /srv/realms/server; mount --bind {fleet.server} /srv/realms/server"
         ),
         r"^script/bootstrap$": lambda host, line: None,
         r"^git (fetch|checkout) ": lambda host, line: None,
-        # Earlier releases have no command `doctor`.
+        # If the tested checkout has no command `doctor`, as in earlier releases, the line isn't
+        # run.
         r"^deploy/manage doctor$": lambda host, line: line if "doctor" in get_commands() else None,
-        # A folder of this machine replaces NFS.
+        # All hosts mount one folder of this machine instead of a folder on NFS.
         r"^exportfs ": lambda host, line: (
             f"mount --bind {fleet.shared} /srv/realms/blobs; chown realms: /srv/realms/blobs"
         ),

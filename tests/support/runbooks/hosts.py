@@ -1,10 +1,11 @@
-"""Makes hosts for tests. Each host has its own network interface, folders, users and processes. One
-bridge connects all hosts.
+"""Makes hosts for tests. Each host has its own network interface, folders, users and processes. A
+network bridge connects all hosts.
 
-A host is a process in new Linux namespaces. The host's /etc is a copy. The host's data folders
-(/srv, /run, /var/lib, /var/cache, /var/log, /var/backups) are empty and in memory. A host uses
-the programs of this machine, but none of its data, and changes nothing on this machine. All folders
-and networks of a host end with the host's process.
+A host is a process in new Linux namespaces. The host has its own copy of this machine's /etc. The
+host's data folders (/srv, /run, /var/lib, /var/cache, /var/log, /var/backups) are in memory, and
+empty at first. A host uses the programs of this machine, but not the data in these folders, and
+changes nothing on this machine. When the host's process ends, the kernel removes the host's folders
+and network.
 """
 
 import ctypes
@@ -30,7 +31,8 @@ from tests.support.servers.reaper import mark
 T = TypeVar("T")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: The folders that Debian's packages make when they are installed, by owner.
+#: Maps each owner to the folders that Debian's packages make for this owner when they are
+#: installed. On a host these folders are missing at first, because the data folders are empty.
 FOLDERS = {
     "root": ("/var/lib/nginx", "/var/log/nginx", "/run/lock", "/var/backups"),
     "postgres": ("/var/lib/postgresql", "/var/log/postgresql", "/run/postgresql"),
@@ -41,7 +43,7 @@ _NEW_NETWORK = 0x40000000
 
 
 def need(*programs: str) -> None:
-    """Skips the test if no hosts can be made or a program is missing."""
+    """Skips the test if no hosts can be made, or if one of the `programs` is missing."""
     if os.geteuid() != 0:
         pytest.skip("only root can make networks")
     for program in ("ip", "unshare", "nsenter", "setpriv", "runuser", *programs):
@@ -58,7 +60,7 @@ class Host:
     pid: int
     #: The options of `nsenter` for the host's namespaces. Commands run in these namespaces.
     spaces: tuple[str, ...] = ("--net", "--mount", "--uts", "--pid")
-    #: The longest time that a script may take.
+    #: The maximum time that a script may take. Unit: seconds.
     seconds: float = 120
 
     def within(self, *command: str) -> list[str]:
@@ -106,7 +108,8 @@ class Host:
         return Path(f"/proc/{self.pid}/root{path}").read_text()
 
     def threads(self, count: int) -> ThreadPoolExecutor:
-        """Returns a pool of threads of this process that use the host's network."""
+        """Returns a pool of threads. The threads belong to this process, but use the host's
+        network."""
         return ThreadPoolExecutor(count, initializer=_enter, initargs=(self.pid,))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -128,8 +131,9 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[dict[str, Host]]:
-    """Makes hosts with these addresses, by host name. All addresses are in one /24 network. `names`
-    has further DNS names and their addresses."""
+    """Makes one host for each entry of `addresses`, which maps a host's name to its IP address. All
+    addresses must be in one /24 network. `names` maps further DNS names to IP addresses. Removes
+    the hosts at the end of the block."""
     made: list[subprocess.Popen[bytes]] = []
     try:
         switch = first_process(made, "--net", "--pid")
@@ -147,7 +151,8 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
         yield found
     finally:
         for each in made:
-            # The kernel ends all processes of a namespace when its first process ends.
+            # When the first process of a namespace ends, the kernel ends all other processes of the
+            # namespace.
             for child in children(each.pid):
                 child.kill()
             each.kill()
@@ -155,7 +160,8 @@ def hosts(addresses: Mapping[str, str], names: Mapping[str, str]) -> Iterator[di
 
 
 def first_process(made: list["subprocess.Popen[bytes]"], *spaces: str) -> int:
-    """Starts an idle process in new namespaces, and returns its id."""
+    """Starts an idle process in new namespaces, and returns the idle process's id. Appends its
+    parent, the process of `unshare`, to `made`."""
     holder = subprocess.Popen(
         # The first process of a namespace must reap orphaned processes.
         ["unshare", *spaces, "--fork", "--kill-child", "bash", "-c",
@@ -196,8 +202,9 @@ def _within(pid: int, *commands: str) -> None:
 
 
 def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str]) -> None:
-    """Gives a new host its address, its name and its own copy of /etc. Makes its empty data
-    folders, such as /srv and /var/lib, and the folders that Debian's packages expect."""
+    """Gives a new host its address, its name and its own copy of /etc. Also makes the host's empty
+    data folders, such as /srv and /var/lib, and the folders that Debian's packages expect in
+    them."""
     folders = "\n".join(
         f"if getent passwd {owner} >/dev/null; then"
         f" install --directory --owner {owner} --group {owner} {' '.join(paths)}; fi"
@@ -231,8 +238,8 @@ def _furnish(host: Host, addresses: Mapping[str, str], names: Mapping[str, str])
 
 
 def _reachable() -> str:
-    """Returns a script that lets every user of a host read the Python interpreter and the packages.
-    The interpreter and the packages keep their paths, even if a path is in a home folder that other
+    """Returns a script that lets every user of a host read the Python interpreter and the installed
+    Python packages. All these files keep their paths, even if a path is in a home folder that other
     users can't enter."""
     closed: dict[Path, list[Path]] = {}
     for path in (Path(sys.base_prefix), (BASE_DIR / ".venv").resolve()):
@@ -250,7 +257,8 @@ def _reachable() -> str:
 
 
 def checkout(folder: Path) -> Path:
-    """Copies this checkout without its data. The copy uses this checkout's virtual environment."""
+    """Copies this checkout to a new folder in `folder`, without its history, data, caches and
+    tests. The copy uses this checkout's virtual environment."""
     copy = folder / "server"
     left = shutil.ignore_patterns(".git", ".venv", ".data", ".*_cache", "tests")
     shutil.copytree(BASE_DIR, copy, ignore=left, symlinks=True)

@@ -2,12 +2,13 @@
 
 `mmdebstrap` makes the test machine from the packages that Debian's installer installs. The test
 machine is kept in memory, and boots in new namespaces and in a new cgroup. The test machine changes
-nothing on the real machine, and ends with its first process. The real machine's apt options, pip
-configuration, DNS configuration and trusted certificate authorities are copied to the test machine.
+nothing on the real machine, and ends when its first process, systemd, ends. The real machine's apt
+options, pip configuration, DNS configuration and trusted certificate authorities are copied to the
+test machine.
 
 The test machine differs from a real host in two respects. The test machine uses the real machine's
-kernel, so it has no NFS. A unit's memory limit holds only if the real machine's cgroups (version 2)
-have the memory controller.
+kernel, which may not support NFS, so the tests use no NFS. A unit's memory limit holds only if the
+real machine's cgroups (version 2) have the memory controller.
 """
 
 import os
@@ -34,14 +35,14 @@ _SHARED = ("/etc/pip.conf", "/etc/xdg/pip", "/usr/local/share/ca-certificates", 
 _SPACES = ("--net", "--mount", "--uts", "--ipc", "--pid", "--cgroup")
 _CGROUP = "realm-test-machine-"
 
-#: The script that starts systemd in new namespaces. The test machine can't change the kernel's
-#: variables, modules or clock.
+#: The script that starts systemd in new namespaces. The script prevents the test machine from
+#: changing the kernel's variables, modules and clock.
 _BOOT = r"""
 root=$1; shift
 ip link set lo up
 for each in "$@"; do
   ip addr add "$each/32" dev lo
-  # Connections to every address come from the first one, as on a host with one address.
+  # A connection to any of the addresses comes from the first address, as on a host with only one.
   ip route replace table local local "$each" dev lo src "$1"
 done
 mount --make-rprivate /
@@ -90,19 +91,20 @@ class Machine:
         self._cgroup = _cgroups() / f"{_CGROUP}{os.getpid()}-{name}"
 
     def host(self, address: str) -> Host:
-        """Returns the running test machine as a `Host` with one of its addresses. After a reboot,
-        call this again."""
+        """Returns the running test machine as a `Host` with the given address. This `Host` is valid
+        only until the next reboot."""
         return Host(self.name, address, self._first(), spaces=_SPACES)
 
     def online(self) -> Host:
-        """Returns the test machine as a `Host`. Its commands use the real machine's network, to
-        fetch packages."""
+        """Returns a `Host` that runs commands on the test machine, but with the real machine's
+        network. Such commands can download packages."""
         spaces = tuple(each for each in _SPACES if each != "--net")
         return replace(self.host(self.addresses[0]), spaces=spaces, seconds=600)
 
     def install(self, folder: Path, keeper: int, *mounts: Path) -> None:
-        """Installs Debian in memory, and copies the folders `mounts` of the real machine to
-        /mnt."""
+        """Installs Debian in memory, and copies the folders `mounts` of the real machine to /mnt of
+        the test machine. `keeper` is the id of an idle process. The files are mounted only in the
+        namespaces of this process, so they vanish when the process ends."""
         self._keeper = Host("keeper", "", keeper, spaces=("--mount", "--pid"), seconds=900)
         self.root = f"{folder}/{self.name}"
         known = "".join(f"{address} {name}\n" for name, address in self._names.items())
@@ -132,8 +134,8 @@ class Machine:
         assert self._keeper is not None and self._holder is None
         inner = self._cgroup / "machine"
         inner.mkdir(parents=True)
-        # systemd is alone in its cgroup. The process that holds the test machine stays outside of
-        # it.
+        # Only systemd and its descendants are in this cgroup. The process `_holder`, which starts
+        # them, stays outside.
         enter = f'echo 0 > {inner}/cgroup.procs; exec unshare --cgroup bash -euc "$0" boot "$@"'
         self._holder = subprocess.Popen(
             self._keeper.within(
@@ -168,9 +170,9 @@ class Machine:
         _remove(self._cgroup)
 
     def _first(self) -> int:
-        """Returns the process id of systemd, which is the test machine's first process. No process
-        between the holder and systemd has a second child, so the search looks only at the first
-        child of each process."""
+        """Returns the process id of systemd, which is the test machine's first process. systemd is
+        a descendant of the process `_holder`. Each process between the two has only one child, so
+        the search looks only at first children."""
         assert self._holder is not None
         found = children(self._holder.pid)
         with suppress(psutil.NoSuchProcess):
@@ -198,9 +200,9 @@ def machine(
     names: Mapping[str, str],
     copies: Sequence[Path] = (),
 ) -> Iterator[Machine]:
-    """Yields a test machine that has booted. `names` has DNS names and their addresses. The
-    machine's files are in memory, mounted below `folder`. The folders `copies` are copied to
-    /mnt."""
+    """Yields a test machine that has booted. `names` maps DNS names to addresses. The test
+    machine's files are in memory, mounted below `folder`. The folders `copies` of the real machine
+    are copied to /mnt of the test machine. The test machine is removed at the end of the block."""
     _need()
     with ExitStack() as stack:
         holders: list[subprocess.Popen[bytes]] = []
@@ -219,7 +221,7 @@ def _need() -> None:
     if shutil.which("mmdebstrap", path=PATH) is None:
         pytest.skip("there is no `mmdebstrap` here: apt-get install mmdebstrap")
     if psutil.virtual_memory().available < _BYTES:
-        pytest.skip(f"a machine in memory takes {_BYTES // 1024**3} GiB, which are not free")
+        pytest.skip(f"a test machine takes {_BYTES // 1024**3} GiB of memory, and less is free")
     for left in _cgroups().glob(f"{_CGROUP}*"):
         # A cgroup's name contains the process id of its test run.
         run = left.name.removeprefix(_CGROUP).partition("-")[0]

@@ -1,10 +1,12 @@
 """Follows docs/operations/three-hosts.md on one test machine with systemd. The test machine is both
 host 1 and host 2.
 
-The page's commands install Debian's packages, clone the checkout, run `script/bootstrap` and start
-systemd's units. `instead` replaces the commands for packages and for NFS. All other commands run
-unchanged. The kernel of the test machine doesn't support NFS. The balancer's list contains host 3,
-although there is no host 3.
+The page's commands install Debian's packages, clone the repository, run `script/bootstrap` and
+start systemd's units. The function `instead` returns the replacements for two kinds of commands.
+Commands that download packages use the real machine's network, because the test machine's own
+network can't reach the Internet. Commands for NFS are left out, because host 1 and host 2 share
+their files anyway. All other commands run unchanged. There is no host 3, although the balancer's
+list of replicas contains it.
 """
 
 import os
@@ -21,7 +23,8 @@ from tests.support.runbooks.hosts import Host, checkout
 from tests.support.runbooks.machine import Machine, machine
 from tests.support.runbooks.runbook import Runner, blocks
 
-#: The path of the repository on the test machine, and a release in it. `_repository` makes both.
+#: The path of the git repository on the test machine, and the tag of a release in it. `_repository`
+#: makes both.
 REPOSITORY, RELEASE = "/mnt/repository", "next"
 _WORDS = {**WORDS, "REPOSITORY": REPOSITORY, "RELEASE": RELEASE}
 _SERVER = "/srv/realms/server"
@@ -29,7 +32,8 @@ _SERVER = "/srv/realms/server"
 
 @dataclass
 class OneMachine:
-    """The test machine, its hosts by name, and its fleet."""
+    """The test machine and its fleet. Each entry of `hosts` is the test machine, under the name of
+    one of the page's hosts."""
 
     machine: Machine
     hosts: dict[str, Host]
@@ -44,7 +48,9 @@ class OneMachine:
         return self.run(f"systemctl show {unit} --property {name} --value").strip()
 
     def follow(self, page: Path, heading: str = "") -> str:
-        """Runs a page's blocks for host 1 and host 2. A block for both hosts runs once."""
+        """Runs a page's blocks for host 1, host 2 and the visitor, and returns their output. If a
+        block is for several of these hosts, it runs once, because they are one machine. With a
+        heading, runs only the blocks below it."""
         said = ""
         for block in blocks(page, heading):
             here = [name for name in block.hosts if name in self.hosts]
@@ -66,11 +72,12 @@ def _hosts(made: Machine) -> dict[str, Host]:
 
 def instead(made: Machine) -> Mapping[str, Callable[[Host, str], str | None]]:
     """Returns replacements for commands of docs/operations/three-hosts.md. Each key is a regular
-    expression. If a line of the page matches the key, the test calls the key's function instead of
-    running the line."""
+    expression. If a line of the page matches the key, the key's function is called, and the script
+    that it returns is run instead of the line (`Runner`)."""
 
     def online(line: str) -> None:
-        """Runs a command line of the page on the real machine's network, to fetch packages."""
+        """Runs a line of the page on the test machine, but with the real machine's network, so that
+        the line can download packages."""
         proxies = (name for name in os.environ if name.lower().endswith("_proxy"))
         told = "".join(f"export {name}={shlex.quote(os.environ[name])}\n" for name in proxies)
         folder = _SERVER if line.startswith("script/") else "/"
@@ -109,8 +116,8 @@ def one_machine(folder: Path) -> Iterator[OneMachine]:
 
 
 def _repository(folder: Path) -> Path:
-    """Makes a git repository, and commits this checkout on the branch main. Also commits a release,
-    which has a tag and is on no branch."""
+    """Makes a git repository, and commits this checkout on the branch main. Makes a second commit
+    with the tag RELEASE, on no branch. It is the release to which a test upgrades."""
     repository = checkout(folder).rename(folder / Path(REPOSITORY).name)
     (repository / ".venv").unlink()
     subprocess.run(

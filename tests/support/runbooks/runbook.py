@@ -1,8 +1,9 @@
-"""Runs the fenced blocks of a runbook page.
+"""Runs the fenced blocks of a runbook, a Markdown page of commands for operators.
 
-The info string of a block says on which hosts the block runs. A block `sh host1 host2` runs on both
-hosts. A block `ini host2 /etc/file` is the content of that file on host 2. A block `sh host1 redis`
-runs on host 1 only if the broker is Redis.
+The info string of a block, which follows the opening backticks, says on which hosts the block runs.
+A block `sh host1 host2` runs on both hosts. A block `ini host2 /etc/file` is the content of the
+file /etc/file on host 2. A block `sh host1 redis` runs on host 1, but only if the message broker is
+Redis.
 """
 
 import re
@@ -39,7 +40,7 @@ class Block:
 
     @property
     def broker(self) -> str:
-        """The block runs only with this broker. Empty if the block runs with every broker."""
+        """The only broker with which the block runs; empty if the block runs with every broker."""
         return next((word for word in self.words if word in BROKERS), "")
 
 
@@ -59,7 +60,8 @@ def blocks(page: Path, heading: str = "") -> list[Block]:
 
 @dataclass
 class Runner:
-    """Runs the blocks of pages. `instead` contains replacements for commands. Each key is a regular
+    """Runs the blocks of pages. In each block, the runner replaces each word that is a key of
+    `words` by the key's value. `instead` contains replacements for commands. Each key is a regular
     expression. If a line matches the key, the runner calls the key's function with the host and the
     line. Instead of the line, the runner runs the script that the function returns. If the function
     returns None, the runner runs nothing."""

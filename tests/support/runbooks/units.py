@@ -1,9 +1,9 @@
 """Runs service units on a test's host in place of systemd.
 
-Supports the settings that this project's units need: User, WorkingDirectory, EnvironmentFile,
-ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and KillMode=mixed. Services
-that don't run as root run with NoNewPrivileges and without capabilities. All other sandbox settings
-are ignored.
+This module supports the settings that this project's units need: User, WorkingDirectory,
+EnvironmentFile, ExecStart with variables, RuntimeDirectory, StateDirectory, Restart and
+KillMode=mixed. Services that don't run as root run with NoNewPrivileges and without capabilities.
+All other settings that restrict a service are ignored.
 """
 
 import re
@@ -40,7 +40,8 @@ def variables_of(text: str) -> dict[str, str]:
 
 
 class Service:
-    """A service of a host. Whenever the service ends, it is restarted, until `stop` is called."""
+    """A service of a host. Whenever the service ends, it is started again, until `stop` or
+    `abandon` is called."""
 
     def __init__(self, host: Host, unit: str, logs: Path) -> None:
         self._host = host
@@ -60,8 +61,8 @@ class Service:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops the service like KillMode=mixed. Sends SIGTERM to the main process, and later
-        SIGKILL to all remaining processes."""
+        """Stops the service as systemd does with KillMode=mixed. Sends SIGTERM to the main process,
+        and waits at most TimeoutStopSec for its end. Then kills all processes that are left."""
         self._ended.set()
         if self._thread is None:
             return
@@ -91,7 +92,7 @@ class Service:
         self.kill()
 
     def hold(self) -> None:
-        """Kills the service, and prevents its restart until `release`."""
+        """Kills the service, and prevents its restart until `release` is called."""
         self._held.set()
         self.kill()
         wait_until(lambda: self.pid is None, f"{self.name} on {self._host.name} is gone", 10)
@@ -141,7 +142,7 @@ class Service:
         process.wait()
         self.pid = None
         for each in left:
-            # The main process has ended and left these descendants.
+            # The main process has ended without ending these descendants.
             with suppress(psutil.NoSuchProcess):
                 each.kill()
 

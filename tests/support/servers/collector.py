@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """A received span. Times are in ns since 1970."""
+    """A span that the collector has received. `trace`, `key` and `parent` are the IDs of the trace,
+    of this span and of its parent span. `began` and `ended` are in ns since 1970."""
 
     name: str
     trace: bytes
@@ -78,7 +79,7 @@ def collector() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Does nothing, so that requests aren't logged."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running = Collector(server.server_address[1])

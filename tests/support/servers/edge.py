@@ -1,9 +1,10 @@
-"""Runs nginx on this machine with deploy/nginx.conf but without TLS. nginx forwards to web services
-on local ports.
+"""Runs nginx on this machine with deploy/nginx.conf. nginx forwards requests to web services on
+ports of this machine.
 
-The rest of the configuration is unchanged, so that tests and benchmarks run the operator's nginx.
-If nginx used its cache for an answer, the answer has the additional header `X-Edge` with the cache
-status, for example `HIT` or `MISS`.
+Everything that concerns TLS is removed from the configuration, and host names, ports and paths are
+replaced (`rendered`). The rest is unchanged, so that tests and benchmarks run the operator's nginx.
+If nginx has looked for an answer in its cache, the answer has the additional header `X-Edge` with
+the cache status, for example `HIT` or `MISS`.
 """
 
 import os
@@ -26,11 +27,11 @@ from tests.support.servers.reaper import mark
 CONFIGURATION = BASE_DIR / "deploy" / "nginx.conf"
 #: nginx serves the admin at this host name.
 ADMIN_HOST = "admin.localhost"
-#: An old and a new text for the argument `replace` of `edge`. With the new text, the cache's key
-#: doesn't depend on the time of the request, so nginx keeps an answer for as long as the replica
-#: allows.
+#: An old and a new text for the argument `replace` of `edge`. With the old text, the cache's key
+#: contains the time of the request, so nginx uses a cached answer for one second at most. With the
+#: new text, nginx uses a cached answer for as long as the replica allows.
 ONE_SECOND = ('"~^(\\d+)" $1;', 'default "the only one";')
-#: Headers that differ for each request or connection.
+#: Headers that belong to a single request or connection. `differences` ignores them.
 OF_THE_REQUEST = {
     "x-boxel-cache", "x-realm-replica", "date", "age", "x-edge", "connection", "keep-alive",
     "transfer-encoding",
@@ -87,7 +88,8 @@ class Edge:
 
 
 def differences(got: Answer, wanted: Answer) -> list[str]:
-    """Returns a text for each difference of two answers in status, headers and body."""
+    """Compares the status, the headers and the body of two answers. Returns a text for each
+    difference."""
     found = [f"{got.status} and not {wanted.status}"] if got.status != wanted.status else []
     names = {*got.headers, *wanted.headers} - OF_THE_REQUEST
     found += [
@@ -100,7 +102,7 @@ def differences(got: Answer, wanted: Answer) -> list[str]:
     return found
 
 
-def rendered(folder: Path, port: int, upstream_ports: Sequence[int]) -> str:
+def rendered(folder: Path, port: int) -> str:
     """Returns the text of deploy/nginx.conf, adapted to this machine."""
     text = CONFIGURATION.read_text()
     # Remove TLS, the redirect from port 80, and the server that refuses unlisted host names.
@@ -131,7 +133,7 @@ def edge(
     program = nginx()
     assert program is not None, "there is no `nginx` here"
     folder.mkdir(parents=True, exist_ok=True)
-    text = rendered(folder, port, upstream_ports)
+    text = rendered(folder, port)
     for old, new in replace:
         assert old in text, f"deploy/nginx.conf has no {old!r}"
         text = text.replace(old, new)

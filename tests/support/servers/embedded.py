@@ -1,5 +1,5 @@
-"""Starts processes that use an embedded Postgres. A test sends commands to these processes, and can
-check whether the Postgres server runs."""
+"""Starts processes that use an embedded Postgres, the server in an installation's data folder. A
+test sends commands to these processes, and can check whether the Postgres server runs."""
 
 import json
 import os
@@ -20,7 +20,8 @@ from tests.support.cluster import wait_until
 ANSWER_SECONDS = 30
 PR_SET_CHILD_SUBREAPER = 36
 
-# Arguments: the data folder, and optionally the user id that the process takes after its imports.
+# The code of a process that uses the server. Its arguments are the data folder, and optionally a
+# user id. The process switches to this user after its imports.
 USER = f"""
 import ctypes, json, os, sys
 from pathlib import Path
@@ -74,7 +75,8 @@ class User:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """Returns the result of the last command. Fails the test if the process has ended."""
+        """Returns the result of the last command. Fails the test if the process has ended, or
+        doesn't answer within ANSWER_SECONDS."""
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], ANSWER_SECONDS)
         line = self.process.stdout.readline() if ready else ""
@@ -86,7 +88,7 @@ class User:
         return self.answer()
 
     def ask(self, sql: str) -> Any:
-        """Returns the rows of an SQL statement on a new connection."""
+        """Runs an SQL statement on a new connection, and returns its rows."""
         return self.do("ask", sql)
 
     def leave(self) -> None:
@@ -101,7 +103,8 @@ class User:
 
 
 class Machine:
-    """Makes data folders below the folder `top`, and starts processes that use them."""
+    """Makes data folders below the folder `top`, and starts processes that use the folders'
+    servers."""
 
     def __init__(self, top: Path, stack: ExitStack) -> None:
         self.top = top
@@ -138,8 +141,8 @@ class Machine:
         return user
 
     def stranger(self, uid: int) -> int:
-        """Starts a program other than Postgres, under the server's user id, and returns the process
-        id."""
+        """Starts a program other than Postgres with the server's user id, `uid`. Returns the id of
+        the program's process."""
         process = self._stack.enter_context(
             subprocess.Popen(
                 [shutil.which("cat") or "cat"],
@@ -152,7 +155,7 @@ class Machine:
 
 
 def server_of(folder: Path) -> int:
-    """Returns the process id in the file postmaster.pid; 0 if there is no such file."""
+    """Returns the process id in the server's file postmaster.pid; 0 if there is no such file."""
     try:
         return int((folder / "postgres/postmaster.pid").read_text().split("\n", 1)[0])
     except FileNotFoundError:

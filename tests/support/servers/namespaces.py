@@ -11,7 +11,9 @@ from settings.environment import BASE_DIR
 
 
 def in_a_namespace(*arguments: str, kind: str, code: str) -> str:
-    """Runs Python code in new namespaces and returns its output."""
+    """Runs Python code in new namespaces and returns its output. `kind` contains the options of
+    unshare(1), which choose the namespaces. If the code exits with status 77, the test is skipped,
+    and the output is the reason."""
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("there is no unshare(1) here")

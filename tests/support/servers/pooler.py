@@ -3,8 +3,8 @@ mode.
 
 Many clients share few connections to the server. A client has a connection for one transaction. The
 client's next transaction gets the connection that has been idle longest, which is usually a
-different one. The pooler resets nothing, so a client finds the session state that earlier clients
-left.
+different one. The pooler doesn't reset connections, so a client finds the session state that
+earlier clients have left on the connection.
 
 Source: the PostgreSQL manual, "Frontend/Backend Protocol".
 """
@@ -23,13 +23,13 @@ from django.db import connection
 
 _PATIENCE = 60
 _ENCRYPTION_REQUESTS = (80877103, 80877104)
-#: Messages that the server answers with ReadyForQuery: Query, Sync, FunctionCall.
+#: The kinds of messages that the server answers with ReadyForQuery: Query, Sync and FunctionCall.
 _ASKS = b"QSF"
 _REPORTED = (
     "server_version", "server_encoding", "client_encoding", "DateStyle", "IntervalStyle",
     "TimeZone", "integer_datetimes", "standard_conforming_strings", "is_superuser",
 )  # fmt: skip
-#: The session state that outlives a transaction.
+#: An SQL query for the session state that outlives a transaction.
 _LEFT_BEHIND = """
 SELECT 'prepared statement', name FROM pg_prepared_statements
 UNION ALL SELECT 'cursor', name FROM pg_cursors WHERE is_holdable
@@ -56,7 +56,7 @@ class _Server:
         self.transactions = 0
 
     def close(self) -> None:
-        self.socket.detach()  # psycopg closes it
+        self.socket.detach()  # psycopg closes the socket
         self.session.close()
 
 
@@ -89,8 +89,8 @@ class Pooler:
         return [server.transactions for server in self._servers]
 
     def left_behind(self) -> list[tuple[str, str]]:
-        """Returns the session state that clients have left. Waits until no client has a
-        transaction."""
+        """Returns the session state that clients have left on the connections to the server. Before
+        that, waits until all transactions have ended."""
         rested = [self._rested.get(timeout=_PATIENCE) for _ in self._servers]
         found = {tuple(row) for server in rested for row in server.session.execute(_LEFT_BEHIND)}
         for server in rested:
@@ -113,7 +113,8 @@ class Pooler:
         while True:
             try:
                 client, _ = self._listening.accept()
-                # Each message is sent at once, without waiting for an acknowledgement.
+                # The kernel sends each message at once. Otherwise it could hold a message back
+                # until the client has acknowledged the previous message.
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 return
@@ -161,7 +162,7 @@ class Pooler:
             elif code >> 16 == 3:
                 break
             else:
-                raise EOFError  # a cancel request, which is not forwarded
+                raise EOFError  # a cancel request, which the pooler doesn't forward
         info = self._servers[0].session.info
         told = [(name, info.parameter_status(name)) for name in _REPORTED]
         client.sendall(_message(b"R", struct.pack("!I", 0)))
@@ -172,7 +173,8 @@ class Pooler:
 
 
 def _roll_back(server: _Server, asked: int) -> None:
-    """Rolls back the transaction of a client that disconnected."""
+    """Rolls back the transaction of a client that has disconnected. Reads the answers to the
+    rollback and to the `asked` messages that the server hasn't answered yet."""
     server.socket.sendall(_message(b"Q", b"ROLLBACK\0"))
     for _ in range(asked + 1):
         while _read(server.socket)[0] != b"Z":

@@ -38,8 +38,8 @@ class Proxy:
         self._unix = unix and at is None
         self._keep = keep
         self.heard: list[bytearray] = []
-        # A Unix socket's path can have about a hundred bytes, and the path of a test's folder is
-        # longer.
+        # A Unix socket's path can have about a hundred bytes at most. The path of a test's own
+        # folder is longer, so the socket is in another folder.
         self._folder = tempfile.mkdtemp(prefix="proxy-")
         self.host = self._folder if self._unix else at or "127.0.0.1"
         self.port = port if self._unix else 0
@@ -65,11 +65,12 @@ class Proxy:
     # --- faults ---
 
     def stall(self) -> None:
-        """Stops all bytes in both directions, on open and new connections, until `flow`."""
+        """Stops all bytes in both directions, on open and new connections, until `flow` is
+        called."""
         self._flows.clear()
 
     def flow(self) -> None:
-        """Forwards the bytes that `stall` held back, and all later ones."""
+        """Forwards the bytes that `stall` has held back, and all later bytes."""
         self._flows.set()
 
     def cut(self) -> None:
@@ -106,7 +107,7 @@ class Proxy:
         threading.Thread(target=self._accept, args=[listening], daemon=True).start()
 
     def close(self) -> None:
-        """Ends everything."""
+        """Ends the proxy and all its connections, and removes the folder of its socket."""
         self.down()
         self._flows.set()
         shutil.rmtree(self._folder)
@@ -118,7 +119,7 @@ class Proxy:
             try:
                 client, _ = listening.accept()
             except OSError:
-                return  # gone down
+                return  # `down` has closed the socket
             try:
                 unix = isinstance(self._target, str)
                 server = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
@@ -156,7 +157,8 @@ class Proxy:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         if not ends.acquire(blocking=False):
-            # Both threads of the pair have ended, so nothing uses the sockets any more.
+            # The other thread of this connection has already ended, so nothing else uses the
+            # sockets.
             with self._lock:
                 self._open -= {source, sink}
             source.close()

@@ -1,8 +1,8 @@
 """Kills the processes of a test run when the run has ended, even if the run was killed by kill -9.
 
 The reaper is a process that reads from a pipe. Only the test run holds the pipe's write end, so the
-kernel closes the pipe when the run ends. The processes to kill have a mark in their environment,
-which their children inherit. The reaper also kills descendants that have lost the mark.
+kernel closes the pipe when the run ends. Each process to kill has a mark, which is an environment
+variable. Children inherit the mark. The reaper also kills descendants that have lost the mark.
 """
 
 import os
@@ -28,7 +28,8 @@ def mark() -> dict[str, str]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # The reference keeps the pipe open. Nothing waits for the reaper's end.
+    # Without a reference to the reaper, Python would close the pipe, and the reaper would kill the
+    # processes of the running tests.
     _kept.append(reaper)
     return {MARK: run}
 

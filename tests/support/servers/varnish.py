@@ -1,4 +1,5 @@
-"""Runs Varnish with deploy/varnish.vcl before a web service on a port of this machine."""
+"""Runs Varnish with deploy/varnish.vcl. Varnish forwards requests to a web service on a port of
+this machine."""
 
 import os
 import shutil
@@ -21,17 +22,19 @@ _PATH = f"/usr/local/sbin:/usr/sbin:{os.environ.get('PATH', '')}"
 
 @contextmanager
 def varnish(folder: Path, upstream_port: int) -> Iterator[int]:
-    """Runs Varnish and yields its port. Skips the test if Varnish or gcc is not installed."""
+    """Runs Varnish and yields its port. Varnish compiles its configuration with gcc, so the test is
+    skipped if Varnish or gcc is not installed."""
     program = shutil.which("varnishd", path=_PATH)
     if program is None or shutil.which("gcc") is None:
-        pytest.skip("there is no `varnishd` here, or no `gcc` for it")
+        pytest.skip("there is no `varnishd` here, or no `gcc`")
     (port,) = free_ports(1)
     folder.mkdir()
     vcl = folder / "realms.vcl"
     text = CONFIGURATION.read_text()
     assert '.port = "8000";' in text
     vcl.write_text(text.replace('.port = "8000";', f'.port = "{upstream_port}";'))
-    # Varnish doesn't change its user, because no other user can read the test's folder.
+    # With `-j none`, Varnish runs as the user of the test. No other user can read the test's
+    # folder.
     command = (program, "-j", "none", "-F", "-n", str(folder / "work"), "-f", str(vcl),
                "-s", "malloc,16m", "-a", f"127.0.0.1:{port}", "-T", "none",
                "-p", "http_gzip_support=off", "-p", "http_range_support=off")  # fmt: skip

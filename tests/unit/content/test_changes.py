@@ -1,5 +1,10 @@
-"""Tests the effects of a change of a realm: moved board keys, notifications, dropped definitions,
-and jobs. All tested functions are pure and take a `Change`."""
+"""Tests which effects a change of a realm has: which board keys move, which notifications are sent,
+which definitions are dropped, and which jobs are needed.
+
+When a board key moves, the cached data that depends on the key becomes stale. Pure functions
+compute all these effects from a `Change`. The last tests check when receivers get the changes of a
+transaction.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -139,7 +144,8 @@ def test_a_change_names_the_realms_whose_readers_need_jobs(
 
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Change, ...]]:
-    """Registers a receiver of changes. Returns a list that collects the changes of each call."""
+    """Replaces all receivers of changes by one that stores the changes of each call in a list.
+    Returns this list."""
     calls: list[tuple[Change, ...]] = []
     monkeypatch.setattr(changes, "_receivers", [lambda raised: calls.append(tuple(raised))])
     return calls

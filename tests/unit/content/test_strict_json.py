@@ -1,4 +1,4 @@
-"""A JSON document may hold only numbers in JavaScript's range."""
+"""Tests that a JSON document may hold only numbers in JavaScript's range."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""Tests which texts of clients can be stored, which characters are replaced, and which texts are
-numbers."""
+"""Tests which texts of clients can be stored, which characters are replaced, and which texts count
+as whole numbers."""
 
 import pytest
 

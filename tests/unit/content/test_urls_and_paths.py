@@ -1,4 +1,5 @@
-"""Every realm URL has one spelling, and some paths are refused for files."""
+"""Tests that all spellings of a realm's URL become one, which paths files may have, which path a
+reference names, and which public origin a request counts for."""
 
 from collections.abc import Iterator
 

@@ -1,5 +1,5 @@
-"""Tests that some test runs each documented command, or that a table says why no test needs to run
-it."""
+"""Tests that each documented command is run by a test, or has an entry in a table that says why no
+test runs it."""
 
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from tests.support.runbooks.documented import PAGES, commands, fenced
 def test_a_test_runs_every_documented_command_or_a_reason_is_given() -> None:
     elsewhere = {command for ran in ELSEWHERE.values() for command in ran}
     covered = RUN.keys() | ASKED.keys() | IN_CLONE.keys() | elsewhere | NOT_HERE.keys()
-    assert documented() - covered == set(), "add it to tests/support/runbooks/coverage_of_docs.py"
-    assert covered - documented() == set(), "no page has these any more"
+    assert documented() - covered == set(), "missing in tests/support/runbooks/coverage_of_docs.py"
+    assert covered - documented() == set(), "no page has these commands any more"
 
 
 def test_a_command_within_a_sentence_or_a_block_is_found(tmp_path: Path) -> None:

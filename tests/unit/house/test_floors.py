@@ -1,5 +1,6 @@
-"""Tests that no package imports a package of a higher layer. From bottom to top, the layers are
-notifications, definitions, reindex, realms, and all other packages."""
+"""Tests that no package imports a package of a higher floor. A floor is a layer of the
+architecture. From bottom to top, the floors are the packages notifications, definitions, reindex
+and realms. All other packages are above the floors."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import pytest
 from settings.environment import BASE_DIR
 
 FLOORS = ["notifications", "definitions", "reindex", "realms"]
-#: Packages that may import the packages of every layer, and that no layer imports.
+#: The packages above all floors. They may import the packages of every floor, but no floor may
+#: import them.
 ABOVE = ["settings", "tests", "bench", "script", "examples"]
 
 
@@ -20,7 +22,8 @@ def _modules(package: str) -> list[Path]:
 
 def _imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
     """Yields the line and the top-level package of every import. Imports are import statements,
-    calls of import_module and __import__, and the `dependencies` and `run_before` of migrations."""
+    calls of import_module, import_string and __import__, and the `dependencies` and `run_before` of
+    migrations."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)

@@ -1,4 +1,5 @@
-"""Tests the scripts that are run in a fresh clone, before any package is installed."""
+"""Tests the scripts that can be run in a fresh clone, before any package is installed. With a help
+option, such a script only prints its help."""
 
 import shutil
 import subprocess

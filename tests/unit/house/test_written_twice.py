@@ -8,8 +8,9 @@ from realms.triggers import VERSION_IS_IMMUTABLE
 from reindex.index.search_sql import _EXPECTED
 from settings.environment import BASE_DIR, Environment
 
-#: The only columns that an update of a file version may change. An update that changes these
-#: columns closes the version.
+#: The only columns that an update may change in the row of a file version (the content of a file
+#: from one generation to another). An update that sets these columns closes the version, which
+#: means that it is no longer current.
 CLOSING = {"until_generation", "closed_at"}
 
 

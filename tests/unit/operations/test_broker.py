@@ -33,14 +33,14 @@ def test_a_quorum_queue_has_its_own_name_and_takes_delayed_messages() -> None:
     (queue,) = told["CELERY_TASK_QUEUES"]
     assert queue.name == told["CELERY_TASK_DEFAULT_QUEUE"] == "north.celery.quorum"
     assert queue.queue_arguments == {"x-queue-type": "quorum"}
-    # Celery can't delay a message to a direct exchange.
+    # RabbitMQ can't hold back a delayed message if the exchange is a direct exchange.
     assert queue.exchange.type == "topic"
 
 
 def test_a_delay_on_a_quorum_queue_is_rounded_up_to_a_whole_second(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Celery raises ValueError for a delay below one second."""
+    """On a quorum queue, Celery raises ValueError for a delay below one second."""
     sent: list[Any] = []
     monkeypatch.setattr(current_app, "send_task", lambda name, **told: sent.append(told))
     messages.send_work(0.3)

@@ -1,5 +1,10 @@
-"""Tests how `verify_coherence` judges an answer as correct or as a violation. The command also
-counts the nines of the share of correct answers (99.9 % has three nines)."""
+"""Tests how the command `verify_coherence` judges the answers of replicas.
+
+An answer that differs from the database raises a suspicion, which begins a grace period. If the
+answers are still wrong after the grace period, this is a violation. The command also reports which
+share of all changes the replicas served within certain times, and how many nines this share has
+(99.9 % has three nines).
+"""
 
 from dataclasses import replace
 
@@ -57,7 +62,8 @@ def test_a_wrong_answer_is_rechecked_until_the_grace_period_ends() -> None:
 
 def test_a_change_during_the_grace_period_restarts_the_grace_period() -> None:
     later = replace(STATE, digest="newest", low=8, high=8)
-    # The replica has reached the state that was current when the suspicion arose, or a later one.
+    # The replica's answer fits the state at the start of the grace period, or a later state. So the
+    # replica isn't stuck, and gets time to reach the current state.
     assert judge(FOUND, later, STATE, suspected_at=0, grace=3) is Verdict.RESTART
     between = replace(FOUND, digest="between", generation=8)
     assert judge(between, replace(later, low=9, high=9), STATE, 0, 3) is Verdict.RESTART

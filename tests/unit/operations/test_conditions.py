@@ -1,5 +1,10 @@
-"""Tests the texts and the thresholds of the conditions of replicas, table cells, pages and
-workers."""
+"""Tests the conditions of replicas, of realms on replicas, and of pages. A condition tells an
+operator in sentences what is wrong and what to do. The tests check these sentences, and from which
+value on a condition counts as a problem.
+
+The admin shows a table with a row for each realm and a column for each replica. So a condition of
+one realm on one replica is called a cell.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,8 +35,8 @@ SLOWER = "Visitors get correct answers from this replica, but slower"
 
 
 def replica(**more: Any) -> Condition:
-    """Returns the condition of a replica that is live, except that the fields in `more` are
-    changed."""
+    """Returns the condition of a live replica. `more` contains the fields that differ from those of
+    a live replica."""
     given = {"state": State.LIVE, "watermark_at": NOW, "reported_at": NOW, **more}
     return of_replica(Replica(name="web-1", address="http://10.0.0.1:8000", **given), NOW, BOUND)
 

@@ -97,7 +97,6 @@ def test_the_balancer_takes_bodies_as_large_as_the_replicas_do() -> None:
 @pytest.fixture
 def services() -> dict[str, Any]:
     """Returns the services of deploy/compose.yaml."""
-    # PyYAML is a dependency of pre-commit.
     yaml: Any = importlib.import_module("yaml")
     found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     return found

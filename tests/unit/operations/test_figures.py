@@ -1,5 +1,5 @@
-"""Tests what a web worker counts, the file with its counts, and the sums that the sidecar
-reports."""
+"""Tests what a web worker process counts, the file to which it writes its counts, and the sums of
+all workers' counts. The sidecar, a process beside the web workers, reports these sums."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def board(tmp_path: Path) -> Path:
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Advances the clock by `seconds`. The clock decides whether a worker's file is out of date."""
+    """Advances the clock by `seconds`. By this clock, a worker's file becomes out of date."""
     monkeypatch.setattr(files, "now_ns", lambda: now_ns() + int(seconds * 1e9))
 
 
@@ -104,7 +104,8 @@ def test_the_sum_has_the_figures_of_all_web_workers(board: Path) -> None:
 
 
 def test_counters_start_at_the_first_reading(board: Path) -> None:
-    """A new sidecar must not report again what the previous sidecar has already reported."""
+    """The sidecar reports the sums of the files. After a restart, it must not report again what it
+    has reported before the restart."""
     worker = WorkerFile(board, "")
     worker.write({"hits": 100}, NO_GAUGES)
     totals = Totals(board)

@@ -14,7 +14,7 @@ from reindex.log_fields import AddFields, log_fields
 
 @pytest.fixture
 def lines() -> io.StringIO:
-    """Returns the stream that gets the logger's JSON lines."""
+    """Returns the stream to which the fixture `logger` writes lines of JSON."""
     return io.StringIO()
 
 

@@ -1,4 +1,6 @@
-"""REALM_TRACES_ENDPOINT is empty by default, and refused if traces can't be sent to it."""
+"""Tests the setting REALM_TRACES_ENDPOINT, the URL to which traces of publishes are sent. By
+default it is empty, and there are no traces. It is refused if it isn't a URL, or if the library
+that sends traces is missing."""
 
 import sys
 

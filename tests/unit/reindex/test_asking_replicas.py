@@ -1,5 +1,6 @@
-"""Tests that a pinned read tries another replica if one fails, and refuses an answer of another
-generation."""
+"""Tests pinned reads. A pinned read asks a replica for a realm's content at exactly one generation.
+If one replica fails, the read asks another replica. An answer with the content of another
+generation is refused."""
 
 import threading
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""Tests the checks of the prerenderer's results. Card code runs in the process that writes the
-results, so card code can forge any result."""
+"""Tests the checks of the prerenderer's results. The prerenderer is a process that runs card code
+and writes the results, so card code can forge any result."""
 
 import json
 import subprocess
@@ -118,6 +118,15 @@ def test_the_texts_of_an_error_are_cut_to_a_limit() -> None:
     assert len(json.dumps(error)) < 60_000
 
 
+def test_the_texts_of_a_warning_and_of_a_reference_are_cut_to_a_limit() -> None:
+    warning = {"key": "k" * 9_999, "message": "m" * 9_999, "more": "z" * 9_999}
+    reference = {**GOOD["references"][0], "key": "k" * 9_999}
+    checked = checked_card({**GOOD, "url": URL, "warnings": [warning], "references": [reference]})
+    cut = {name: f"{name[0] * MAX_WORDS} …" for name in ("key", "message")}
+    assert checked["warnings"] == [cut]
+    assert checked["references"] == [{**reference, "key": cut["key"]}]
+
+
 def test_infinite_numbers_and_half_characters_are_replaced() -> None:
     line = rb'{"a": 1e999, "b": "\uD800", "c": "\ud800", "d": "\u0000"}'
     lost = "\N{REPLACEMENT CHARACTER}"
@@ -127,8 +136,8 @@ def test_infinite_numbers_and_half_characters_are_replaced() -> None:
 
 
 def test_an_overlong_line_of_output_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker needs only limited memory to read the process's stdout, even if card code prints
-    an endless line."""
+    """The worker, which reads the prerenderer's stdout, needs only limited memory, even if card
+    code prints an endless line."""
     monkeypatch.setattr(sandbox, "MAX_LINE", 1000)
     lines = "x" * 100_000 + r"\nnonce{}\nnonce" + "y" * 5000 + r"\n\nxnonce\nnonce[]\n"
     with subprocess.Popen(

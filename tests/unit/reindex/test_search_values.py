@@ -1,4 +1,4 @@
-"""Tests the error of a search for a value that doesn't fit the field's type."""
+"""Tests the error of a search for a value if the type of the searched field is unknown."""
 
 import pytest
 

@@ -1,5 +1,12 @@
 """Tests which processes see each other's changes on the board, how long the board is live, and how
-an invalid board file is replaced."""
+an invalid board file is replaced.
+
+The board is a file of numbered slots, which tells the processes of a replica whether cached data is
+fresh. A key stands for something that can change, such as a realm, and has one slot. A bump of a
+key overwrites the key's slot with a new number. A stamp holds the values of some slots and of the
+board's epoch at one time. The stamp is stale as soon as one of these values has changed. While the
+board isn't live, no process trusts its caches.
+"""
 
 import fcntl
 import os

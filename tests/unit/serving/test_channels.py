@@ -1,5 +1,6 @@
-"""Tests for each notification channel how a payload is written and parsed, and which board keys it
-moves."""
+"""Tests for each notification channel how a payload is written and parsed, and which board keys the
+payload moves. A replica's board is a file with a slot for each key. When a key moves, its slot gets
+a new number, and the cached data that depends on the key becomes stale."""
 
 import json
 import string
@@ -43,7 +44,8 @@ _realm_urls = st.builds(
     st.sampled_from(["", ":4201", ":8443"]),
     st.lists(_segments, max_size=4),
 )
-#: Payloads that somebody might type, such as any text or fragments of valid payloads.
+#: Payloads that somebody might send by hand: a missing payload, any text, fragments of valid
+#: payloads, and JSON objects with valid and invalid values.
 _payloads = st.one_of(
     st.none(),
     st.text(),
@@ -85,8 +87,8 @@ _payloads = st.one_of(
 def test_a_file_change_is_split_at_the_first_slash_colon(
     payload: str, realm_url: str, path: str
 ) -> None:
-    """The rest of the payload is the path, which may contain further colons and slashes, or be
-    `*`."""
+    """The path is the part of the payload after the first `/:`. It may contain further colons and
+    slashes, or be `*`."""
     assert parse_file_change(payload) == FileChange(realm_url, path)
 
 
@@ -214,7 +216,8 @@ def test_an_invalidation_of_modules_is_parsed_as_it_was_sent(
 def test_many_modules_are_split_over_notifications_and_none_is_lost(
     lengths: list[int], letter: str
 ) -> None:
-    """If a module's URL doesn't fit into a notification, the next notification contains the URL."""
+    """If a module's URL doesn't fit into a notification besides the URLs before it, the next
+    notification contains this URL."""
     urls = [f"{REALM}{n}{letter * (length // 4)}" for n, length in enumerate(lengths)]
     sent = channels.modules_invalidated(REALM, urls)
     assert all(len(n.payload.encode()) <= PAYLOAD_BUDGET < POSTGRES_LIMIT for n in sent)

@@ -1,5 +1,5 @@
-"""Tests that `short_cached` caches results for short strings from clients, but not for long
-ones."""
+"""Tests that results are cached for short texts from clients, but not for long texts, which could
+fill the memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_only_short_header_sets_without_secrets_are_cached() -> None:
         assert known._known == {}
     for _ in range(2):
         assert known.get([HOST, (b"if-none-match", b'"x"')])[0] is not None
-    assert list(known._known) == [(HOST,)], "a condition belongs to one address"
+    assert list(known._known) == [(HOST,)], "conditions differ for each URL, so they are not cached"
 
 
 def test_the_number_of_cached_header_sets_is_bounded() -> None:

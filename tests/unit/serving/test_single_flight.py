@@ -1,5 +1,10 @@
-"""Tests that concurrent cache misses cause one load. No caller gets the result of a load that began
-before a change that the caller must see."""
+"""Tests that concurrent cache misses of one key cause one load, which is called a flight. No caller
+gets the result of a load that began before a change that the caller must see.
+
+A flight has a stamp: the values that some slots of the board had when the flight began. The board
+is a file that the processes of a replica share. A change of data overwrites slots, which makes the
+flight's stamp stale.
+"""
 
 import threading
 from collections.abc import Iterable
@@ -37,8 +42,8 @@ class WatchedBoard(Board):
 
 
 class Loads:
-    """A load function that returns the number of its call. If the call has a gate, the call waits
-    there before it returns."""
+    """A load function that returns the number of its call. If the call has a gate, the call returns
+    only after the gate has been opened."""
 
     def __init__(self, gates: Iterable[Gate] = ()) -> None:
         self._gates = list(gates)
@@ -122,7 +127,7 @@ def test_after_an_invalidation_callers_start_a_new_load(
     board.bump(["a"])
     assert flights.run("key", SLOTS, loads) == 2
     gate.open()
-    assert overtaken.result(PATIENCE) == 1, "its own caller still gets its value"
+    assert overtaken.result(PATIENCE) == 1, "the first caller still gets the old value"
     assert loads.stamps[0] != loads.stamps[1]
 
 

@@ -1,4 +1,10 @@
-"""Tests which values a `StampedCache` returns, treats as stale, and evicts when it is full."""
+"""Tests which values a `StampedCache` returns, treats as stale, and evicts when it is full.
+
+The cache stores each value with a stamp: the numbers that some slots of the board had before the
+value was loaded. The board is a file that the processes of a replica share. A change of data moves
+slots, which means that they get new numbers. The cache returns a value only while the board is live
+and the value's slots have not moved.
+"""
 
 import tracemalloc
 from pathlib import Path
@@ -67,7 +73,7 @@ def test_nothing_is_a_hit_while_the_board_is_not_live(
     board.go_live(now_ns())
     assert cache.get("key") is None
     board.go_live(now_ns() + MINUTE)
-    assert cache.get("key") == "value", "nothing has moved meanwhile"
+    assert cache.get("key") == "value", "no slot has moved meanwhile"
 
 
 def test_a_stale_value_can_be_peeked_at_and_replaced(
@@ -105,7 +111,7 @@ def test_a_value_that_changed_during_its_load_is_stale(
     else:
         board.bump_epoch()
     gate.open()
-    assert loading.result(PATIENCE) == "old value", "its own caller asked before the change"
+    assert loading.result(PATIENCE) == "old value", "this caller asked before the change"
     assert cache.get("key") is None
     assert cache.load("key", SLOTS, lambda: "new value") == "new value"
     assert cache.get("key") == "new value"
@@ -126,7 +132,8 @@ def test_a_value_is_fresh_if_only_another_key_moved_during_its_load(
 def test_a_stale_load_that_ends_last_does_not_bring_its_value_back(
     board: Board, cache: StampedCache[str]
 ) -> None:
-    """The older load ends after the newer load, and the cache still keeps only the newer value."""
+    """The load of the old value ends after the load of the new value. Even so, the cache never
+    returns the old value."""
     gate = Gate()
     slow = in_thread(cache.load, "key", SLOTS, gate.after(lambda: "old value"))
     gate.wait_for_arrival()
@@ -168,7 +175,7 @@ def test_a_value_that_grows_evicts_others(
     assert [text for text in "abcdefghij" if cache.peek(text)] == list("cdefghij")
     grown["j"] = 26 * LETTER
     cache.weigh("j")
-    assert cache.peek("j") is None, "it is larger than any value may be"
+    assert cache.peek("j") is None, "it is larger than a quarter of the cache"
     cache.weigh("nothing")
 
 

@@ -49,7 +49,7 @@ def test_a_request_whose_body_stops_coming_is_refused() -> None:
     bodies = Bodies(max_bytes=1000, seconds=0.05)
     with pytest.raises(TooSlow, match="Only 4 bytes"):
         asyncio.run(_received(bodies, _body(b"half")))
-    assert asyncio.run(_received(bodies, _whole(b"x" * 1000))) == b"x" * 1000, "nothing is held"
+    assert asyncio.run(_received(bodies, _whole(b"x" * 1000))) == b"x" * 1000, "no body is held"
 
 
 def test_all_bodies_together_are_held_up_to_a_bound() -> None:
@@ -79,7 +79,7 @@ def test_the_slowest_of_too_many_simultaneous_bodies_is_refused(
         assert not slow[1].done()
         slow[1].cancel()
         await asyncio.gather(*slow, return_exceptions=True)
-        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "nothing is held"
+        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "no body is held"
 
     asyncio.run(three())
 
@@ -99,7 +99,7 @@ def test_stalled_bodies_are_dropped_to_make_room_for_a_new_one() -> None:
                 await each
         slow[2].cancel()
         await asyncio.gather(*slow, return_exceptions=True)
-        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "nothing is held"
+        assert await _received(bodies, _whole(b"y" * 1000)) == b"y" * 1000, "no body is held"
 
     asyncio.run(full())
 
@@ -120,8 +120,8 @@ def test_no_body_is_dropped_if_the_new_one_would_not_fit_anyway() -> None:
 
 @pytest.mark.parametrize("then", [(), (b"x",), (b"x",) * 20])
 def test_a_fast_start_of_a_body_allows_no_later_pause(then: tuple[bytes, ...]) -> None:
-    """The client sends as many bytes at once as it would have to send in a hundred seconds, and
-    then few or none."""
+    """The client sends at once as many bytes as it would send in a hundred seconds at the minimum
+    speed. After that, it sends few bytes or none."""
     bodies = Bodies(max_bytes=10_000_000, seconds=0.2)
     left = [b"x" * 100 * transfer.MIN_BODY_RATE, *then]
 
@@ -254,7 +254,7 @@ def test_logins_and_atomic_writes_run_one_at_a_time(lane: Lane) -> None:
     def work() -> None:
         under_way.append(1)
         most.append(len(under_way))
-        # Long enough for a second thread to begin the same work.
+        # This pause is long enough for a second thread to begin the same work.
         threading.Event().wait(0.05)
         under_way.pop()
 
@@ -306,7 +306,7 @@ def test_a_client_that_leaves_while_waiting_for_a_thread_is_dropped() -> None:
         assert await staying == "mine"
         assert await stuck
         assert not called.is_set()
-        assert await threads.run(Lane.WRITE, lambda: True), "its thread is free again"
+        assert await threads.run(Lane.WRITE, lambda: True), "the lane's thread is free again"
 
     asyncio.run(full())
 
@@ -319,7 +319,7 @@ def test_no_thread_is_lost_if_a_waiter_is_cancelled_as_its_turn_comes() -> None:
         going = asyncio.create_task(threads.run(Lane.WRITE, lambda: True, asyncio.Event().wait))
         await asyncio.sleep(0.01)
         free.release()
-        # The waiting task has been given its turn, and has not run yet.
+        # The task `going` has got the free thread, but has not run yet.
         await asyncio.sleep(0)
         assert free.locked() and not going.done()
         going.cancel()

@@ -1,4 +1,5 @@
-"""Fixtures: empty caches, a live board, and a list of the transpiler's runs."""
+"""Fixtures: empty caches, a live board, and a list of the transpiler's runs. The board is a file
+that shows which cached answers are stale. Caches are used only while the board is live."""
 
 from collections.abc import Iterator
 
@@ -19,7 +20,8 @@ def empty_caches() -> None:
 
 @pytest.fixture
 def live() -> Iterator[None]:
-    """Makes this process's board live. The process updates the board itself at each commit."""
+    """Makes this process's board live for an hour. No sidecar receives notifications here, but the
+    process updates the board itself at each of its commits."""
     local_board().go_live(now_ns() + HOUR)
     yield
     local_board().go_live(0)
@@ -27,7 +29,8 @@ def live() -> Iterator[None]:
 
 @pytest.fixture
 def site(source: Realm, live: None) -> Realm:
-    """Returns the source realm at SITE. The board is live, so the realm's answers can be cached."""
+    """Returns the realm of the fixture `source`. The board is live, so the realm's answers can come
+    from the cache."""
     return source
 
 

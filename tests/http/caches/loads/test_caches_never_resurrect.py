@@ -1,4 +1,5 @@
-"""P4: after a change, no request gets old content from a load that began before the change."""
+"""Tests promise P4 of the README: a request after a change never gets old content from a load that
+began before the change."""
 
 from collections.abc import Callable, Iterator
 
@@ -68,7 +69,8 @@ _HELD = [
 def test_an_invalidation_during_a_load_makes_the_next_request_a_miss(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str, cleared: str
 ) -> None:
-    """The loading request gets its answer, but the loaded content isn't cached."""
+    """The request that loads the content gets its answer. The next request doesn't get this answer
+    from the cache."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     _CLEARED[cleared](site)
@@ -90,7 +92,7 @@ def test_a_request_after_a_write_during_a_load_gets_the_new_content(
     gate.open()
     overtaken = request.result(PATIENCE)
     assert overtaken.status == 200
-    assert "edition one" in overtaken.text, "it was asked for before the write"
+    assert "edition one" in overtaken.text, "the request began before the write"
     following = get(POST, accept)
     assert following.cache == "miss"
     assert "edition two" in following.text
@@ -101,7 +103,7 @@ def test_a_request_after_a_write_during_a_load_gets_the_new_content(
 def test_a_load_is_kept_despite_an_invalidation_of_another_path(
     site: Realm, monkeypatch: pytest.MonkeyPatch, function: str, accept: str
 ) -> None:
-    """The next request for the module is a hit."""
+    """The next request for the loaded file is a cache hit."""
     gate = hold(monkeypatch, MODULES[function], function)
     request = waiting(gate, POST, accept)
     make.write(site, person__tsx=make.PERSON_MODULE.encode() + b"\n")
@@ -114,7 +116,7 @@ def test_a_load_is_kept_despite_an_invalidation_of_another_path(
 def test_a_file_deleted_while_it_is_read_never_comes_back(
     site: Realm, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    """Only requests from before the delete get the old bytes."""
+    """Only requests that began before the deletion get the old bytes."""
     gate = hold(monkeypatch, answers, "resolve")
     request = waiting(gate, POST, accept)
     make.remove(site, "post.tsx")
@@ -164,7 +166,8 @@ def test_a_page_whose_index_is_swapped_while_it_is_read_is_not_kept(
 def test_a_file_written_during_a_load_is_new_under_both_names(
     site: Realm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A module has the same content under each of its names."""
+    """`post` and `post.tsx` are names of one module. After the write, requests for either name get
+    the new content."""
     get(POST)
     assert get(POST).cache == "hit"
     gate = hold(monkeypatch, answers, "resolve")
@@ -186,10 +189,10 @@ def test_a_request_after_a_write_does_not_wait_for_an_older_load(
     gate = hold(monkeypatch, contents, "javascript")
     overtaken = waiting(gate, POST)
     make.write(site, post__tsx=edition("two"))
-    assert "edition two" in get(POST).text, "while the older load is still under way"
+    assert "edition two" in get(POST).text, "the older load must not be shared"
     gate.open()
     assert "edition one" in overtaken.result(PATIENCE).text
-    assert "edition two" in get(POST).text, "and after it has landed"
+    assert "edition two" in get(POST).text, "the older load must not be cached"
 
 
 def test_an_invalidation_without_a_change_causes_no_transpile(site: Realm, runs: DenoRuns) -> None:
@@ -210,7 +213,7 @@ def test_without_a_live_board_every_request_is_a_miss_and_none_stale(
     make.write(site, post__tsx=edition("two"))
     assert "edition two" in get(POST).text
     assert get(POST).cache == "miss"
-    assert len(runs.paths) == 2, "slower, but not by a transpile"
+    assert len(runs.paths) == 2, "one transpile for each edition"
 
 
 # --- Changes that only a notification announces ------------------------------------------------
@@ -218,7 +221,8 @@ def test_without_a_live_board_every_request_is_a_miss_and_none_stale(
 
 @pytest.fixture
 def sidecar() -> Iterator[Listener]:
-    """Runs a real listener that keeps this process's board live."""
+    """Runs a listener, as the sidecar process of a replica does. The listener keeps this process's
+    board live, and updates the board when notifications arrive."""
     listener = Listener("test", local_board(), listen_connection, bound_seconds=5)
     ending = in_thread(listener.run)
     assert listener.wait_for_watermark(now_ns(), PATIENCE)

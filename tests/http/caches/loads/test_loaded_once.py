@@ -1,4 +1,5 @@
-"""P7: the work for concurrent requests of the same content is done once."""
+"""Tests promise P7 of the README: if concurrent requests need the same content, the content is
+loaded once, and a module is transpiled once."""
 
 import threading
 from typing import Any
@@ -35,7 +36,7 @@ class Joiners:
         monkeypatch.setattr(SingleFlight, "_may_join", may_join)
 
     def wait_for(self, count: int) -> None:
-        wait_until(lambda: self.count >= count, f"{count} requests sharing a load", PATIENCE)
+        wait_until(lambda: self.count >= count, f"{count} requests share a load", PATIENCE)
 
 
 def test_many_requests_for_one_module_transpile_it_once(
@@ -68,8 +69,8 @@ def test_modules_at_different_paths_do_not_wait_for_each_other(
 def test_two_processes_that_need_the_same_source_transpile_it_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two processes share only the database. In the database, one process is elected to
-    transpile."""
+    """Two threads stand for the two processes, because two calls of `javascript` share only the
+    database. In the database, one of the two is elected to transpile."""
     gate = hold(monkeypatch, transpiling, "_run_deno", before=True)
     waiting, wait = threading.Event(), election.wait
 
@@ -82,7 +83,7 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
     elected = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
     gate.wait_for_arrival()
     other = in_thread(transpiling.javascript, "0" * 64, source, "post.tsx")
-    assert waiting.wait(PATIENCE), "the other one waits"
+    assert waiting.wait(PATIENCE), "the other thread must wait for the elected one"
     gate.open()
     assert elected.result(PATIENCE) == other.result(PATIENCE)
     assert runs.paths == ["post.tsx"]
@@ -91,7 +92,8 @@ def test_two_processes_that_need_the_same_source_transpile_it_once(
 def test_a_new_process_uses_javascript_that_the_fleet_has_transpiled(
     site: Realm, runs: DenoRuns
 ) -> None:
-    """The database keeps the first transpile for all processes."""
+    """The database keeps the transpiled JavaScript for all processes. Empty caches stand for a new
+    process."""
     first = get(POST)
     assert TranspiledModule.objects.count() == 1
     answers.caches.cache_clear()
@@ -125,7 +127,7 @@ def test_a_failed_transpile_fails_all_waiters_and_is_retried_later(
 def test_a_source_with_a_syntax_error_is_transpiled_once(
     site: Realm, runs: DenoRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All requests get a 406 until the source changes, without another transpile."""
+    """Until the source changes, all requests get a 406, and the source isn't transpiled again."""
     make.write(site, post__tsx=b"export const = ;")
     gate, joiners = hold(monkeypatch, transpiling, "_run_deno", before=True), Joiners(monkeypatch)
     requests = [in_thread(get, POST) for _ in range(4)]
@@ -136,6 +138,6 @@ def test_a_source_with_a_syntax_error_is_transpiled_once(
     assert get(POST).status == 406
     answers.caches.cache_clear()
     assert get(POST).status == 406
-    assert runs.paths == ["post.tsx"], "the same source would only be wrong again"
+    assert runs.paths == ["post.tsx"], "the error is stored, so no request transpiles again"
     make.write(site, post__tsx=edition("two"))
     assert "edition two" in get(POST).text

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes the database at the first start with a temporary server, as the Postgres image does. The
-# temporary server answers only at the Unix socket. A health check that connects to the socket would
-# succeed while the temporary server runs, which is too early.
+# Starts Postgres as the official Postgres image does. At the first start, a temporary server makes
+# the database. The temporary server answers only at the Unix socket. A health check that connected
+# to the socket would succeed too early, while only the temporary server runs.
 set -euo pipefail
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
@@ -12,7 +12,8 @@ if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
   rm /run/postgresql/first
   echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
   as_postgres pg_ctl --pgdata "$PGDATA" --wait --options "-c listen_addresses=''" start
-  # Simulates a slow disk. The pause is longer than two intervals of the health check.
+  # Simulates a slow disk. The pause is longer than two intervals of the health check, so at least
+  # two checks happen while only the temporary server runs.
   sleep 5
   as_postgres createdb --username "$POSTGRES_USER" "$POSTGRES_DB"
   as_postgres pg_ctl --pgdata "$PGDATA" --wait stop
