@@ -1,7 +1,7 @@
 """Carries out requests to `_atomic`, which write several files at one generation, or write none.
 
-All operations of a request are checked before the first file is written. If several operations fail
-a check, one error reports them all.
+All operations of a request are checked before the first file is written. `read_operations` checks
+the operations themselves. `apply` then checks whether the realm's files permit the operations.
 """
 
 import json
@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from notifications.texts import check_encodable
 from realms.addresses import file_path, same_name
 from realms.content.files import check_size, write_files
 from realms.content.locks import locked_realm
@@ -46,8 +45,7 @@ class Result:
 
 def read_operations(body: bytes, realm_url: str) -> list[Operation]:
     """Returns the operations in the body of an `_atomic` request. Raises Malformed if the body
-    can't be parsed. If operations are invalid, raises one `Several` error that reports all invalid
-    operations."""
+    can't be parsed. If operations are invalid, raises one `Several` error for all of them."""
     sent = bodies.parse(bodies.Atomic, body).operations
     problems = Problems()
     operations: list[Operation] = []
@@ -74,7 +72,7 @@ def _operation(value: Any, place: str, realm_url: str) -> Operation:
     if isinstance(sent.data, bodies.SourceResource):
         data = sent.data.attributes.content.encode()
     elif is_card_file(path):
-        data = _card(sent.data, place)
+        data = _card(sent.data)
     else:
         raise Malformed(what=f"{place}.href: a card's file ends in .json; got {sent.href}")
     check_size(path, data)
@@ -88,7 +86,7 @@ def _name(operation: Operation) -> str:
     return "/".join(segments[-1 - operation.path.count("/") :])
 
 
-def _card(card: bodies.CardResource, place: str) -> bytes:
+def _card(card: bodies.CardResource) -> bytes:
     meta = card.meta.model_dump()
     resource = {
         "type": "card",
@@ -96,19 +94,15 @@ def _card(card: bodies.CardResource, place: str) -> bytes:
         **({"relationships": card.relationships} if card.relationships else {}),
         "meta": {key: value for key, value in meta.items() if key not in _ADDED_BY_SERVER},
     }
-    text = json.dumps({"data": resource}, indent=2, ensure_ascii=False)
-    try:
-        return check_encodable(text).encode()
-    except ValueError as error:
-        raise Malformed(what=f"{place}.data: {error}") from error
+    return json.dumps({"data": resource}, indent=2, ensure_ascii=False).encode()
 
 
 def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Result]]:
     """Carries out all operations. Returns the realm's generation after the write, and a result for
-    each operation, in the order of `operations`. If two operations write the same file, the later
-    operation determines its content.
+    each operation, in the order of `operations`. If two operations write the same file, the file
+    gets the content of the later operation.
 
-    If some operations are impossible, raises `Several` and carries out no operation.
+    If an operation is impossible (`_check`), raises `Several` and carries out no operation.
     """
     with locked_realm(realm) as current:
         _check(current, operations)
@@ -120,8 +114,9 @@ def apply(realm: Realm, operations: Sequence[Operation]) -> tuple[int, list[Resu
 
 
 def _check(realm: Realm, operations: Sequence[Operation]) -> None:
-    """Raises one `Several` error that reports all impossible operations. The caller holds the
-    realm's lock."""
+    """Raises one `Several` error for all impossible operations. An operation is impossible if it
+    adds a file that exists, updates a file that doesn't exist, or writes below the URL of an inner
+    realm. The caller holds the realm's lock."""
     named = realm.versions.open().filter(path__in=[each.path for each in operations])
     existing = set(named.values_list("path", flat=True))
     # The URLs of realms inside this realm. A file below such a URL belongs to the inner realm.

@@ -2,8 +2,8 @@
 
 The index of a realm contains its rendered pages. A published realm's cards are read at the
 generation of its index, so that the cards and the pages show the same files. A source realm's cards
-are read at the realm's current generation, because the author must see a change at once. The author
-must also be able to repair a card that can't be rendered.
+are read at the realm's current generation, because the author must see each change at once, even in
+a card that can't be rendered.
 """
 
 import json
@@ -17,9 +17,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urljoin
 
 from django.db.models import Sum
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from notifications.texts import is_storable
 from realms import errors
 from realms.addresses import check_path
 from realms.cards import relationships
@@ -27,14 +26,14 @@ from realms.content.blobs import read_blob
 from realms.content.files import check_size, delete_files, write_files
 from realms.content.history import MANY_BYTES, versions_at
 from realms.content.locks import locked_realm
-from realms.http.bodies import Text
+from realms.http.bodies import READABLE, Text
 from realms.models import FileVersion, Realm
 from reindex.index.shown import find_page
 from reindex.prerender.results import broken_card
 from reindex.reading.card_paths import card_of, file_of, named_card
 from reindex.reading.documents import read_document
 from reindex.reading.references import file_url
-from reindex.reading.strict_json import MAX_DEPTH, BrokenDocument, is_held
+from reindex.reading.strict_json import BrokenDocument
 
 
 @dataclass(frozen=True)
@@ -82,25 +81,6 @@ Condition: TypeAlias = Callable[[str, Card | None], None]
 # --- Request bodies ----------------------------------------------------------------------------
 
 
-def _storable(value: Any) -> Any:
-    """Checks the nesting, the texts and the integers of a JSON value, and returns the value. Raises
-    ValueError with the reason if the value can't be stored."""
-    pending: list[tuple[Any, int]] = [(value, 0)]
-    while pending:
-        each, depth = pending.pop()
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
-        if isinstance(each, dict):
-            pending += [(part, depth + 1) for pair in each.items() for part in pair]
-        elif isinstance(each, list):
-            pending += [(part, depth + 1) for part in each]
-        elif isinstance(each, str) and not is_storable(each):
-            raise ValueError("has a character that can't be stored")
-        elif isinstance(each, int) and not is_held(str(each)):
-            raise ValueError("has a number that JavaScript can't hold; write it as text")
-    return value
-
-
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -126,10 +106,8 @@ class _PatchMeta(_Part):
     adoptsFrom: _AdoptsFrom | None = None
 
 
-Attributes = Annotated[dict[str, Any], AfterValidator(_storable)]
-Relationships = Annotated[
-    dict[str, _Relationship | list[_Relationship] | None], AfterValidator(_storable)
-]
+Attributes = Annotated[dict[str, Any], READABLE]
+Relationships = Annotated[dict[str, _Relationship | list[_Relationship] | None], READABLE]
 
 
 class _NewCard(_Part):
@@ -137,7 +115,7 @@ class _NewCard(_Part):
     lid: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     attributes: Attributes = {}
     relationships: Relationships = {}
-    meta: _Meta
+    meta: Annotated[_Meta, READABLE]
 
 
 class CreateCard(_Part):
@@ -205,7 +183,8 @@ def read_many(realm: Realm, generation: int, paths: list[str]) -> list[Card]:
         )
     cards: dict[str, Card] = {}
     for version in _versions(realm, generation, paths):
-        # An index made by an older release may list files that are not cards.
+        # An index that an older release has made may list files that this release doesn't accept
+        # as cards. Leave these files out.
         with suppress(BrokenDocument):
             if card := _card(realm, generation, version):
                 cards[card.path] = card
@@ -302,7 +281,7 @@ def delete(realm: Realm, path: str, condition: Condition) -> int:
 
 
 def _write(realm: Realm, path: str, document: dict[str, Any]) -> Card:
-    # Half a surrogate pair, which only the stored document can have, stays an escape of JSON.
+    # UTF-8 can't encode half of a surrogate pair, so it is written as an escape like `\ud800`.
     text = json.dumps(document, indent=2, ensure_ascii=False)
     data = text.encode(errors="backslashreplace") + b"\n"
     check_size(path, data)

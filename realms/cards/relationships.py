@@ -17,14 +17,14 @@ _MAX_NUMBER = 999_999
 def merged(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the stored relationships after applying the fields and single links in `sent`.
 
-    The key `"friends"` replaces the whole field, in whichever form the field is stored. If the
-    key's value is null, it removes the field. The key `"friends.1"` replaces the link with the
-    number 1, or appends a link if the last link has the number 0. If the key's value is null, it
-    removes the link, and later links move up. All other links stay. The numbers in `sent` refer to
-    the links before the change.
+    The key `"friends"` replaces the whole field, in whichever form the field is stored. With the
+    value null, the key removes the field. The key `"friends.1"` replaces the link with the number
+    1, or appends a link if the last link has the number 0. With the value null, the key removes the
+    link, and the links after it move up. The numbers in `sent` refer to the links before the
+    change.
 
-    Raises Malformed for a number that is neither a link's number nor the one after the last link's.
-    Also raises Malformed for a field that is sent both as a whole and as single links.
+    Raises Malformed if a key has neither the number of a link nor the number for a new link. Also
+    raises Malformed for a field that is sent both as a whole and as single links.
     """
     whole = {key for key in sent if not _NUMBERED.fullmatch(key)}
     single: dict[str, dict[int, Any]] = {}

@@ -5,20 +5,22 @@ last segment of a request's path.
 """
 
 import json
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
 )
 
-from notifications.texts import check_encodable, check_storable
+from notifications.texts import check_encodable, check_storable, is_storable
 from realms.errors import Malformed
-from reindex.reading.strict_json import finite_only
+from reindex.reading.strict_json import MAX_DEPTH, finite_only, is_held
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,12 +37,37 @@ _PIECE_BYTES = 64 * 1024
 Text = Annotated[str, AfterValidator(check_storable)]
 
 
+def check_readable(value: Any, depth: int) -> Any:
+    """Checks the nesting, the texts and the integers of a JSON value, and returns the value. The
+    value stands in a card's file, within `depth` objects and lists. Raises ValueError with the
+    reason if the file couldn't be read back with this value."""
+    pending: list[tuple[Any, int]] = [(value, depth)]
+    while pending:
+        each, outside = pending.pop()
+        if isinstance(each, dict | list) and outside >= MAX_DEPTH:
+            raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
+        if isinstance(each, dict):
+            pending += [(part, outside + 1) for pair in each.items() for part in pair]
+        elif isinstance(each, list):
+            pending += [(part, outside + 1) for part in each]
+        elif isinstance(each, str) and not is_storable(each):
+            raise ValueError("has a character that can't be stored")
+        elif isinstance(each, int) and not is_held(str(each)):
+            raise ValueError("has a number that JavaScript can't hold; write it as text")
+    return value
+
+
+#: Checks a value of `data`, such as `attributes`. It stands within the document and `data`.
+READABLE = BeforeValidator(partial(check_readable, depth=2))
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class RealmAttributes(_Body):
-    """The attributes of a new realm. The realm's URL is `<origin>/<owner>/<endpoint>/`."""
+    """The attributes of a new realm. Here `endpoint` isn't an API endpoint, but the last segment of
+    the realm's URL, `<origin>/<owner>/<endpoint>/`."""
 
     endpoint: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$", max_length=200)]
     name: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
@@ -84,7 +111,8 @@ class DeleteRealm(_Body):
 
 
 class Session(_Body):
-    """The body of a request for a token, to `_server-session` or to a realm's `_session`."""
+    """The body of a request to `_server-session` for a server token, or to a realm's `_session` for
+    a realm token."""
 
     username: Text
     password: Text
@@ -135,9 +163,9 @@ class CardResource(_Body):
     """A card that an `_atomic` request writes, as a JSON:API resource."""
 
     type: Literal["card"]
-    attributes: dict[str, Any] = Field(default_factory=dict)
-    relationships: dict[str, Any] = Field(default_factory=dict)
-    meta: _CardMeta
+    attributes: Annotated[dict[str, Any], READABLE] = Field(default_factory=dict)
+    relationships: Annotated[dict[str, Any], READABLE] = Field(default_factory=dict)
+    meta: Annotated[_CardMeta, READABLE]
 
 
 class Operation(_Body):
