@@ -1,8 +1,8 @@
 """Finds dead references: images and links to missing files, in cards and in `realm.json`.
 
-Whether a file exists is looked up in the list of its realm's files, at the generation that the job
-reads. A reference is checked only if it leads to a realm that the job reads or to the server's own
-origin. Other web addresses are never requested.
+A file counts as missing if the list of its realm's files, at the generation that the job reads,
+doesn't contain it. A reference is checked only if it leads to a realm that the job reads or to the
+server's own origin. The references themselves are never requested.
 """
 
 from collections.abc import Iterable
@@ -20,8 +20,8 @@ from reindex.reading.pins import Pin
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
 
-#: The names of files that the server generates for search engines.
-_GENERATED = ("robots.txt", "sitemap.xml")
+#: The server generates a file at each URL that ends so.
+_GENERATED = ("/robots.txt", "/sitemap.xml")
 
 
 @dataclass
@@ -35,7 +35,7 @@ class DeadReferences:
     def warnings(self, references: Iterable[Message]) -> tuple[list[Message], set[int]]:
         """Returns a warning for each reference `{"key", "url", "kind"}` that leads to no file. Also
         returns the dependency keys of the files and realms that decide whether there is a warning.
-        Raises ReplicaUnavailable and PinEnded."""
+        Raises ReplicaUnavailable, PinEnded and WrongGeneration."""
         warnings: list[Message] = []
         keys: set[int] = set()
         for each in references:
@@ -51,7 +51,8 @@ class DeadReferences:
             }
             if candidates and self._known(pin).isdisjoint(candidates):
                 message = f"{each['key']} names {each['url']}, which does not exist"
-                warnings.append({"key": each["key"], "message": message})
+                warning = {"key": each["key"], "message": message}
+                warnings += [] if warning in warnings else [warning]
         return warnings, keys
 
     def _place(self, url: str) -> Place | None:
@@ -70,13 +71,13 @@ class DeadReferences:
 
 
 def _files_at(path: str, kind: str) -> set[str]:
-    """Returns the files that could answer a request for a path. Returns no files if the server
-    generates the response."""
-    if path == "" or path.startswith("_") or path.endswith(_GENERATED):
+    """Returns the files with which the server could answer a request for a path. Returns no files
+    for a path that isn't checked: an API endpoint, `robots.txt` or `sitemap.xml`."""
+    if path.startswith("_") or f"/{path}".endswith(_GENERATED):
         return set()
     if kind == "image":
         return {path}
-    if path.endswith("/"):
-        return {path + FRONT_PAGE, f"{path}index.html"}
+    if path == "" or path.endswith("/"):
+        return {path + FRONT_PAGE}
     pages = {path, file_of(path), f"{path}/{FRONT_PAGE}"}
     return pages | {f"{path}{extension}" for extension in EXECUTABLE_EXTENSIONS}

@@ -37,6 +37,7 @@ PAGES = {
     "bo.json": make.card("./page", "Person", name="Bo"),
     "dot.png": b"png",
     "sec/index.json": make.card("../page", "Page", title="sec"),
+    "web/index.html": b"<p>No URL of a folder shows this file.</p>",
 }
 
 
@@ -100,6 +101,11 @@ WARNED = {
     "inner-picture": (page({"stop": {"sign": "./none.png"}}), ["stop.sign"]),
     "markdown-link": (page({"text": "See [it](./nothing)."}), ["text"]),
     "markdown-folder": (page({"text": "See [it](./none/)."}), ["text"]),
+    "markdown-html": (page({"text": "See [it](./web/)."}), ["text"]),
+    "markdown-twice": (page({"text": "[it](./nothing) and [it](./nothing)"}), ["text"]),
+    "no-generated-file": (page({"text": "[a](./press-sitemap.xml) [b](x/myrobots.txt)"}),
+                          ["text", "text"]),
+    "no-front-page": (page({"text": "[home](./)"}), ["text"]),
     "markdown-image": (page({"text": "![it](./none.png) [r]\n\n[r]: ./none"}), ["text", "text"]),
 }  # fmt: skip
 #: Cards without errors or warnings.
@@ -111,6 +117,7 @@ FINE = {
     "sizes": page({"size": 2**53}),
     "files": page({"picture": "./dot.png", "text": "[a](./ada) [b](./sec) [c](./sec/) [d](#e) "
                    "[e](./dot.png) ![f](dot.png) [g](http://elsewhere.example/x) [h](mailto:a@b)"}),
+    "generated": page({"text": "[a](x/robots.txt) [b](sitemap.xml)"}),
     "served": page(id="x", links={"self": "./x"}),
 }  # fmt: skip
 
@@ -137,6 +144,8 @@ def test_a_part_without_effect_causes_an_error_or_warning_with_its_key(
         assert all(each["message"].startswith((each["key"], "data.")) or name in ("gap", "no-first")
                    for each in told), told  # fmt: skip
     assert [name for name in FINE if shown[name].warnings] == []
+    for path in ("", "web/", "press-sitemap.xml", "x/myrobots.txt"):
+        assert web.get(URL + path, "text/html").status == 404, path
     html: Any = shown["gap"].html
     assert html["isolated"] == "<p>t Ada,Bo</p>"
 
