@@ -2,8 +2,8 @@
 URLs and file paths.
 
 A stored realm URL has the scheme of REALM_PUBLIC_ORIGIN, a lower-case host and a final slash. It
-has no query, and no port that is the default of its scheme. Its segments need no escaping. File
-paths are stored unescaped and in Unicode's composed form (NFC).
+has no query, and omits the default port of its scheme. The segments of its path need no escaping.
+File paths are stored unescaped and in Unicode's composed form (NFC).
 """
 
 import re
@@ -59,7 +59,7 @@ def canonical_realm_url(text: object) -> str:
 
 def check_path(path: str, realm_url: str = "") -> str:
     """Returns the path in Unicode's composed form. Raises InvalidPath with the reason if no file
-    may have this path."""
+    of the realm may have this path."""
     path = composed(path)
     why = wrong_with_path(path, realm_url)
     if why:

@@ -81,8 +81,8 @@ def replica_address(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def broker(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a CELERY_BROKER_URL that workers can't read from. Messages about jobs would reach no
-    worker."""
+    """Reports a CELERY_BROKER_URL that workers can't read from. With this broker, messages about
+    jobs would reach no worker."""
     scheme = settings.CELERY_BROKER_URL.partition("://")[0]
     if scheme not in TRANSPORT_ALIASES:
         yield Error(
@@ -112,8 +112,8 @@ def board(**_: Any) -> Iterator[CheckMessage]:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Error(
             f"REALM_BOARD is in {str(folder)!r}, which is not a folder writable by this process.",
-            hint="Make the folder. A replica's web service and sidecar share the board; each "
-            "replica needs a board of its own.",
+            hint="Make the folder, or let this process write to it. A replica's web service and "
+            "sidecar share one board; each replica needs a board of its own.",
             id=_id(8),
         )
 
@@ -121,7 +121,7 @@ def board(**_: Any) -> Iterator[CheckMessage]:
 @register(Tags.security, deploy=True)
 def publish_domains(**_: Any) -> Iterator[CheckMessage]:
     """Reports values in REALM_PUBLISH_DOMAINS that are not domains. Also reports publish domains
-    that share cookies with hosts of others or with the public origin. Authors' code runs in the
+    that share cookies with other owners' hosts or with the public origin. Authors' code runs in the
     pages at publish domains, and could set these cookies."""
     public = _parts(settings.REALM_PUBLIC_ORIGIN).hostname or ""
     for domain in settings.REALM_PUBLISH_DOMAINS:
@@ -165,8 +165,9 @@ def user_host(**_: Any) -> Iterator[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def listen_database(**_: Any) -> Iterator[CheckMessage]:
-    """Reports a LISTEN_DATABASE_URL for a database other than that of DATABASE_URL. The sidecar
-    would receive no notifications of changes, so the replica would bypass its caches."""
+    """Reports a LISTEN_DATABASE_URL and a DATABASE_URL with different database names. A sidecar
+    that listens to another database receives no notifications of changes, so its replica bypasses
+    its caches."""
     if not settings.LISTEN_DATABASE_URL or not settings.DATABASE_URL:
         return
     name, listen_name = [

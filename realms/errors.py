@@ -93,7 +93,7 @@ class MethodNotAllowed(RealmError):
     title = "Method Not Allowed"
 
     def __init__(self, allow: Sequence[str], **details: object) -> None:
-        """`allow` lists the methods for the Allow header, without OPTIONS."""
+        """`allow` lists the possible methods. The Allow header has these methods and OPTIONS."""
         self.allow = ", ".join([*allow, "OPTIONS"])
         super().__init__(**{"expected": " or ".join(allow), **details})
 

@@ -1,17 +1,16 @@
 """Provides the front, a WSGI application that answers public reads and cached pinned reads, and
-passes all other requests to Django. A pinned read is a read at one generation of a realm. Its pin,
-a token in a header, gives access to the realm at this generation.
+passes all other requests to Django. A realm's generation is a number that rises with each change. A
+pinned read has a pin, a token in a header that gives access to a realm at exactly one generation.
 
-The event loop of the web server (`web/asgi.py`) calls `Front.reply` for cache hits. A hit only
-looks up the cached answer in a dictionary, and compares the answer's stamp with the board
-(`notifications/board.py`) to find out whether the answer is fresh. Neither Django nor the database
-takes part. The first hit makes a finished reply, which is kept with the cached answer. A cached
-answer has one finished reply for each combination of host policy, content coding and outcome of the
-request's conditions.
+The event loop of the web server (`web/asgi.py`) calls `Front.reply` for cache hits. For a hit, the
+front only looks up the answer in a dictionary, and asks the board (`notifications/board.py`)
+whether the answer is fresh. Neither Django nor the database takes part. The first hit makes a
+finished reply, which later hits send unchanged. The cached answer keeps a finished reply for each
+combination of security policy headers, content coding, and outcome of the request's conditions.
 
-Threads call `Front.read`, which also answers pinned reads from the cache, even of private realms.
-For an unpinned read that isn't cached, `read` loads the file or module if everyone may read it
-(`load_public`). If Django's view loads the same URL at the same time (`load`), both share one load.
+Threads call `Front.read`, which also answers cached pinned reads, even of private realms. For an
+unpinned read that isn't cached, `read` loads the file or module if everyone may read it
+(`load_public`). If Django's view loads the same URL at the same time, the two share one load.
 
 Django gets all other requests, such as reads of pages that aren't cached, unpinned reads of private
 realms, queries, and writes. The front adds the raw path to a request for Django, and the replica's
@@ -69,10 +68,9 @@ class Front:
         self._behind = behind
 
     def read(self, environ: Environ) -> Reply | None:
-        """Returns the reply to a public read from the caches or the database. Returns the reply to
-        a pinned read from the cache. Returns None if Django must answer. The reply to HEAD may have
-        a body, which the caller must not send. This method may block, so it must run in a
-        thread."""
+        """Replies to a public read from the caches or the database, and to a pinned read only from
+        the cache. Returns None if Django must answer. The reply to HEAD may have a body, which the
+        caller must not send. This method may block, so it must run in a thread."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if method not in ("GET", "HEAD") or environ.get("QUERY_STRING"):
             return None
@@ -90,14 +88,14 @@ class Front:
     def reply(
         self, method: str, path: str, wanted: Asked, copy: bytes | None = None
     ) -> Reply | None:
-        """Returns the reply to a read without a query, if this process's caches have the answer.
-        `path` is unescaped and in Unicode's composed form. This method doesn't block, so the event
-        loop may call it.
+        """Returns the reply to a read without a query string, if this process's caches have the
+        answer. `path` is unescaped and in Unicode's composed form. This method doesn't block, so
+        the event loop may call it.
 
         `wanted` has the conditions of the request. If the only condition is an If-None-Match, the
         caller may pass the header's value as `copy`, and omit the condition from `wanted`. An
-        If-Modified-Since doesn't count as another condition, because HTTP ignores it if the request
-        has an If-None-Match.
+        If-Modified-Since doesn't count as another condition, because HTTP ignores it beside an
+        If-None-Match.
         """
         if path.startswith("/_") or path.endswith(GENERATED):
             return None
@@ -163,9 +161,9 @@ def _kept(answer: Answer, form: tuple[str, Coding | None], decided: int) -> Fini
 
 
 def _unchanged(answer: Answer, copy: bytes, form: tuple[str, Coding | None]) -> Reply | None:
-    """Returns the kept 304 reply if `copy`, the value of If-None-Match, is exactly the reply's
-    ETag, with or without `W/`. Most clients send such a value. Returns None if the condition has to
-    be evaluated."""
+    """Compares `copy`, the value of If-None-Match, with the ETag of the kept 304 reply. Most
+    clients send exactly one ETag, with or without `W/`. If it is the reply's ETag, returns the
+    reply. Otherwise returns None, and the caller must evaluate the condition."""
     reply = _kept(answer, form, 304)
     return reply if reply is not None and reply.etag == copy.removeprefix(b"W/") else None
 
@@ -211,8 +209,8 @@ def _loaded(method: str, path: str, wanted: Asked) -> Reply | None:
     # reconnects.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
-        # The answer may be cached without the compressed body for this client. Then no load is
-        # needed.
+        # `reply` also returns None for a cached answer that lacks a body in the client's content
+        # coding. Such an answer needs no load.
         kept = cached(wanted.variant, url, wanted.at_least)
         answer = kept or load_public(wanted.variant, url)
         if not answer.public or answer.realm_url is None or answer.high < wanted.at_least:

@@ -3,7 +3,7 @@ versions, blobs).
 
 A realm's generation is a number that rises with each change of the realm. What a realm contains at
 a generation never changes. So a publication copies no files, but refers to a generation of a source
-realm, and a publish or a rollback takes as long for ten files as for a million.
+realm. A publish or a rollback therefore takes as long for ten files as for a million.
 """
 
 import uuid
@@ -109,9 +109,9 @@ class Realm(models.Model):
 
     @classmethod
     def first_showing(cls, **source: Any) -> "Realm | None":
-        """Returns the oldest published realm of a source realm, or None if there is none. The
-        filter `source` selects the source realm. Links to the source realm lead to the URL of the
-        returned realm."""
+        """Returns the oldest of the realms that are published from a source realm, or None if there
+        is none. Links to the source realm lead to the URL of the returned realm. The keyword
+        arguments `source` are a filter of the field `source`, for example `source__url=url`."""
         return cls.objects.published().filter(**source).order_by("created_at").first()
 
     @property
@@ -126,7 +126,7 @@ class Realm(models.Model):
 
     def clear_local_source_caches_and_broadcast(self) -> None:
         """Makes all cached answers of the realm stale on every replica, when the caller's
-        transaction commits. The other replicas are notified. The realm stays available.
+        transaction commits.
 
         Raises TransactionManagementError outside a transaction.
         """
@@ -197,10 +197,10 @@ class FileVersion(models.Model):
 
 
 class RealmBorder(models.Model):
-    """A folder of a realm at which another realm, the inner realm, was created or removed. `realm`
-    is the outer realm, which has the folder. Creating the inner realm hides the outer realm's files
-    in the folder. Removing the inner realm shows these files again. `generation` is the generation
-    that the outer realm got when the inner realm was last created or removed."""
+    """Says that a realm, the inner realm, was created or removed at the folder `path` of the realm
+    `realm`, the outer realm. Creating the inner realm hides the outer realm's files in the folder.
+    Removing the inner realm shows these files again. `generation` is the generation that the outer
+    realm got when the inner realm was last created or removed."""
 
     realm = models.ForeignKey(Realm, on_delete=models.CASCADE, related_name="borders")
     path = models.TextField(help_text="the folder, with its final slash")
@@ -338,7 +338,7 @@ class RealmPermission(models.Model):
 
 
 class TranspiledModule(models.Model):
-    """The JavaScript that a transpiler made from a module's source, or the error that it found.
+    """The JavaScript that a transpiler made from a module's source, or the transpiler's error.
 
     `sha256` is a hash of the source and of the file's extension, and `transpiler` identifies the
     version of the transpiler. A changed source has another hash, so no row is ever outdated.

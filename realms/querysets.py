@@ -43,8 +43,8 @@ class FileVersionQuerySet(QuerySet[M]):
         return self.filter(until_generation__isnull=True)
 
     def as_of(self, realm_id: UUID, generation: int) -> Self:
-        """Returns the file versions that are valid at a generation of a realm. The realm must have
-        files of its own, so it isn't a published realm."""
+        """Returns the file versions that are valid at a generation of a realm. The realm must not
+        be a published realm, because a published realm has no file versions of its own."""
         return self.filter(
             Q(until_generation__isnull=True) | Q(until_generation__gt=generation),
             realm_id=realm_id,
@@ -65,6 +65,6 @@ class PublicationQuerySet(QuerySet[M]):
 
     def at(self, *generations: int) -> Self:
         """Returns the publications with these generations. Each generation of a published realm has
-        its own publication. So if the publication of a generation is missing, no older publication
-        may replace it."""
+        its own publication. If this publication has been deleted, it is unknown what the realm
+        showed at the generation. The caller must not use an older publication instead."""
         return self.filter(generation__in=generations)

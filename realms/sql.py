@@ -1,8 +1,7 @@
 """Contains this package's SQL statements that the ORM can't express well. The comment on each
 statement says what the statement does and why it is SQL.
 
-`SET` statements are in the functions that send them, not in this module. Triggers are in
-`triggers.py`.
+`SET` statements are in the functions that send them. Triggers are in `triggers.py`.
 """
 
 from typing import LiteralString
@@ -24,8 +23,8 @@ def _as_of(version: LiteralString, generation: LiteralString) -> LiteralString:
 #: Returns one row with the innermost realm that contains a URL, whether everyone may read the
 #: realm, and a file. Appends each of `extensions` to the URL in turn, and selects the first file
 #: that exists. The file's columns are NULL if there is no file. Returns no row if no realm contains
-#: the URL. This is one SQL statement, because one statement reads one snapshot of the database, so
-#: the realm's generation and the file's bytes belong together.
+#: the URL. This is one SQL statement, so that the realm's generation and the file's bytes come from
+#: one snapshot of the database.
 RESOLVE: LiteralString = f"""
 WITH realm AS (
     SELECT r.id, r.url, r.kind, r.generation
@@ -53,8 +52,8 @@ FROM content c
 LEFT JOIN LATERAL (
     SELECT one.*
     FROM unnest(%(extensions)s::text[]) WITH ORDINALITY e(extension, place)
-    -- The subquery runs once for each extension, and its ORDER BY fits the index. Postgres would
-    -- plan a join for a realm of average size, and might read all files of a large realm.
+    -- This subquery runs once for each extension, and its ORDER BY fits the index. A join might
+    -- read all files of a large realm, because Postgres would plan it for a realm of average size.
     CROSS JOIN LATERAL (
         SELECT v.path, v.sha256, v.size, v.created_at, v.modified_at, v.from_generation
         FROM realms_fileversion v WHERE v.realm_id = c.content_id
@@ -67,9 +66,9 @@ LEFT JOIN LATERAL (
 LEFT JOIN realms_blob b ON b.sha256 = f.sha256 AND f.sha256 IS DISTINCT FROM %(known)s
 """
 
-#: Returns the stored JavaScript of a source or the stored error of the transpiler, if there is one.
-#: This is SQL, because Postgres can keep the plan of this statement, but plans each query of the
-#: ORM anew. The statement runs whenever a process loads a module that needs transpiling.
+#: Selects the stored result of transpiling a source, which is the JavaScript or an error. This is
+#: SQL, because Postgres can keep the plan of this statement, but plans each query of the ORM anew.
+#: The statement runs whenever a process loads a module that needs transpiling.
 TRANSPILED: LiteralString = """
 SELECT body, error FROM realms_transpiledmodule
 WHERE sha256 = %(sha256)s AND transpiler = %(transpiler)s
@@ -97,11 +96,11 @@ WHERE r.url = %(url)s
 # --- Writes ------------------------------------------------------------------------------------
 
 #: Stores blobs in the order of the lists `hashes`, `sizes` and `starts`. `joined` contains the
-#: bytes of all blobs, one blob after another. `starts` has the position of each blob's first byte
-#: in `joined`, counted from 1. The position of a large blob is NULL, because the blob storage holds
-#: its bytes. If a blob has a row, the row gets a new `stored_at` and is locked. The bytes are one
-#: parameter, because Postgres takes longer to read an array of byte strings. This is SQL, because
-#: the ORM would compile each value of a bytes column separately.
+#: bytes of the small blobs, one blob after another. For a small blob, `starts` has the position of
+#: the first byte in `joined`, counted from 1. For a large blob, `starts` has NULL, because the blob
+#: storage holds the bytes. If a blob already has a row, the row gets a new `stored_at` and is
+#: locked. The bytes are one parameter, because Postgres takes longer to read an array of byte
+#: strings. This is SQL, because the ORM would compile each value of a bytes column separately.
 STORE_BLOBS: LiteralString = """
 INSERT INTO realms_blob (sha256, size, data, stored_at)
 SELECT sha256, size, substr(%(joined)s::bytea, start, size), statement_timestamp()
@@ -110,7 +109,7 @@ FROM unnest(%(hashes)s::text[], %(sizes)s::int[], %(starts)s::int[])
 ON CONFLICT (sha256) DO UPDATE SET stored_at = EXCLUDED.stored_at
 """
 
-#: Inserts file versions of a realm that begin at a generation. The lists `paths`, `hashes`, `sizes`
+#: Inserts a realm's file versions that begin at `generation`. The lists `paths`, `hashes`, `sizes`
 #: and `created` have one element for each version. This is SQL, because for thousands of rows the
 #: ORM would take longer to build the statement than Postgres takes to run it.
 OPEN_VERSIONS: LiteralString = """
@@ -139,10 +138,9 @@ RETURNING generation, file_count, byte_count
 
 # --- Listings ----------------------------------------------------------------------------------
 # Postgres makes the JSON of a listing, because a listing may have a million files, and Python would
-# need more time and memory. The ORM can't express these statements. Each statement reads one
-# snapshot of the database. Each row is a text with up to a thousand members of a JSON object. For a
-# folder without files, there is one row with NULL. For a missing realm, and for a published realm
-# without a publication at the generation, there is no row.
+# need more time and memory. The ORM can't express these statements. Each row is a text with up to a
+# thousand members of a JSON object. For a folder without files, there is one row with NULL. For a
+# missing realm, and for a published realm without a publication at the generation, there is no row.
 
 #: Common table expressions. The last one, `files`, has a realm's files below a folder, at a
 #: generation. It leaves out the folders `node_modules` and `.git`, and the files `.realm.json` and
@@ -205,8 +203,9 @@ GROUP BY part ORDER BY part
 # --- Differences between generations -----------------------------------------------------------
 
 #: Returns the files of a realm that differ between the generations `then` and `now`. The realm must
-#: have files of its own. Each row has a file's path, and the file's hash at `now`. The hash is NULL
-#: if `now` has no such file. This is SQL, because the ORM can't join a table with itself.
+#: not be a published realm, because published realms have no files of their own. Each row has a
+#: file's path, and the file's hash at `now`. The hash is NULL if `now` has no such file. This is
+#: SQL, because the ORM can't join a table with itself.
 DIFFERENCE: LiteralString = f"""
 WITH bounds AS (
     SELECT least(%(then)s, %(now)s)::bigint AS low, greatest(%(then)s, %(now)s)::bigint AS high
@@ -226,9 +225,9 @@ WHERE old.sha256 IS DISTINCT FROM new.sha256
 """
 
 # --- Garbage -----------------------------------------------------------------------------------
-# These statements are SQL, because the ORM can neither expand arrays of pins into rows nor return
-# values of deleted rows. A pin is a generation of a realm that a job may still read. `pinned` lists
-# the ids of the pins' realms, and `pins` lists the generations.
+# A pin is a generation of a realm that a job may still read. `pinned` lists the ids of the pins'
+# realms, and `pins` lists the generations. These statements are SQL, because the ORM can neither
+# expand these lists into rows nor return values of deleted rows.
 
 #: Selects the publications that no pin needs, that were replaced before the time `before`, and that
 #: aren't among the `kept` newest publications of their realm.
@@ -296,16 +295,16 @@ SELECT size FROM realms_blob WHERE sha256 IN ({_OLD_BLOBS})
 
 # --- Finished work -----------------------------------------------------------------------------
 
-#: Selects the jobs that ended before a time. Failed jobs haven't ended, because they are retried.
+#: Selects the jobs that ended before a time. Leaves out failed jobs, because they are retried.
 _ENDED: LiteralString = """
 (SELECT id FROM reindex_reindexjob WHERE status IN ('done', 'superseded', 'cancelled')
     AND finished_at < %(before)s)
 """
 
-#: For each kind of rows, the part of a DELETE or SELECT that chooses the rows that are no longer
-#: needed. Cards and batches must precede jobs, because their foreign keys refer to jobs. A job is
-#: kept while visitors see its cards or its index. This is SQL, so that one loop can delete or count
-#: the rows of all kinds, and so that Postgres computes the keys of modules.
+#: For each kind of rows, the end of a DELETE or SELECT statement. It chooses the rows that are no
+#: longer needed. Cards and batches must precede jobs, because their foreign keys refer to jobs. A
+#: job is kept while visitors see its cards or its index. This is SQL, so that one loop can delete
+#: or count the rows of all kinds, and so that Postgres computes the keys of modules.
 FINISHED_ROWS: dict[str, LiteralString] = {
     "cards": f"FROM reindex_indexedcard t WHERE NOT t.current AND t.job_id IN {_ENDED}",
     "batches": f"FROM reindex_reindexbatch t WHERE t.job_id IN {_ENDED}",
@@ -357,12 +356,13 @@ WHERE status = 'done' AND started_at IS NOT NULL
 
 # --- The coherence page -----------------------------------------------------------------------
 
-#: Returns the ids of the realms on one page of a list, or on the last page if this page doesn't
-#: exist. Each row also has the number of realms on all pages. The worst realms come first. The list
-#: is sorted by the number of generations that the slowest reporting replica has yet to apply, then
-#: by whether the realm's pages are outdated, then by URL. The list has only realms with `text` in
-#: their URL, and with `problems` only realms that are behind or outdated. This is SQL, because the
-#: ORM would query each realm separately.
+#: Returns one page of a list of realms, or the last page if the requested page doesn't exist. Each
+#: row has a realm's id, and the number of realms on all pages. A realm is behind by the number of
+#: generations that the slowest reporting replica has yet to apply. The realms that are furthest
+#: behind come first. Among equals, realms with outdated pages or a failed last job come first. The
+#: list has only realms with `text` in their URL. If `problems` is true, it has only those of them
+#: that are behind, or have outdated pages or a failed last job. This is SQL, because the ORM would
+#: query each realm separately.
 WORST_FIRST: LiteralString = """
 WITH reporting AS (
     SELECT name FROM notifications_replica WHERE reported_at > %(fresh)s
@@ -370,14 +370,21 @@ WITH reporting AS (
     SELECT g.realm_url, min(g.generation) AS lowest, count(*) AS replicas
     FROM notifications_replicageneration g JOIN reporting ON reporting.name = g.replica_id
     GROUP BY g.realm_url
+), failed AS (
+    SELECT DISTINCT realm_url FROM reindex_reindexjob j WHERE status = 'failed' AND NOT EXISTS (
+        SELECT FROM reindex_reindexjob newer
+        WHERE newer.realm_url = j.realm_url AND newer.id > j.id
+    )
 ), judged AS (
     SELECT r.id, r.url,
         CASE WHEN (SELECT count(*) FROM reporting) > coalesce(a.replicas, 0) THEN r.generation
             ELSE greatest(r.generation - a.lowest, 0) END AS behind,
-        r.kind = 'published' AND coalesce(h.generation, 0) < r.generation AS pages_behind
+        r.kind = 'published' AND coalesce(h.generation, 0) < r.generation
+            OR f.realm_url IS NOT NULL AS pages_behind
     FROM realms_realm r
     LEFT JOIN applied a ON a.realm_url = r.url
     LEFT JOIN reindex_indexhead h ON h.realm_url = r.url
+    LEFT JOIN failed f ON f.realm_url = r.url
     WHERE position(lower(%(text)s) IN lower(r.url)) > 0
 ), placed AS (
     SELECT id, count(*) OVER () AS total,

@@ -14,9 +14,9 @@ from notifications.channels import (
 )
 
 _UPSERT = f"PERFORM pg_notify('{REALM_REGISTRY}', 'upsert:' || NEW.url); RETURN NULL;"
-#: Announces that a realm was created, deleted or changed. The columns in `exclude` also change when
-#: only the realm's files change. `ANNOUNCE_FILES` announces changes of files, so an update that
-#: changes only columns in `exclude` isn't announced here.
+#: Announces that a realm was created, deleted or changed. Doesn't announce an update that changes
+#: only columns in `exclude`. Such an update accompanies a change of the realm's files, which is
+#: announced separately (`ANNOUNCE_FILES`), or the removal of old file versions.
 ANNOUNCE_REALM = [
     pgtrigger.Trigger(
         name="announce_realm", operation=pgtrigger.Insert, when=pgtrigger.After, func=_UPSERT
@@ -119,8 +119,9 @@ URL_NEVER_CHANGES = pgtrigger.Trigger(
     func="RAISE EXCEPTION 'the URL of % can not change', OLD.url;",
 )
 
-#: Announces a change of a realm's permissions as a change of the realm. A cached answer says
-#: whether the realm is public, and replicas serve the answer without querying the permissions.
+#: Announces a change of a realm's permissions as a change of the realm, so that cached answers
+#: become stale. A cached answer says whether the realm is public. If the realm is public, replicas
+#: serve the cached answer without querying the permissions.
 ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     name="announce_permission",
     operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
@@ -132,9 +133,9 @@ ANNOUNCE_PERMISSION = pgtrigger.Trigger(
     """,
 )
 
-#: Records when an account got its username. A token that names only the username, not the account,
-#: and that was issued before this time, is invalid. It may belong to an earlier account that had
-#: this username.
+#: Records when an account got its username. Some tokens name only the username, not the account.
+#: Such a token is invalid if it was issued before this time, because another account may have had
+#: the username then.
 NAMED_SINCE = pgtrigger.Trigger(
     name="named_since",
     operation=pgtrigger.Insert | pgtrigger.UpdateOf("username"),  # type: ignore[no-untyped-call]

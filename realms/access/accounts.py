@@ -1,8 +1,8 @@
 """Handles Django's signals about user accounts.
 
-The handlers refuse reserved usernames. When an account is deleted or deactivated, they drop the
-definitions that were built for the account. Definitions describe what modules export. Access to
-realms doesn't depend on the handlers, because each request looks up the permissions.
+The handlers refuse reserved usernames. When an account is deleted or deactivated, the handlers drop
+definitions, which describe what modules export (`forget_reader`). Access to realms doesn't depend
+on the handlers, because each request looks up the permissions.
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ def connect() -> None:
 
 
 def _check_name(instance: Any, raw: bool = False, **_: Any) -> None:
-    """Raises ValidationError for a reserved name, unless the account has that name already. Accepts
-    all names from a fixture (`raw`)."""
+    """Raises ValidationError for an invalid or reserved name, unless the account has that name
+    already. Accepts all names from a fixture (`raw`)."""
     model = type(instance)
     name = instance.get_username()
     before = model._default_manager.filter(pk=instance.pk).values_list(

@@ -46,7 +46,8 @@ class Caller:
     #: The key of the only realm that the caller's token is valid for. In other realms the caller is
     #: anonymous. None means all realms.
     realm_id: UUID | None = None
-    #: The permissions that the caller's realm token lists; None if the caller has no realm token.
+    #: The permissions that the caller's realm token lists. None for the operator, and for a caller
+    #: without a realm token.
     claimed: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod
@@ -66,10 +67,10 @@ class Caller:
 def server_token(username: str, lifetime: int = DAY_SECONDS, account_id: int | None = None) -> str:
     """Returns a token for the server's own endpoints. `lifetime` is in seconds.
 
-    If `account_id` is given, the token becomes invalid when that account is deleted. A token
-    without an account's key belongs to the account that has the token's username when the token is
-    used. Such a token is valid only if this account already had the username when the token was
-    issued. Clients that have REALM_SECRET_SEED may sign such tokens themselves.
+    With `account_id`, the token belongs to this account, and becomes invalid when the account is
+    deleted. Without `account_id`, the token belongs to the account that has the username when the
+    token is used. The token is valid only if that account already had the username when the token
+    was issued. Clients that have REALM_SECRET_SEED may sign tokens without `account_id` themselves.
     """
     return _sign({"user": user_id(username), "sessionRoom": ""}, lifetime, account_id)
 
@@ -140,7 +141,8 @@ def may(request: HttpRequest, realm: Realm, action: Action) -> bool:
 
 def _caller_and_rights(request: HttpRequest, realm: Realm) -> tuple[Caller, set[str]]:
     """Returns the caller of a realm endpoint, and the actions that the caller may now perform in
-    the realm. Raises Unauthorized if the caller's token lists other actions."""
+    the realm. Raises Unauthorized if the token is invalid or missing, or if a realm token doesn't
+    list exactly these actions. Raises Malformed."""
     try:
         caller = _caller(_claims(request.headers.get("Authorization")), realm)
     except Unauthorized as error:
@@ -179,8 +181,8 @@ def _as_assumed(caller: Caller, request: HttpRequest, realm: Realm | None = None
 def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
     """Returns the actions that a caller may perform in a realm. The operator may perform every
     action. Every other caller has the permissions of everyone. A caller with an account also has
-    the permissions of signed-in users and of the account, unless the caller's token is for another
-    realm."""
+    the permissions of signed-in users and of the account. But a caller with a token for another
+    realm has only the permissions of everyone."""
     if caller is not None and caller.operator:
         return {"read", "write", "realm-owner"}
     if caller is not None and caller.realm_id not in (None, realm.pk):
@@ -190,7 +192,7 @@ def permissions_of(realm: Realm, caller: Caller | None) -> set[str]:
 
 
 def readable(realm_urls: Iterable[str], caller: Caller | None) -> bool:
-    """Returns whether a caller may read all of these realms, by the current permissions."""
+    """Returns whether a caller may now read all realms in `realm_urls`."""
     wanted = set(realm_urls)
     if caller is not None and caller.operator:
         return True
@@ -221,14 +223,15 @@ def reading_as(caller: Caller) -> Callable[[str], str | None]:
 
 
 def reader_key(caller: Caller) -> str:
-    """Returns the key under which the definitions are stored that were built for a caller. The key
-    includes the realm of the caller's token, because a realm token is valid for one realm only."""
+    """Returns a caller's key. Definitions that were built for the caller are stored under this key.
+    The key of a caller with a realm token includes the token's realm, because builds for this
+    caller can read no other private realm."""
     return OPERATOR if caller.operator else f"{caller.account_id} in {caller.realm_id}"
 
 
 def reader_of_key(key: str) -> Caller | None:
-    """Returns the caller for a key that `reader_key` made from a realm token or for the operator.
-    Returns None for any other text."""
+    """Returns the caller for a key that `reader_key` has made, if the caller is the operator or has
+    a realm token. Returns None for any other text."""
     if key == OPERATOR:
         return Caller(OPERATOR, operator=True)
     parts = _READER.fullmatch(key)
@@ -346,9 +349,8 @@ def _account_caller(name: str, claims: dict[str, Any]) -> Caller:
     """Returns the caller that a token's `claims` identify. Raises Unauthorized.
 
     If the claims contain an account's key, the caller has this account. Without a key, the caller
-    has the account with the username `name`. In this case, the token is valid only if the account
-    already had the username when the token was issued. If no account has the username, the caller
-    has no account.
+    has the account with the username `name`, or no account if there is none with this name.
+    `server_token` says when a token without a key is valid.
     """
     key, issued = claims.get("account"), claims.get("iat")
     accounts = get_user_model().objects.all()

@@ -21,7 +21,7 @@ _AUDIENCES = {audience: word for word, audience in _WORDS.items()}
 
 
 def permissions(realm: Realm) -> dict[str, list[str]]:
-    """Returns the actions that each user may perform. The keys are user ids. The key `*` stands for
+    """Returns the actions that a realm's permissions allow. The keys are user ids, `*` for
     everyone, and `users` for everyone who is signed in."""
     rows = RealmPermission.objects.filter(realm=realm).select_related("account")
     actions: dict[str, list[str]] = {_wire(row): [*granted(row)] for row in rows}
@@ -70,10 +70,10 @@ def readers_change(*realms: Realm) -> Iterator[None]:
     """When the block ends, raises a change of permissions for each realm (`raise_change`). The
     caller holds the realms' locks.
 
-    The change drops all definitions that were built from the realm. The change also lets workers
-    render pages of other realms again. If everyone may read the realm only after the block, these
-    are the pages that tried to read the realm. If everyone could read the realm only before the
-    block, these are the pages that were made from files of the realm.
+    The change drops all definitions that were built from the realm. If the block opens the realm to
+    everyone, pages of other realms that tried to read the realm are rendered again. If the block
+    ends everyone's access, pages of other realms that were made from the realm's files are rendered
+    again.
     """
     before = _open_to_everyone(realms)
     yield
@@ -102,8 +102,8 @@ def _wire(row: RealmPermission) -> str:
 
 
 def _columns(wire: str) -> dict[str, Any] | None:
-    """Returns the column values that identify the permission row of a user id or an audience word,
-    or None for a user who doesn't exist. Raises Malformed."""
+    """Returns the column values that identify the permission row of a user or an audience. `wire`
+    is a user id, `*` or `users`. Returns None if the user doesn't exist. Raises Malformed."""
     if wire in _WORDS:
         return {"audience": _WORDS[wire]}
     name = username_of(wire)

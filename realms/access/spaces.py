@@ -1,9 +1,9 @@
 """Decides who may create a realm at a URL that has no realm.
 
 At the public origin (REALM_PUBLIC_ORIGIN), a user owns the URLs below the user's own name. At any
-other host, the owner of the first realm owns the host with all its ports, because browsers share
-cookies between the ports of a host. At the hosts of this server, realms are allowed only at the
-public origin.
+other host, the owner of the host's first realm owns the host with all its ports, because browsers
+share cookies between the ports of a host. At the hosts of this server, realms are allowed only at
+the public origin.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Converts usernames to user ids and back, and checks for reserved usernames.
 
-In requests and responses a user id is `@<username>:<host>`, with the host in REALM_USER_HOST.
-Permissions in requests and responses can also have the word `*` (everyone) or `users` (everyone who
-is signed in) in place of a user id. `RealmPermission` has a separate column for these two
-audiences, because they are not accounts.
+In requests and responses a user id is `@<username>:<host>`, where `<host>` is REALM_USER_HOST. In
+place of a user id, a permission can have the word `*` (everyone) or `users` (everyone who is signed
+in). `RealmPermission` stores these two words as `everyone` and `signed-in`, in the column
+`audience`, because they are not accounts.
 """
 
 import re
@@ -50,7 +50,7 @@ def check_username(username: str) -> None:
 
 
 def is_reserved(name: str) -> bool:
-    """Returns whether a name is reserved, both as a username and as the first path segment of a
-    realm's URL."""
+    """Returns whether a name is reserved. A reserved name can be neither a username nor the first
+    path segment of a user's realm."""
     plain = unicodedata.normalize("NFKC", name).casefold()
     return plain in RESERVED or plain.startswith("_")

@@ -1,7 +1,8 @@
 """Serves the admin's start page *Coherence*, and the page that says why a replica is behind.
 
-The start page shows which replicas are behind, which pages are old, and what to do. A replica is
-behind if it has not yet reported a realm's current generation as applied.
+The start page shows which replicas are behind, which pages are old, and what the operator should
+do. Each change of a realm's files gives the realm a new generation. A replica is behind if it has
+not yet reported that it has applied a realm's current generation.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Step:
 
 @page(MAY_VIEW, "GET")
 def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
-    """Shows which steps a realm's last change has taken on its way from the commit to a replica."""
+    """Shows the steps of a realm's last change on one replica, and the replica's condition."""
     realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
     row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
     applied = row.generation if row else 0
@@ -83,7 +84,7 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
     return [
         Step(f"Generation {realm.generation} was committed", changed, by),
         Step(
-            f"{replica.name} has received all notifications before this time (its watermark)",
+            f"{replica.name} has been notified of every change before this time (its watermark)",
             watermark,
             "so it has received this change"
             if heard
@@ -108,6 +109,6 @@ def _last_change(realm: Realm) -> tuple[datetime | None, str]:
     version = written.order_by("path").first()
     if version is not None:
         count = written.count()
-        more = f" and {count - 1} more files" if count > 1 else ""
+        more = f" and {count - 1} more" if count > 1 else ""
         return version.modified_at, f"by a write of {version.path}{more}"
-    return None, "by a deletion of files, or by the creation or removal of an inner realm"
+    return None, "by a deletion of files, or the creation or removal of a realm inside this realm"

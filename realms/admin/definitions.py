@@ -1,8 +1,9 @@
 """Defines the admin's pages of definitions.
 
 Definitions describe what a module exports. A row of the table holds the definitions of one module,
-or the error with which their build failed. The rows are read-only, but staff can clear definitions
-and let a worker rebuild them.
+or the error with which their build failed. A row is public, or was built with the rights of one
+user, the row's reader. The rows are read-only, but staff can clear definitions and let a worker
+rebuild public definitions.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,10 +58,9 @@ class DefinitionAdmin(ClearableAdmin):
 
     @admin.action(description="Rebuild: clear, and let a worker build", permissions=["clear"])
     def rebuild(self, request: HttpRequest, queryset: QuerySet[Definition]) -> HttpResponse | None:
-        """Drops the definitions of the chosen modules, and of all modules that import these.
-        Enqueues builds of the chosen modules, and redirects to the page `rebuilt`. Leaves out a
-        module if only its definitions for certain readers were chosen, because only requests by a
-        reader can build the definitions for this reader."""
+        """Drops the same definitions as `clear`, enqueues builds of the chosen public rows, and
+        redirects to the page `rebuilt`. Leaves out a module if only rows with a reader were chosen,
+        because only the reader's own requests can build such a row."""
         rows = list(queryset)
         public = sorted({row.module_url for row in rows if row.scope == Definition.Scope.PUBLIC})
         if not public or len(public) > MOST_REBUILT:
@@ -121,8 +121,8 @@ class DefinitionAdmin(ClearableAdmin):
 
 
 def _beginning(rows: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    """Yields the first rows, until their texts have PREVIEW_LENGTH characters in total. Cuts the
-    text that exceeds this length."""
+    """Yields the first rows, with at most PREVIEW_LENGTH characters in total. Cuts the text that
+    would exceed this total."""
     left = PREVIEW_LENGTH
     for row in rows:
         kept = []
@@ -179,12 +179,12 @@ def rebuilt(request: HttpRequest) -> HttpResponse:
 
 
 def _rebuilds(modules: list[str]) -> Iterable[Rebuild]:
-    # A worker stores a module's definitions before it deletes the module's `WantedDefinitions` row.
-    # So these rows are read first. If they were read last, a module that a worker finishes between
-    # the two reads would have neither row, and would look failed.
+    # Read the `WantedDefinitions` rows first. A worker stores a module's definitions, and then
+    # deletes the module's `WantedDefinitions` row. If these rows were read last, the worker could
+    # do both between the two reads. Neither read would find the module, which would look failed.
     wanted = WantedDefinitions.objects.in_bulk(modules)
-    # `DefinitionAdmin.rebuild` has deleted the old definitions, and a build that began before then
-    # can't store its result. So each row found here is new.
+    # `DefinitionAdmin.rebuild` has deleted the old rows. If a build began before the deletion, the
+    # trigger REFUSE_LATE_BUILD refuses its row. So each row found here is new.
     public = Definition.objects.filter(scope=Definition.Scope.PUBLIC, module_url__in=modules)
     rows = {row.module_url: row for row in public.defer(*_LARGE)}
     now = timezone.now()

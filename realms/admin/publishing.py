@@ -1,7 +1,7 @@
 """Serves the admin's pages that publish, roll back, unpublish and delete a realm.
 
-Each page first shows what will change. The pages and the API call the same functions, so both make
-the same checks.
+Each of these pages first shows what will change. The pages and the API call the same functions, so
+both make the same checks. A further page compares two publications.
 """
 
 from uuid import UUID
@@ -39,9 +39,8 @@ PUBLICATIONS_SHOWN = 10
 
 @page(MAY_PUBLISH, "GET", "POST")
 def publish(request: HttpRequest, realm_id: UUID) -> HttpResponse:
-    """Publishes a source realm to the URL that the user chooses. If `realm_id` is a published
-    realm, publishes its source realm to the published realm's URL again. Then the published realm
-    shows the current files of its source realm."""
+    """If `realm_id` is a source realm, publishes it to the URL that the user chooses. If `realm_id`
+    is a published realm, publishes it again, with the current files of its source realm."""
     realm = realm_of(realm_id)
     source = realm.source or realm
     if request.method == "GET":
@@ -119,7 +118,7 @@ def differences(request: HttpRequest, realm_id: UUID) -> HttpResponse:
         for name in ("from", "to")
     )
     if one is None or other is None:
-        raise Malformed(what=f"one of the two given generations is no publication of {realm.url}")
+        raise Malformed(what=f"{realm.url} has no publication at one of the two given generations")
     paths = _differing(one, other)
     return render(
         request, "differences", "Differences", realm=realm, one=one, other=other, paths=paths

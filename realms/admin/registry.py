@@ -106,9 +106,8 @@ class RealmAdmin(ReadOnlyAdmin):
 
 @admin.register(RealmPermission)
 class RealmPermissionAdmin(AnyModelAdmin):
-    """The admin's pages of permissions. When a change commits, a database trigger notifies all
-    replicas. `readers_change` makes cached answers of this replica outdated without waiting for the
-    notification."""
+    """The admin's pages of permissions. When a change commits, `readers_change` makes the realm's
+    cached answers on this replica stale at once. The other replicas wait for a notification."""
 
     list_display = ("whom", "realm", "read", "write", "realm_owner")
     list_display_links = ("whom", "realm")
@@ -119,8 +118,8 @@ class RealmPermissionAdmin(AnyModelAdmin):
     ordering = ("realm__url", "audience", "account__username")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        # A row can't move to another realm, because `save_model` locks only one realm and announces
-        # only its change.
+        # A row can't move to another realm, because `save_model` locks only one realm, and
+        # announces only that realm's change.
         return ("realm",) if obj is not None else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

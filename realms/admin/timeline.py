@@ -29,8 +29,8 @@ class Entry:
 
     @property
     def locks(self) -> str:
-        """Says for how long the publish held its locks until its commit began, and for how long it
-        had waited for the locks."""
+        """How long the publish held its locks before its commit, and how long it had waited for the
+        locks."""
         waited, held = self.publication.lock_waited, self.publication.lock_held
         if waited is None or held is None:
             return "not recorded"

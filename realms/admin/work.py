@@ -26,8 +26,8 @@ RECENT = timedelta(days=1)
 @dataclass
 class Kind:
     """All rendering errors with the same text and the same place in an author's module. `count` is
-    the number of cards with such an error, and `realms` has this number for each realm's URL. `job`
-    is one of the jobs that had the error."""
+    the number of cards with such an error. `realms` maps a realm's URL to the number of such cards
+    in that realm. `job` is one of the jobs that had the error."""
 
     title: str
     message: str

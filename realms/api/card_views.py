@@ -29,8 +29,8 @@ BODY_TYPES = (CARD, API, JSON, "")
 
 
 def card(request: HttpRequest, url: str) -> HttpResponse:
-    """Reads or writes the card at an unescaped URL. In a POST request, `url` is the URL of a
-    folder, and the new card is created below this folder."""
+    """Reads or writes the card at `url`, which is unescaped. In a POST request, `url` is the URL of
+    a folder, and the new card is created below this folder."""
     method = requested_method(request)
     realm = Realm.objects.containing(url).first()
     if realm is None:
@@ -105,9 +105,9 @@ _WRITERS: dict[str, Callable[[HttpRequest, Realm, str], HttpResponse]] = {
 
 
 def _condition(request: HttpRequest, realm: Realm) -> documents.Condition:
-    """Returns a function that checks the request's conditions, such as If-Match, before a write. An
-    ETag in a condition may be that of the card's current document or of the card's current file.
-    The function raises PreconditionFailed if a condition fails."""
+    """Returns a function that checks the request's conditions, such as If-Match, before a write.
+    This function raises PreconditionFailed if a condition fails. A condition may contain the ETag
+    of the card's current document or of its current file."""
     conditions = Conditions.of(request.META)
 
     def check(file: str, card: documents.Card | None) -> None:
@@ -133,8 +133,8 @@ def _body(model: type[bodies.M], request: HttpRequest) -> bodies.M:
     content_type = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
     if content_type not in BODY_TYPES:
         raise errors.UnsupportedType(found=content_type[:80], expected=CARD)
-    # A body may escape characters that are stored unescaped. So a body may be twice as long as a
-    # stored card.
+    # A body may escape characters that are stored unescaped. So a body can be longer than the card
+    # that is stored.
     return bodies.parse(model, read_body(request, 2 * settings.CARD_SIZE_LIMIT_BYTES, "The card"))
 
 

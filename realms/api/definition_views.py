@@ -125,10 +125,10 @@ def _parameter(request: HttpRequest, name: str, limit: int) -> str:
 
 
 def _module_url(request: HttpRequest, realm: Realm) -> str:
-    """Returns the absolute URL of the module in the parameter `module`. The parameter may have any
-    form in which a card at the realm's root may refer to a module."""
+    """Returns the absolute URL of the module in the parameter `module`. The parameter is a path in
+    the realm, such as `post.tsx`, or a reference that a card at the realm's root may contain, such
+    as `./post.tsx` or `@realm/base`."""
     module = _parameter(request, "module", MAX_MODULE_CHARACTERS)
-    # A text in any other form, such as `post.tsx`, is a path in the realm.
     is_explicit = module.startswith(("./", "../", "/", "http://", "https://", "@"))
     url = resolve_module(module if is_explicit else f"./{module}", realm.url)
     if url is None:
@@ -178,8 +178,8 @@ def _stored(module: str, caller: Caller | None) -> DefinitionCacheEntry | None:
         entry = DefinitionLookup().get_cached_definitions_batch(query).get(module)
         if entry is None or not auth.readable(entry.realms, caller):
             continue
-        # If the public build failed, a build for the caller may still succeed, because it may read
-        # private modules. So look for the caller's row next.
+        # If the public build failed, a build for the caller may still succeed, because the caller's
+        # build may read private modules. So look for the caller's row next.
         if entry.definitions is not None or (scope, reader) == scopes[-1]:
             return entry
     return None

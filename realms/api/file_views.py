@@ -75,8 +75,8 @@ def _target(request: HttpRequest, url: str) -> tuple[Realm, str]:
 
 
 def _with_extension(realm_url: str, path: str) -> str:
-    """Returns `path` with the file's extension. `path` may lack an extension of SOURCE_ENDINGS, as
-    the URL of a read may. Returns `path` itself if no such file exists."""
+    """Returns the full path of the file that `path` names. `path` may lack the file's extension if
+    the extension is one of SOURCE_ENDINGS. Returns `path` itself if there is no such file."""
     if path.endswith(EXECUTABLE_EXTENSIONS):
         return path
     found = resolve(realm_url + path, SOURCE_ENDINGS)

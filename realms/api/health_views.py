@@ -14,9 +14,9 @@ from realms.housekeeping.readiness import not_ready
 
 @csrf_exempt
 def liveness(request: HttpRequest) -> HttpResponse:
-    """Responds with 200 to every GET or HEAD request, even if the database is down. If a process
-    doesn't respond with 200, the supervisor restarts the process. A restart wouldn't repair the
-    database."""
+    """Responds with 200 to every GET or HEAD request. The supervisor restarts a process that
+    doesn't respond with 200. The view doesn't check the database, because a restart wouldn't repair
+    the database."""
     _check_method(request)
     return _uncached(HttpResponse(b"alive\n", content_type="text/plain; charset=utf-8"))
 

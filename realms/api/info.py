@@ -53,9 +53,9 @@ def milliseconds(moment: Any) -> str | None:
 
 
 def _last_published(realm: Realm) -> str | dict[str, str | None] | None:
-    """Returns the time of a published realm's last publication. For any other realm, returns the
-    times of the last publications of all realms that are published from it. The keys are the URLs
-    of these realms. Returns None if there are none."""
+    """Returns the time of a published realm's last publication. For any other realm, returns a
+    dictionary that maps the URL of each realm published from it to the time of the last
+    publication. Returns None if no realm is published from it."""
     if realm.kind == Realm.Kind.PUBLISHED:
         return milliseconds(realm.last_published_at)
     copies = Realm.objects.filter(source=realm).order_by("url")

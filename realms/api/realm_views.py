@@ -1,4 +1,4 @@
-"""Contains the views of a realm's endpoints: info, listings, permissions, tokens and `_atomic`."""
+"""Contains the views of a realm's endpoints, such as info, listings, permissions and `_atomic`."""
 
 from typing import Any
 
@@ -47,7 +47,8 @@ def patch_permissions(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def post_session(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Issues a realm token to a caller who sends a server token, or a username and a password."""
+    """Issues a token for this realm to a caller who sends a server token (`access/auth.py`), or a
+    username and a password."""
     if request.headers.get("Authorization"):
         caller, lifetime = auth.server_caller(request), auth.DAY_SECONDS
     else:

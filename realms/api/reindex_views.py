@@ -40,15 +40,15 @@ def readiness(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 
 def _holds_back(realm: Realm, state: shown.Readiness, awaited: bool) -> bool:
-    """Returns whether a realm with outdated pages counts as not ready. It counts as not ready while
-    one of its jobs is queued or rendering. If the request waits for pages (`awaited`), a published
-    realm counts as not ready even without such a job, for example if the job failed."""
+    """Returns whether a realm with outdated pages counts as not ready (see `readiness`). `awaited`
+    says whether the request has awaitPrerenderHtml."""
     return state.under_way or (awaited and realm.kind == Realm.Kind.PUBLISHED)
 
 
 def unready(realm_url: str, missing: str, why: str) -> HttpResponse:
-    """Returns a 503 answer. Its header X-Boxel-Not-Ready says what is missing: `startup` (the
-    database can't be reached), `index`, or `prerender-html` (the rendered pages)."""
+    """Returns a 503 answer with `missing` in the header X-Boxel-Not-Ready: `startup` if the
+    database can't be reached, or `index` or `prerender-html` if the realm's pages are not rendered
+    yet (`shown.Readiness`)."""
     response = error_response(errors.Busy(what=f"{realm_url} is not ready: {why}"))
     response["X-Boxel-Not-Ready"] = missing
     return response
@@ -81,7 +81,7 @@ def publish_progress(request: HttpRequest) -> HttpResponse:
 
 
 def post_reindex(request: HttpRequest, realm: Realm) -> HttpResponse:
-    """Queues a job that renders the realm's changed cards again."""
+    """Queues a job that renders the outdated cards of the realm."""
     _read(request)
     reindex(realm.url)
     return _done()
@@ -113,8 +113,8 @@ def _done() -> HttpResponse:
 
 
 def reindex(realm_url: str, *, full: bool = False) -> ReindexJob:
-    """Queues a job that renders the changed cards of a realm at its current generation. With
-    `full`, the job renders all cards.
+    """Queues a job that renders a realm's cards at the current generation. Without `full`, the job
+    renders only the cards that changes affect, and keeps the pages of the other cards.
 
     Raises NotFound. Raises Unprocessable for a bootstrap realm, which has no pages.
     """

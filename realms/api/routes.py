@@ -1,5 +1,5 @@
-"""Passes requests for URLs in realms to the views of files, modules, pages, cards, and a realm's
-`_name` endpoints."""
+"""Passes requests for URLs in realms to the views of files, modules, pages and cards, and to the
+views of a realm's endpoints, such as `_info`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -202,9 +202,9 @@ def _loaded(
         # generation `at_least` was committed. So load the answer again.
         answer = _transpiled(lambda: answers.load(variant, url, alone=True))
     if not answer.public and answer.realm_url not in (None, admitted):
-        # `_admit` has not checked the caller's access to this realm. If the answer was cached,
-        # `_admit` was not called. If it was called, the realm became private after the check, or
-        # the URL now belongs to another realm.
+        # The caller's access to this realm is not checked yet. For a cached answer, `_admit` is not
+        # called. For a loaded answer, the realm has become private after the call of `_admit`, or
+        # the URL has come to belong to another realm.
         refused = _refusal(request, _realm(answer.realm_url or ""), url)
         if refused is not None:
             return refused
@@ -227,9 +227,9 @@ def _admit(request: HttpRequest, url: str) -> str | HttpResponse | None:
 
 
 def _refusal(request: HttpRequest, realm: Realm, url: str) -> HttpResponse | None:
-    """Returns None if the caller may read `realm`. Otherwise returns a redirect if `url` with a
-    final slash is the URL of another realm. In all other cases, raises Unauthorized or
-    Forbidden."""
+    """Returns None if the caller may read `realm`. If the caller may not, but `url` with a final
+    slash is the URL of another realm, returns a redirect to that URL. In all other cases, raises
+    Unauthorized or Forbidden."""
     try:
         auth.authorize(request, realm, "read")
     except (errors.Unauthorized, errors.Forbidden):
@@ -248,9 +248,9 @@ def _transpiled(load: Callable[[], Answer]) -> Answer:
 
 def _require_generation(answer: HttpResponseBase, at_least: int) -> None:
     """Checks that an answer is as new as the request's X-Realm-Min-Generation requires. The answer
-    states its generation in a header, so the check works for every view. Raises Busy if only the
-    answer is too old. Raises Conflict if the realm itself hasn't reached the required
-    generation."""
+    states its generation in a header, so the check works for every view. Raises Busy if the answer
+    is too old although the realm has reached the required generation. Raises Conflict if the realm
+    hasn't reached that generation."""
     given = answer.headers.get(headers.GENERATION)
     if given is None or int(given) >= at_least or answer.status_code == 503:
         return
@@ -351,8 +351,8 @@ def _may(realm: Realm, action: auth.Action, request: HttpRequest) -> None:
     auth.authorize(request, realm, action)
 
 
-#: The endpoints of realms, by name and method. Each value consists of the permission that a caller
-#: needs and the view. None means that callers need no permission.
+#: The endpoints of realms, by name and method. Each value is a pair: the permission that a caller
+#: needs, or None if callers need no permission, and the view.
 ENDPOINTS: dict[str, dict[str, tuple[auth.Action | None, View]]] = {
     "_readiness-check": {"GET": (None, reindex_views.readiness)},
     "_session": {"POST": (None, realm_views.post_session)},

@@ -41,12 +41,12 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
     except SearchTimeout as error:
         raise errors.Busy(what=str(error)) from error
     finally:
-        # Queue the missing definitions only here, after the search's transaction. A search that
-        # fails for lack of a definition rolls its transaction back.
+        # If a definition is missing, the search fails, and its transaction is rolled back. The
+        # module is queued only after that, because the rollback would undo the queueing.
         wanted.want_definitions(definitions.lacking, realm.owner_key)
     # After a change of a source realm, searches use the outdated index until a worker has made a
-    # new index. Only callers who may write to the realm may queue this work, because queueing takes
-    # the realm's write lock, and the work occupies a worker.
+    # new index. Only callers who may write to the realm may queue the job that makes the new index,
+    # because the queueing takes the realm's write lock, and the job occupies a worker.
     if auth.may(request, realm, "write"):
         drafts.ask_for_index(realm.url)
         if found is None:
@@ -61,8 +61,8 @@ def search(request: HttpRequest, realm: Realm) -> HttpResponse:
 
 class _Definitions:
     """Finds the definitions of card types, in public modules only. A definition lists the fields of
-    a card type. A search needs the definition of a card type if the realm has no cards of that
-    type."""
+    a card type. The realm's index lists the fields of the types of its cards. So a search needs the
+    definition only of a type that no card in the index has."""
 
     def __init__(self, realm: Realm) -> None:
         #: The modules that the search needs but that have no definitions yet.

@@ -76,7 +76,8 @@ def realm_auth(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def create_realm(request: HttpRequest) -> HttpResponse:
-    """Creates a source realm at `<origin>/<user>/<endpoint>/` for the caller."""
+    """Creates a source realm for the caller. The realm's URL is `<origin>/<user>/<endpoint>/`, with
+    the `endpoint` in the request's body."""
     caller = auth.server_caller(request)
     attributes = parse(bodies.CreateRealm, request).data.attributes
     given = attributes.model_dump(exclude_none=True)
@@ -88,8 +89,8 @@ def create_realm(request: HttpRequest) -> HttpResponse:
 
 @endpoint("POST")
 def publish_realm(request: HttpRequest) -> HttpResponse:
-    """Publishes a source realm. Workers then render its pages, and `_readiness-check` reports when
-    the pages are ready."""
+    """Publishes a source realm. Workers then render the pages of the published realm. The published
+    realm's `_readiness-check` reports when the pages are ready."""
     caller = auth.server_caller(request)
     body = parse(bodies.PublishRealm, request)
     done = publish.publish_realm(body.sourceRealmURL, body.publishedRealmURL, caller)
@@ -134,8 +135,9 @@ def signed_in(request: HttpRequest, body: bodies.Session) -> Any:
     """Returns the account that has the username and password in the request's body. Raises
     Unauthorized."""
     user = authenticate(request, username=body.username, password=body.password)
-    # The operator may do everything in every realm. The operator has no account and no password,
-    # but signs tokens with REALM_SECRET_SEED. So an account with the operator's name gets no token.
+    # The operator, who may do everything, has no account, but signs tokens with REALM_SECRET_SEED.
+    # An account with the operator's name gets no token, so that nobody takes its user for the
+    # operator.
     if user is None or user.get_username() == auth.OPERATOR:
         raise errors.Unauthorized(why="the username or the password is wrong")
     return user

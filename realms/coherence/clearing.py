@@ -27,8 +27,9 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Target:
-    """What to clear: one realm, one module's definitions, or all definitions. If no field is set,
-    the target is everything. Raises Malformed if more than one field is set."""
+    """What to clear: one realm's caches and definitions, one module's definitions, or all
+    definitions. A definition describes a card type. If no field is set, the target is everything.
+    Raises Malformed if more than one field is set."""
 
     realm_url: str = ""
     module_url: str = ""
@@ -48,9 +49,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Impact:
-    """How many realms, files and definitions a clear affects, and on which replicas. After the
-    clear, a replica loads a file again when the file is next requested. The clear deletes rows of
-    the `definitions` table. A deleted row is built again when a request next needs it."""
+    """How many realms, files and definitions a clear affects, and which replicas it notifies. The
+    definitions are rows of the database, which the clear deletes."""
 
     realms: int
     files: int
@@ -79,7 +79,7 @@ class ReplicaAnswer:
 def impact(target: Target) -> Impact:
     """Counts the realms, files and definitions that `clear(target)` would clear. Doesn't count the
     definitions of modules that depend on the target, although `clear` drops these definitions, too.
-    Raises NotFound if the target's realm doesn't exist or its module has no definitions."""
+    Raises NotFound if the target is a realm that doesn't exist, or a module without definitions."""
     rows = Definition.objects.all()
     realms = Realm.objects.all()
     if target.module_url:
@@ -101,12 +101,11 @@ def impact(target: Target) -> Impact:
 def clear(target: Target, caller: Caller, user: str = "") -> datetime:
     """Tells all replicas to clear the target from their caches. Returns the database's time after
     the clear. A replica's watermark is the time before which the replica has applied all changes.
-    As soon as the watermark reaches the returned time, the replica has cleared its caches. The name
-    `user` is recorded as the cause of the clear. The default is the caller's name.
+    As soon as the watermark reaches the returned time, the replica has cleared its caches. The
+    cause of the clear (`definitions/causes.py`) names `user`, or the caller if `user` is empty.
 
-    Raises NotFound if the target's realm doesn't exist. Raises Forbidden unless the caller is the
-    operator, or owns the realm that is the target. Only the operator may clear a module's
-    definitions, all definitions, or everything.
+    The operator may clear every target. The owner of a realm may clear the caches of that realm.
+    Raises Forbidden, and NotFound for a realm that doesn't exist.
     """
     by = f"clear by {user or caller.username}"
     with transaction.atomic():

@@ -62,8 +62,7 @@ _SLOWER = (
 
 
 def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
-    """Returns a replica's condition according to the replica's last report. `bound` is the
-    staleness bound."""
+    """Returns a replica's condition by its last report. `bound` is the staleness bound."""
     name, silent = replica.name, now - replica.reported_at
     if silent >= REPORT_FRESH:
         return Condition(
@@ -92,7 +91,7 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
         return Condition(
             Severity.PROBLEM,
             "late",
-            f"{name} has {age}: its sidecar does not receive its own pings in time.",
+            f"{name} has {age}: the pings of its sidecar to itself do not come back in time.",
             _SLOWER,
             f"Check the load of the database and of {name}. If {name} stays late, restart "
             f"listen_file_changes on {name}.",
@@ -103,9 +102,8 @@ def of_replica(replica: Replica, now: datetime, bound: timedelta) -> Condition:
             "missed changes",
             f"{name} found {replica.missed} changes that no notification had announced.",
             "Visitors may have seen old files until the sidecar found the changes.",
-            "Check whether rows were changed without firing the triggers (by "
-            "session_replication_role, or by a restore of a table). A restart of "
-            f"listen_file_changes on {name} resets the count.",
+            "Check whether rows were changed without a trigger, by restoring a table or under "
+            f"session_replication_role. Restarting listen_file_changes on {name} resets the count.",
         )
     return Condition(Severity.FINE, "live", f"{name} is live: it has applied every change.")
 

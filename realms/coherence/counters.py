@@ -2,8 +2,8 @@
 counter's last increase.
 
 The counter of a realm is its generation, which rises with each change of the realm. Definitions
-say what a module exports. When stored definitions are dropped, their counters rise, so that no
-build that began earlier can store its result.
+say what a module exports. When stored definitions are dropped, their counters rise. The database
+then refuses the result of a build that began before, because this result may be outdated.
 """
 
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ OF_REALM = "realm"
 @dataclass(frozen=True)
 class Counter:
     """One generation counter. `kind` is as described at OF_REALM. `key` is the URL of the realm or
-    module, and is empty for the counter of all definitions. `clearable` says whether a clear can
-    still affect anything that has this key."""
+    module, and is empty for the counter of all definitions. `clearable` says whether the admin's
+    page *Clear caches* has anything left to clear for this key."""
 
     kind: str
     key: str
@@ -49,9 +49,9 @@ class Counter:
 
 def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Page[Counter]":
     """Returns one page of the counters that have `text` in their URL or cause. The most recently
-    raised counters come first. If `realms` is false, returns only the counters of definitions, and
-    neither searches nor returns causes, because a cause can contain the names of a realm's
-    files."""
+    raised counters come first. For a user who may not view realms, `realms` is false: only the
+    counters of definitions are returned. Their causes are neither searched nor returned, because a
+    cause can name a realm's files."""
     found = _definitions(text, causes=realms)
     if realms:
         found = _realms(text).union(found, all=True)
@@ -67,10 +67,9 @@ def counters(text: str, page_number: str | None, *, realms: bool = True) -> "Pag
 
 
 def _clearable(keys: list[str]) -> set[str]:
-    """Returns the URLs in `keys` of realms that exist and of modules that have stored definitions.
-    Other keys in `keys` belong to counters of definitions, which are kept when the realm or the
-    module's definitions are gone. The empty key, which means all definitions, is always
-    returned."""
+    """Returns the URLs in `keys` of realms that exist and of modules that have stored definitions,
+    and the empty key, which means all definitions. Omits other URLs: their counters remain in the
+    database, but there is nothing to clear."""
     realms = Realm.objects.filter(url__in=keys).values_list("url", flat=True)
     modules = Definition.objects.filter(module_url__in=keys).values_list("module_url", flat=True)
     return {"", *realms, *modules}

@@ -49,9 +49,9 @@ from reindex.jobs.presence import HEARD_LATELY
 from reindex.models import ReindexJob, Worker
 
 SECONDS = 5
-#: The maximum difference between this host's clock and the clock of the database or of a replica. A
-#: small difference is harmless, because no cached answer depends on these clocks. They decide when
-#: tokens and leases expire, but tokens and leases last much longer than this difference.
+#: How far this host's clock may differ from the clock of the database or of a replica. No cached
+#: answer depends on these clocks. Tokens and leases expire by these clocks, but last much longer
+#: than this difference.
 MOST_CLOCK_SECONDS = 2.0
 LEAST_FREE_BYTES = 1024**3
 
@@ -179,8 +179,7 @@ def _broker() -> Iterator[Finding]:
             "broker",
             f"{where} does not answer: {error}",
             "Start the broker, or correct CELERY_BROKER_URL. Without the broker, this host can't "
-            "send messages about its jobs, so each job waits until a worker next looks for waiting "
-            "jobs.",
+            "tell workers about new jobs, so a new job waits until a worker next looks for jobs.",
         )
     else:
         yield _fine("broker", f"{where} answers")
@@ -225,7 +224,8 @@ def _clock(whose: str, off: float) -> Iterator[Finding]:
         yield _warning(
             "clocks",
             said,
-            "Run an NTP client on both hosts, because tokens and reports contain times.",
+            "Run an NTP client on both hosts, because each host compares the times in tokens and "
+            "reports with its own clock.",
         )
     else:
         yield _fine("clocks", said)
@@ -241,8 +241,8 @@ def _migrations() -> Iterator[Finding]:
 
 
 def _listening() -> Iterator[Finding]:
-    """Checks LISTEN_DATABASE_URL. A connection like the one on which a sidecar listens must receive
-    a notification that Django's connection sends."""
+    """Checks LISTEN_DATABASE_URL. Listens on a new connection, as a sidecar does. This connection
+    must receive a notification that Django's connection sends."""
     channel = f"realm_doctor_{secrets.token_hex(8)}"
     try:
         with listen_connection() as listening:
@@ -302,7 +302,8 @@ def _replicas() -> Iterator[Finding]:
 
 
 def _reachable(replica: Replica) -> Iterator[Finding]:
-    """Checks that this host can reach a replica, as workers and other replicas must."""
+    """Checks that this host can reach a replica, that the replica is ready, and that its clock is
+    right. Workers and web services on this host may read files from any replica."""
     todo = (
         f"Let this host reach {replica.address}. If that address is wrong, correct "
         f"REALM_REPLICA_ADDRESS on {replica.name}."

@@ -1,8 +1,9 @@
 """Computes the table that the admin's page *Coherence* and `manage.py generations` show. The table
 has a row for each realm and a column for each replica. The worst realms come first.
 
-Each change of a realm commits a new generation of the realm. Each replica reports up to which
-generation it has applied the changes. A cell of the table compares these two generations.
+Each change of a realm commits a new generation of the realm. The sidecar of each replica, the
+process `manage.py listen_file_changes`, reports the last generation that the replica has applied.
+A cell of the table compares the committed generation with the reported generation.
 
 Only people read this table; no answer to a visitor depends on it. The number of queries doesn't
 depend on the number of realms or replicas.
@@ -28,8 +29,7 @@ from realms.models import FileVersion, Publication, Realm
 from reindex.models import IndexHead, ReindexJob
 
 REALMS_PER_PAGE = 25
-#: A page number that is larger than the number of any page. For a page that doesn't exist, the
-#: query returns the last page.
+#: A number that no page has. For a page that doesn't exist, the query returns the last page.
 _LAST = 10**9
 #: The table, the metrics, `manage.py doctor` and `manage.py verify_coherence` omit a replica that
 #: hasn't reported for longer than this.
@@ -39,8 +39,8 @@ REMEMBERED = timedelta(days=1)
 @dataclass(frozen=True)
 class Column:
     """A column of the table, with a replica's last report and the replica's condition. A replica
-    has applied every change from before its watermark. `watermark_age` is the time since the
-    watermark, and `report_age` is the time since the last report, both in seconds."""
+    has applied every change from before its watermark, a time. `watermark_age` is the time since
+    the watermark, and `report_age` is the time since the last report, both in seconds."""
 
     replica: Replica
     condition: Condition
@@ -55,14 +55,15 @@ class Column:
     @property
     def figures(self) -> dict[str, Any]:
         """The figures in the replica's last report: the summed counters of its web workers, the
-        lags of its pings, its build and its host. The dictionary is empty if the replica runs an
-        earlier release, which reports no figures."""
+        lags of its pings, its build and its host. The dictionary is empty if the replica runs a
+        release that reports no figures."""
         return dict(self.replica.figures or {})
 
     @property
     def lag(self) -> str:
-        """The time that recent pings took from this replica's sidecar through the database and back
-        to the sidecar. A notification of a change takes about as long as a ping."""
+        """The median and the 99th percentile of the times that recent pings took, as text. A ping
+        is a notification that the sidecar sends to itself through the database. A notification of a
+        change takes about as long."""
         shares = (("p50", "lag_p50_seconds"), ("p99", "lag_p99_seconds"))
         known = [
             f"{self.figures[key] * 1000:.0f} ms ({name})"
@@ -105,8 +106,8 @@ class Row:
 
     @property
     def problems(self) -> list[Condition]:
-        """The problems of the realm's pages, and the problems of the realm on replicas. Replicas
-        that have not reported lately are left out, because their columns show that problem."""
+        """The problems of the realm's pages, and the problems of the realm on replicas. Leaves out
+        replicas that have not reported lately, because each has a problem in its column already."""
         behind = [each.condition for each in self.cells if each.column.fresh]
         return [each for each in (self.pages, *behind) if not each.fine]
 
@@ -126,7 +127,8 @@ class Matrix:
 
     @property
     def problems(self) -> list[Condition]:
-        """All conditions that are not fine, the worst first."""
+        """The conditions of the columns and of this page's realms that are not fine, the worst
+        first."""
         found = [each.condition for each in self.columns if not each.condition.fine]
         found += [each for row in self.rows for each in row.problems]
         return sorted(found, key=lambda each: -each.severity)
@@ -139,10 +141,11 @@ class Matrix:
 
 def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -> Matrix:
     """Returns one page of the table, with only the realms that have `text` in their URL. With
-    `only_problems`, leaves out realms without a problem.
+    `only_problems`, returns only realms that are behind on a replica with a recent report,
+    published realms with outdated pages, and realms with a failed last job.
 
     Reads the realms' committed generations before the replicas' reports. In the opposite order, a
-    replica that is current would seem to be behind if a change were committed between the reads.
+    change that is committed between the reads would make a current replica seem to be behind.
     """
     now = timezone.now()
     page, ids = _worst_first(text, page_number, only_problems, now)
@@ -158,9 +161,9 @@ def matrix(text: str, page_number: str | None, *, only_problems: bool = False) -
 def _worst_first(
     text: str, page_number: str | None, only_problems: bool, now: datetime
 ) -> "tuple[Page[int], list[UUID]]":
-    """Returns one page of the realms, sorted with the worst first, and the ids of the realms on
-    this page. As in Django's `get_page`, a number out of range means the last page, and a text that
-    is not a number means the first page."""
+    """Returns a `Page` for the links to other pages, and the ids of the realms on this page. The
+    worst realms come first. As in Django's `get_page`, a number out of range means the last page,
+    and a text that is not a number means the first page."""
     try:
         number = int(page_number or 1)
     except ValueError:
@@ -211,9 +214,8 @@ def _rows(realms: list[Realm], columns: list[Column], now: datetime) -> list[Row
     def cell(realm: Realm, column: Column) -> Cell:
         row = applied.get((column.replica.pk, realm.url))
         behind = max(realm.generation - (row.generation if row else 0), 0)
-        # `since` has no time for a change that only deletes files, because a deletion inserts no
-        # file version. For such a change, use the time of the replica's last report about the
-        # realm.
+        # The garbage collector may have removed the rows of the change. In this case, use the time
+        # when the replica last reported a new generation.
         reported = row.applied_at if row else realm.created_at
         first = since.get((realm.pk, row.generation if row else 0), reported)
         condition = conditions.of_cell(column.replica.name, behind, now - first, bound())
@@ -237,10 +239,9 @@ def _changed_at(
     columns: Iterable[Column],
     applied: Mapping[tuple[str, str], ReplicaGeneration],
 ) -> dict[tuple[UUID, int], datetime]:
-    """Returns, for each replica that reports and is behind with a realm, the time of the first
-    change that the replica has not reported as applied. A key is the realm's id and the last
-    generation that the replica has reported as applied. The value is the time of the change that
-    made the next generation."""
+    """Returns since when replicas are behind with realms. Looks only at replicas that have reported
+    lately. A key is a realm's id and the last generation that a replica has reported as applied.
+    The value is the time of the change that made the next generation."""
     committed = {realm.pk: realm.generation for realm in realms}
     urls = {realm.pk: realm.url for realm in realms}
     missing: set[tuple[UUID, int]] = set()
@@ -253,10 +254,13 @@ def _changed_at(
         return {}
     moments: dict[tuple[UUID, int], datetime] = {}
     ids, firsts = {pk for pk, _ in missing}, {generation + 1 for _, generation in missing}
-    versions = FileVersion.objects.filter(realm__in=ids, from_generation__in=firsts).order_by()
+    versions = FileVersion.objects.filter(realm__in=ids).order_by()
+    written = versions.filter(from_generation__in=firsts)
+    deleted = versions.filter(until_generation__in=firsts)
     publications = Publication.objects.filter(realm__in=ids, generation__in=firsts)
     changes = (
-        *versions.values_list("realm", "from_generation").annotate(Min("modified_at")),
+        *deleted.values_list("realm", "until_generation").annotate(Min("closed_at")),
+        *written.values_list("realm", "from_generation").annotate(Min("modified_at")),
         *publications.values_list("realm", "generation", "at"),
     )
     for pk, generation, at in changes:
@@ -276,8 +280,7 @@ def _last_jobs(urls: Iterable[str]) -> "QuerySet[ReindexJob]":
 
 
 def _copies(realms: Iterable[Realm]) -> Mapping[object, list[str]]:
-    """Returns the URLs of the realms that are published from each source realm, by the source
-    realm's id."""
+    """Maps the id of each source realm to the URLs at which the realm is published."""
     copies: dict[object, list[str]] = {}
     published = Realm.objects.filter(source__in=[realm.pk for realm in realms]).order_by("url")
     for source, url in published.values_list("source_id", "url"):

@@ -1,12 +1,12 @@
-"""Serves `GET /_metrics`: the metrics of all replicas, realms, jobs and workers in Prometheus' text
-format, read from the database.
+"""Serves `GET /_metrics`: the metrics of all replicas, realms, jobs and Celery workers, read from
+the database, in Prometheus' text format.
 
-A replica is a web service with several web workers, and a sidecar. The sidecar writes the figures
-of the replica's web workers to the replica's row in the database. Every web worker of every replica
-therefore returns the same metrics, except for one. The metric `realm_board_vouched_seconds`
-describes only the answering replica, because its board, a file that tells the web workers about
-changes, is not in the database. Metrics never contain a realm's URL, because the URLs of private
-realms are private.
+A replica consists of web workers and a sidecar, the process `manage.py listen_file_changes`. The
+sidecar writes the figures of the web workers to the replica's row in the database. Every web worker
+of every replica therefore returns the same metrics, with one exception. The metric
+`realm_board_vouched_seconds` describes only the replica that answers. This metric is read from the
+replica's board, a file that tells the web workers about changes. Metrics never contain a realm's
+URL, because the URLs of private realms are private.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from realms.models import CoherenceReport, Realm
 @csrf_exempt
 def metrics(request: HttpRequest) -> HttpResponse:
     """Returns the metrics. Requires REALM_METRICS_TOKEN or the operator's token. The Host header
-    and the client's address give no access, because a proxy changes both."""
+    and the client's address can't replace the token, because a proxy changes both."""
     if request.method not in ("GET", "HEAD"):
         raise errors.MethodNotAllowed(("GET",), method=request.method)
     token = request.headers.get("Authorization", "")
@@ -67,8 +67,8 @@ class _Fleet(Collector):
     """Collects all metrics for one request."""
 
     def describe(self) -> list[Metric]:
-        """Returns an empty list. The registry uses this list only to find a metric that two
-        collectors have, and `metrics` registers only one collector."""
+        """Returns an empty list. The registry uses this list only to refuse a second collector with
+        the same metric, and there is no second collector."""
         return []
 
     def collect(self) -> Iterator[Metric]:
@@ -88,7 +88,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 def _board() -> Iterator[Metric]:
     left = max((local_board().live_until - now_ns()) / SECOND, 0)
-    text = "How long the answering replica's board stays live; at 0, its caches are bypassed"
+    text = "How long the answering replica's board stays live; at 0, the replica bypasses caches"
     yield _gauge("board_vouched_seconds", text, left)
 
 

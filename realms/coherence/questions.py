@@ -18,8 +18,8 @@ from reindex.reading.card_paths import FRONT_PAGE, card_of, is_card_file
 @dataclass
 class Asking:
     """A request that the verifier sends to one replica repeatedly until there is a result. `due` is
-    the earliest time for the next request. `silent_since` is when the replica stopped answering, or
-    None if it has not stopped."""
+    the earliest time for the next request. `silent_since` is when the replica first failed to
+    answer. It becomes None when the replica answers."""
 
     client: ReplicaClient
     question: Question
@@ -37,12 +37,12 @@ class Asking:
 @dataclass
 class Check(Asking):
     """A comparison of a replica's answer with the database. The verifier reads the database after
-    the answer has arrived. For a module, this read is fast, because the replica has stored the
-    transpiled module in the database before it answered.
+    the answer has arrived. The verifier rarely has to transpile a module, because the replica has
+    stored the transpiled module in the database before it answered.
 
     If an answer is wrong, the verifier asks again. `suspect` is the web worker that gave the wrong
-    answer, `first` is the right answer at the time `suspected_at`, and the grace period begins at
-    `suspected_at`."""
+    answer. `suspected_at` is the start of the grace period, and `first` is the right answer at this
+    time."""
 
     suspect: str = ""
     first: State | None = None
@@ -52,8 +52,8 @@ class Check(Asking):
 @dataclass
 class WatchedChange:
     """A change that replicas should serve: a realm's new generation, or a realm's deletion. The
-    verifier polls the realms' generations. The poll at `noticed_at` found the change, which the
-    poll at `since` had not found."""
+    verifier polls the realms' generations. The poll at `since` did not find the change yet. The
+    next poll found it, at `noticed_at`."""
 
     since: float
     noticed_at: float
@@ -91,8 +91,8 @@ def variants_of(realm: Realm, path: str, private: bool) -> list[Question]:
 
 
 def with_token(question: Question, state: State) -> Question:
-    """Returns a copy of the question. If the realm is private according to `state`, the copy's
-    request has the operator's token."""
+    """Returns a copy of the question that has the operator's token only if the realm is private
+    according to `state`."""
     private = state.realm_url is not None and not state.public
     return Question(question.realm_url, question.path, question.variant, private)
 

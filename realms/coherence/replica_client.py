@@ -3,7 +3,7 @@ and has the public URL's Host header.
 
 The client reads each answer completely and keeps only the parts that the verifier
 (`manage.py verify_coherence`) compares. The client raises `NoAnswer` for a failed connection, a
-time-out, a server error, or an answer of another replica.
+time-out, a server error, a refused operator's token, or an answer of another replica.
 """
 
 import time
@@ -133,11 +133,11 @@ class Connection:
 
 def plainly(error: Exception) -> str:
     """Returns the error's message without the names of urllib3's objects."""
-    # This class comes first, because NewConnectionError is a subclass of ConnectTimeoutError.
+    # Check NewConnectionError first, because it is a subclass of ConnectTimeoutError.
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return str(error).partition(": ")[2] or "no connection"
     if isinstance(error, urllib3.exceptions.ConnectTimeoutError):
-        return f"no connection within {CONNECT_SECONDS:g} s"
+        return "no connection in time"
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        return f"no answer within {READ_SECONDS:g} s"
+        return "no answer in time"
     return f"{type(error).__name__}: {error}"

@@ -101,7 +101,8 @@ def _states(rows: Sequence[Replica], now: datetime) -> Iterator[Metric]:
         "Time since the replica's watermark; all changes before the watermark are applied",
     )
     generations = _gauge(
-        "generations_behind", "Generations of all realms that are not reported as applied"
+        "generations_behind",
+        "Generations, of all realms, that the replica has not reported as applied",
     )
     for row in rows:
         label = [row.name]
@@ -133,7 +134,7 @@ def _request_times(rows: Sequence[Replica]) -> Metric:
 
 def _sidecars(rows: Sequence[Replica]) -> Iterator[Metric]:
     """Yields each sidecar's lag, build and host. The lag is the time that a ping takes from the
-    sidecar through Postgres back to the sidecar. A notification takes the same time."""
+    sidecar through Postgres back to the sidecar. A notification of a change takes about as long."""
     lag = _gauge("lag_seconds", "Time that the sidecar's pings of the last minute took", "quantile")
     info = _gauge("info", "Always 1; labels: the sidecar's build and host", "build", "host")
     for row in rows:

@@ -2,8 +2,8 @@
 for a terminal.
 
 A verification (`manage.py verify_coherence`) compares the answers of all replicas with the
-database. A wrong answer is a violation only if the answer is still wrong after the grace period
-(`--grace`).
+database. A wrong answer is a violation only if the replica still answers wrongly after the grace
+period (`--grace`).
 """
 
 from dataclasses import asdict, dataclass, field

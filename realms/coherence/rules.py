@@ -109,9 +109,9 @@ def judge(
     `current`. `first` is the state at `suspected_at`, the start of the grace period.
 
     An answer that was requested during the grace period is never a violation. A wrong answer that
-    was requested later is a violation, with one exception. If the state has changed since
-    `suspected_at`, an answer that matches `first` or is newer than `first` restarts the grace
-    period, because the replica has caught up with `first` and gets time to catch up with `current`.
+    was requested later is a violation, with one exception: the state has changed since
+    `suspected_at`, and the answer matches `first` or is newer than `first`. The replica has then
+    caught up with `first`, and a new grace period gives it time to catch up with `current`.
     """
     if found.sent_at - suspected_at < grace:
         return Verdict.AGAIN
@@ -136,7 +136,8 @@ def _same(one: State, other: State) -> bool:
 
 def nines(seen: int, total: int) -> int:
     """Returns how many nines the share `seen / total` has. A share has k nines if at most one
-    change in 10^k was missed. At least 10^k changes are needed to show k nines."""
+    change in 10^k was missed. Counts at least one change as missed, so k nines need at least 10^k
+    changes."""
     missed, count = max(total - seen, 1), 0
     while missed * 10 ** (count + 1) <= total:
         count += 1

@@ -3,8 +3,8 @@
 One loop in one thread does two tasks. Other threads send the requests.
 
 - *Checks.* The loop asks every replica for a sample of current and deleted files, as source, module
-  and page. After a wrong answer the loop asks the same web worker again until the grace period is
-  over.
+  and page. After a wrong answer the loop asks the same web worker again until the answer is right
+  or the grace period is over.
 - *Changes.* The loop polls the generations of realms, and follows each new generation until every
   replica serves it. The loop doesn't use notifications, because it must find a change even if the
   notification is lost. A change's latency is counted from the last poll before the change. So the
@@ -62,8 +62,8 @@ class NothingToVerify(Exception):
 
 
 class Verification:
-    """One run of the verifier. A wrong answer is a violation only if it is still wrong after
-    `grace` seconds, the grace period. `samples` is the number of files in a sample."""
+    """One run of the verifier. A wrong answer is a violation only if the answer is still wrong when
+    the grace period of `grace` seconds is over. `samples` is the number of files in a sample."""
 
     def __init__(
         self,
@@ -164,8 +164,8 @@ class Verification:
     # --- Questions ---
 
     def _realms(self) -> list[Realm]:
-        """Returns the realms to check. Leaves out realms with another scheme or port than the
-        server's public origin, and reports them as not checked, because no replica serves them."""
+        """Returns the realms to check. No replica serves a realm with another scheme or port than
+        the server's public origin. Such a realm is left out and reported as not checked."""
         realms = Realm.objects.all()
         selected = list(realms.filter(url__in=self._only) if self._only else realms)
         for realm in selected:
@@ -178,7 +178,7 @@ class Verification:
 
     def _draw(self) -> None:
         """Queues a sample: requests for current and deleted files of random realms, and for deleted
-        realms. A replica in `_down` gets only one of these requests, until it answers again."""
+        realms."""
         self._drawn_at = time.monotonic()
         self._retried = set(self._down)
         realms = self._realms()
@@ -297,8 +297,8 @@ class Verification:
 
     def _silence_over(self, asking: Asking, why: str) -> bool:
         """Returns whether the loop gives up a question that a replica didn't answer. The loop
-        repeats the question until the grace period is over. If the replica is already in `_down`,
-        the loop gives up at once."""
+        repeats the question for `grace` seconds. If the replica is already in `_down`, the loop
+        gives up at once."""
         now, name = time.monotonic(), asking.client.name
         if asking.silent_since is None:
             asking.silent_since = now
@@ -335,8 +335,8 @@ class Verification:
         """Handles an answer from a web worker that isn't the suspect, and returns whether the check
         is done. The suspect is the worker that gave the wrong answer. If the connection to the
         suspect is lost, the next connection may lead to another worker. So the check opens new
-        connections until the suspect answers. The check is done `2 * grace + 1` seconds after
-        `suspected_at`, because the suspect has probably ended."""
+        connections until the suspect answers. If `2 * grace + 1` seconds have passed since
+        `suspected_at`, the suspect has probably ended, so the check is done."""
         check.line.close()
         check.line = check.client.line()
         check.due = time.monotonic() + AGAIN_SECONDS / 10

@@ -1,7 +1,8 @@
 """Computes the metrics of reindex jobs, of the queue and of the workers.
 
 A reindex job renders the pages of a realm. The queue holds pieces of work, which Celery workers
-lease: plans (a plan chooses the cards that a job renders), batches of cards, and definitions.
+lease. A plan chooses the cards that a job renders. A batch renders some of these cards. A piece of
+the kind `definitions` finds out what a module exports.
 """
 
 from collections.abc import Iterator

@@ -52,7 +52,7 @@ def store_blobs(contents: Iterable[bytes]) -> list[str]:
 
     If a blob's row exists, the row gets a new `stored_at` and is locked until the caller's
     transaction ends. The garbage collector skips locked rows and rows with a recent `stored_at`. So
-    it doesn't remove the blob before a file version refers to the blob. If the collector is just
+    it doesn't remove the blob before a file version refers to the blob. If the collector is already
     removing the blob, this function waits, and then stores the blob again.
     """
     hashed = [(hashlib.sha256(data).hexdigest(), data) for data in contents]
@@ -88,7 +88,7 @@ def _store_object(name: str, data: bytes) -> None:
 @contextmanager
 def storage_errors() -> Iterator[None]:
     """Raises Busy, which asks the client to retry, if the blob storage fails inside the block. A
-    FileNotFoundError stays as it is, because a retry doesn't help if the file is missing."""
+    FileNotFoundError isn't replaced, because a retry doesn't help if the file is missing."""
     try:
         yield
     except (FileNotFoundError, RealmError, DatabaseError):

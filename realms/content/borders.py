@@ -17,8 +17,9 @@ from realms.models import Publication, Realm, RealmBorder
 
 
 def outer_urls(url: str) -> list[str]:
-    """Returns a list with at most one URL: the URL of the innermost realm around `url`. A
-    transaction that creates or removes a realm at `url` must also lock this outer realm."""
+    """Returns a list with the URL of the innermost realm around `url`, or an empty list. Ignores a
+    realm at exactly `url`. A transaction that creates or removes a realm at `url` must also lock
+    this outer realm."""
     with connection.cursor() as cursor:
         cursor.execute(sql.OUTER_REALM, {"url": url, "candidates": list(realm_candidates(url))})
         return [outer for (outer,) in cursor.fetchall()]
@@ -26,9 +27,8 @@ def outer_urls(url: str) -> list[str]:
 
 def move_border(url: str, by: str) -> None:
     """Raises the generation of the innermost realm around `url`. The caller creates or removes an
-    inner realm at `url`, in the same transaction. Creating the inner realm hides the outer realm's
-    files below `url`. Removing the inner realm shows these files again. `by` is a human-readable
-    description of why the inner realm is created or removed."""
+    inner realm at `url`, in the same transaction. `by` is a human-readable description of what
+    creates or removes the inner realm."""
     # The caller already holds the outer realm's lock, unless the outer realm was created after the
     # caller had computed which locks it needs.
     lock_realms(outer_urls(url))
@@ -42,8 +42,8 @@ def move_border(url: str, by: str) -> None:
         realm=outer, path=url.removeprefix(outer.url), defaults={"generation": generation}
     )
     if shown is not None:
-        # Each generation of a published realm needs its own publication. The content that the
-        # publication shows stays the same.
+        # Each generation of a published realm needs its own publication. The new publication shows
+        # the same content as the previous one.
         Publication.objects.create(
             realm=outer,
             generation=generation,

@@ -5,8 +5,8 @@ Code that changes a realm passes a `Change` to `raise_change` and doesn't know w
 definition says what a module exports. A job renders a realm's pages.
 
 `publishing/effects.py` updates the affected caches, definitions and jobs at the end of the
-transaction, once for all changes. So every transaction locks definitions before jobs, which
-prevents deadlocks.
+transaction, once for all changes. It updates all definitions before all jobs. So every transaction
+locks their rows in this order, which prevents deadlocks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,16 +28,16 @@ from realms.models import Realm
 
 @dataclass(frozen=True)
 class Change:
-    """The change that a transaction makes to one realm. `generation` is the realm's new generation,
-    or the last generation of a deleted realm.
+    """The change that a transaction makes to one realm. `generation` is the realm's generation
+    after the change, or the last generation of a deleted realm.
 
-    `paths` are the files that may have changed; None means all files. For a published realm,
-    `shows_before` is the URL of its source realm before the change, and `shows_after` is the URL of
-    its source realm after the change. `readable_before` and `readable_after` say whether everyone
-    may read the realm before and after the change. A change of permissions sets both values, and
-    the first publication of a realm sets only `readable_after`. A value that isn't set is None.
-    `rights` says whether the realm's permissions have changed. `by` is a human-readable description
-    of what caused the change.
+    `paths` are the files that may have changed; None means all files. `shows_before` and
+    `shows_after` are the URLs of the source realms that a published realm shows before and after a
+    publish, a rollback or its removal. `readable_before` and `readable_after` say whether everyone
+    may read the realm before and after the change. `readers_change` sets both values. The first
+    publication of a realm sets only `readable_after`. Each of these four values is None if it isn't
+    set. `rights` says whether the realm's permissions have changed. `by` is a human-readable
+    description of what caused the change.
     """
 
     realm_url: str
@@ -77,10 +77,10 @@ class Change:
 
 
 def keys_moved_here(change: Change) -> set[str]:
-    """Returns the board keys that a change affects. A replica's board is a file with numbers, the
-    slots of the keys. A new number in a slot makes stale all cached answers that depend on the
-    slot's key. At commit, the slots of the returned keys get new numbers on this replica's board.
-    Database triggers and `notifications_of` announce the change to all replicas."""
+    """Returns the board keys that a change affects. At commit, this process writes a new number
+    into each key's slot on its replica's board (`notifications/board.py`). This makes stale all
+    cached answers that depend on the key. Database triggers and `notifications_of` announce the
+    change to all replicas."""
     moves = change.rights or change.exists_before != change.exists_after
     if moves or change.paths is None or len(change.paths) > MAX_PATHS_PER_STATEMENT:
         return {realm_key(change.realm_url)}
@@ -89,9 +89,9 @@ def keys_moved_here(change: Change) -> set[str]:
 
 def notifications_of(change: Change) -> list[Notification]:
     """Returns the notifications about a change, except the notifications that database triggers
-    send. If all files of the realm may have changed, one notification says so. In addition, each
-    source realm in `moved` gets a notification, because links to this source realm may now lead to
-    another URL."""
+    send. If all files of the realm may have changed, one notification says so. There is another
+    notification about each source realm in `moved`, because links to this source realm may now lead
+    to another URL."""
     files = [all_files_changed(change.realm_url)] if change.paths is None else []
     return files + [realm_changed(url) for url in sorted(moved(change))]
 
@@ -124,9 +124,10 @@ def needs_job(change: Change, index_sources: bool) -> bool:
 
 
 def changed_for_readers(change: Change) -> set[str]:
-    """Returns the URLs of realms that look different to other realms after the change: the changed
-    realm if its pages may have changed or if it is no longer open to everyone, and the source
-    realms in `moved`. Other realms that read or link to these realms must be rendered again."""
+    """Returns the URLs of realms that look different to other realms after the change. These are
+    the source realms in `moved`. The changed realm is one of them if its pages may have changed, or
+    if the change ends everyone's access to this realm. Other realms that read or link to a realm in
+    the result must be rendered again."""
     closed = change.readable_after is False and change.readable_before is True
     own = {change.realm_url} if change.pages_change or closed else set()
     return own | moved(change)

@@ -58,7 +58,7 @@ def validators(realm: Realm, path: str) -> tuple[list[str], datetime | None]:
 
 
 def check_size(path: str, data: bytes) -> None:
-    """Raises TooLarge if a card or another file exceeds its size limit."""
+    """Raises TooLarge if a file exceeds the size limit for cards or the limit for other files."""
     limit = (
         settings.CARD_SIZE_LIMIT_BYTES if is_card(path, data) else settings.FILE_SIZE_LIMIT_BYTES
     )
@@ -137,8 +137,8 @@ def write_files(realm: Realm, files: Mapping[str, bytes]) -> dict[str, Written]:
 def write_stored(
     realm: Realm, files: Mapping[str, Stored], contents: Iterable[bytes] = ()
 ) -> dict[str, Written]:
-    """Writes files like `write_files`, but gets each file's hash and size. This function stores
-    `contents`; the contents of all other files must be stored already."""
+    """Writes files like `write_files`, but gets each file's hash and size instead of its content.
+    Stores `contents`. Content that isn't in `contents` must be stored already."""
     for path, within in realms_within(realm.url, files).items():
         raise Conflict(what=f"{realm.url}{path} is in the realm {within}; write it there")
     now = timezone.now()

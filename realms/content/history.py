@@ -45,9 +45,10 @@ def changed_between(source: Realm, older: int, newer: int) -> list[str]:
 
 
 def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | None:
-    """Returns the paths of the files that differ between the generations `since` and `at` of a
-    realm. The value for each path is the file's SHA-256 at the generation `at`, or None if the
-    realm has no such file at `at`. Returns None if the two generations can't be compared."""
+    """Returns a dictionary with the paths of the files that differ between the generations `since`
+    and `at` of a realm. A path's value is the file's SHA-256 at the generation `at`, or None if the
+    file doesn't exist at `at`. If the two generations can't be compared, returns None instead of a
+    dictionary."""
     content_id, low, high = realm.pk, since, at
     if realm.kind == Realm.Kind.PUBLISHED:
         shown = {each.generation: each for each in realm.publications.at(since, at)}
@@ -56,7 +57,7 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
             return None
         content_id, low, high = after.source_id, before.source_generation, after.source_generation
     elif not FileVersion.objects.filter(realm=realm, from_generation__lte=since).exists():
-        # At the generation `since`, the realm had no files yet, or another realm was at this URL.
+        # At the generation `since`, the realm had no files yet, or an earlier realm was at its URL.
         return None
     with connection.cursor() as cursor:
         cursor.execute(sql.DIFFERENCE, {"realm": content_id, "then": low, "now": high})
@@ -69,11 +70,11 @@ def difference(realm: Realm, since: int, at: int) -> dict[str, str | None] | Non
 
 def _behind_borders(realm: Realm, since: int, at: int) -> dict[str, str | None]:
     """Returns the files that a realm hides or shows because an inner realm was created or removed
-    between the two generations. The value for each path is as in `difference`.
+    between the two generations. The values are as in `difference`.
 
-    The result also has an entry for the topmost folder around the inner realm, with the folder's
-    final slash. Every card that looked for a file below this folder depends on the folder, even if
-    the card found no file (`DependencyTracker` in `reindex/reading/dependency_keys.py`)."""
+    The result also has the topmost folder of the inner realm's path, with its final slash and the
+    value None. Every card that looked for a file in this folder depends on the folder, even if the
+    file didn't exist (`DependencyTracker` in `reindex/reading/dependency_keys.py`)."""
     low, high = sorted((since, at))
     moved = RealmBorder.objects.filter(realm=realm, generation__gt=low, generation__lte=high)
     files: dict[str, str | None] = {}
@@ -98,7 +99,7 @@ def read_many(
 ) -> Iterator[tuple[str, bytes | None]]:
     """Yields each path with its file's content at a generation, or with None for a missing file.
     Stops before the total size exceeds MANY_BYTES, but always yields the first file. The caller
-    must request the remaining paths again."""
+    must request the remaining paths in another call."""
     there = versions_at(realm, generation).filter(path__in=paths)
     files = {
         path: (sha256, size) for path, sha256, size in there.values_list("path", "blob", "size")

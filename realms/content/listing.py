@@ -1,9 +1,10 @@
-"""Lists a realm's files as JSON: the times of all files, or the entries of a folder.
+"""Lists a realm's files as JSON: the times of all files, or the entries of a folder. Both leave
+out `node_modules`, `.git` and some configuration files (`_FILES` in `realms/sql.py`).
 
 One SQL statement builds a listing from one snapshot of the database. If the realm is deleted during
 the request, the answer is therefore NotFound or the complete listing, but never an empty listing.
-An empty listing would make a client that mirrors the realm delete its own files. The listing of a
-generation never changes, so each process caches listings, in compressed form.
+An empty listing would make a client that mirrors the realm delete its copies of the files. The
+listing of a generation never changes, so each process caches listings, in compressed form.
 """
 
 import json
@@ -65,7 +66,7 @@ def directory(realm: Realm, path: str) -> Listing:
     """Returns the files and folders directly below the folder `path`. `path` ends in `/`, or is
     empty for the realm's root.
 
-    Raises NotFound for a deleted realm, and for a folder without files other than the root.
+    Raises NotFound for a deleted realm, and for a folder without files, unless it is the root.
     """
     url = _text(file_url(realm.url, path))
     start = f'{{"data": {{"type": "directory", "id": {url}, "relationships": {{'

@@ -25,13 +25,13 @@ LOCK_WAIT_SECONDS = 30
 def realm_write_lock(
     *urls: str, shared: Iterable[str] = (), durable: bool = True
 ) -> Iterator[None]:
-    """Opens a transaction that holds exclusive locks of `urls` and shared locks of `shared`. At the
-    end of the block, the changes that were raised in the block are passed to their receivers
+    """Opens a transaction that holds exclusive locks named `urls` and shared locks named `shared`.
+    At the end of the block, passes the changes that were raised in the block to their receivers
     (`dispatch_at_end`). Raises Busy if the transaction has waited LOCK_WAIT_SECONDS for one lock.
 
     Locks are taken in sorted order, so that two callers don't deadlock. Only `move_border` may take
     another lock later, out of order. This lock can cause a deadlock of two transactions. Postgres
-    then stops one of the two transactions with an error, and the caller can retry this transaction.
+    then stops one of them with an error, and its caller can retry.
 
     Locks end with the transaction, so that a crash leaves no lock behind. A realm may change while
     the caller waits for the realm's lock, so the caller must read the realm again inside the block.
@@ -45,8 +45,8 @@ def realm_write_lock(
             held = perf_counter()
             yield
     finally:
-        # With `durable=False`, the locks may end later, with an outer transaction. It isn't known
-        # here how long they are held, so nothing is counted.
+        # With `durable=False`, it isn't known here how long the locks are held, so nothing is
+        # counted.
         if durable:
             ended = perf_counter()
             counts.lock_waits.note((held or ended) - asked)

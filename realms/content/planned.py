@@ -8,8 +8,8 @@ parameters separately, so the session can keep the plan.
 A pooler in transaction mode, such as PgBouncer, may run each transaction of a client in a different
 session. A session could then run a plan that another client prepared under the same name, and
 return wrong rows. So behind a pooler, no plans are kept. The operator announces a pooler by setting
-LISTEN_DATABASE_URL. The settings then set psycopg's `prepare_threshold` to None, which means that
-no plans are kept. `_keeps_plans` also detects a pooler that the operator didn't announce.
+LISTEN_DATABASE_URL. The settings then turn off prepared statements: they set psycopg's
+`prepare_threshold` to None. `_keeps_plans` also detects a pooler that the operator didn't announce.
 """
 
 import logging

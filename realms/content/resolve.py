@@ -1,9 +1,9 @@
 """Finds the realm and the file at a URL, and the realm's generation, in one SQL statement.
 
-A realm's generation is a number that each change of the realm raises. One statement reads one
-snapshot of the database. So the generation and the content belong together, even if another
-transaction commits meanwhile. If several realms contain the URL, the statement chooses the realm
-with the longest URL.
+A realm's generation is a number that rises with each change of the realm's content. One statement
+reads one snapshot of the database. So the generation and the content belong together, even if
+another transaction commits meanwhile. If several realms contain the URL, the statement chooses the
+realm with the longest URL.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,8 @@ _array_once = lru_cache(maxsize=64)(array)
 @dataclass(frozen=True)
 class ResolvedFile:
     """A file of a realm at one generation. `data` is the file's content. `data` is None for large
-    content, which isn't in the database, and for content that the caller already has."""
+    content, which isn't in the database, for content that the caller already has, and for empty
+    content."""
 
     path: str
     sha256: str
@@ -39,8 +40,8 @@ class Resolved:
 
     `whole` is False if the realm is published and its publication at the requested generation has
     been deleted. The files at this generation are then unknown. For any other realm, `whole` is
-    always True. Such a realm is read at an earlier generation only with a pin, which is a token for
-    one generation. The garbage collector keeps the file versions that a pin needs.
+    always True. A request reads an earlier generation only with a pin, which is a token for one
+    generation, and the garbage collector keeps the file versions that a pin needs.
     """
 
     realm_id: UUID

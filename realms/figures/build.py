@@ -12,9 +12,9 @@ from reindex.prerender.renderer import renderer
 
 @cache
 def build() -> str:
-    """Returns the version, and the start of the hash of the code that renders cards, for example
-    `0.1.0+1a2b3c4d`. The hash distinguishes unreleased builds that have the same version but render
-    cards differently."""
+    """Returns the server's version and the start of a hash, for example `0.1.0+1a2b3c4d`. The hash
+    is made from the code that renders cards. It distinguishes unreleased builds that have the same
+    version but render cards differently."""
     return f"{_version()}+{renderer()[:8]}"
 
 

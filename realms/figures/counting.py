@@ -2,8 +2,8 @@
 web worker process writes its counters to a file (`files.py`).
 
 Counting must stay cheap compared with a cache hit, which takes some microseconds. Most counters
-therefore have no lock. An addition to an attribute is atomic even without a lock, because the
-interpreter switches threads only at calls and at backward jumps.
+therefore have no lock. A statement such as `counts.hits += 1` is atomic even without a lock,
+because the interpreter switches threads only at calls and at backward jumps.
 """
 
 import threading
@@ -44,28 +44,28 @@ class Counts:
         #: says whether cached data is fresh. While it isn't live, no process uses cached data.
         self.bypasses = 0
         self.requests = 0
-        #: The total time of the requests that the event loop passes to threads. Cache hits in the
-        #: event loop aren't timed, because reading the clock twice would make a hit a few percent
-        #: slower.
+        #: The total time of the requests that the event loop doesn't answer from a cache. Cache
+        #: hits in the event loop aren't timed, because reading the clock twice would make a hit a
+        #: few percent slower.
         self.request_seconds = 0.0
         self.buckets = [0] * len(BUCKETS)
         #: Successful publishes and rollbacks. The time includes the wait for locks and the commit.
         self.publishes = Timing()
-        #: How long transactions waited for write locks (`content/locks.py`), and how long they held
-        #: these locks, until the end of the commit.
+        #: How long each transaction waited for its write locks (`content/locks.py`), and how long
+        #: it then held them. A transaction holds its locks until its commit ends.
         self.lock_waits = Timing()
         self.locks_held = Timing()
 
     def slow_request(self, seconds: float) -> None:
-        """Adds the duration of a request that a thread answered. Only the event loop calls this
-        method, so the additions need no lock."""
+        """Adds the duration of a request that the event loop doesn't answer from a cache. Only the
+        event loop calls this method, so the additions need no lock."""
         self.request_seconds += seconds
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
 
     def read(self, cache: str, *, live: bool) -> None:
         """Counts a read as a hit, a miss or a bypass. `cache` is `hit` or `miss`, and `live` says
-        whether the board is live. When `front.py` replies from a cache alone, `front.py` doesn't
-        call this method, but increments `hits`."""
+        whether the board is live. For most cache hits, `front.py` increments `hits` itself and
+        doesn't call this method."""
         if cache == "hit":
             self.hits += 1
         elif live:

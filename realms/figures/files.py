@@ -36,9 +36,9 @@ LATELY_SECONDS = 5
 #: The file of a process that hasn't written for this long is deleted.
 FORGOTTEN_SECONDS = 60
 #: `Totals` keeps the counters of at most this many processes separately, ended processes included.
-#: Beyond this number, `Totals` adds the counters of the processes that it read least recently to
-#: one sum. `Totals` doesn't add the counters of an ended process to this sum at once. The process
-#: may only have been suspended. If it wrote its counters again, they would be counted twice.
+#: If there are more, `Totals` merges the counters of those that it read least recently into one
+#: sum. A process that seems to have ended may only be suspended, and may later write its counters
+#: again. If its old counters were merged by then, they would be counted twice.
 ENDED = 200
 
 
@@ -103,7 +103,7 @@ class Totals:
     def read(self) -> dict[str, Any]:
         """Returns the sums of all counters, the sums of the gauges of running workers, and the
         number and the builds of running workers. A worker counts as running if it has written its
-        file within LATELY_SECONDS."""
+        file in the last LATELY_SECONDS."""
         gauges: Figures = {"entries": 0, "bytes": 0}
         workers, builds = 0, set()
         for process, told, age in self._told():

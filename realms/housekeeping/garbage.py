@@ -1,14 +1,18 @@
 """Removes content that nothing uses any more: old publications, file versions and blobs.
 
-A publication says which generation of a source realm a published realm shows. A file version says
-which content a file has from one generation of its realm to another. A blob is the content itself.
+A realm's generation is a number that rises with each change. A publication says which generation of
+a source realm a published realm shows. A file version says which content a file has from one
+generation of its realm to another. A blob is the content itself.
 
-The collector keeps every current file version. When a write or a deletion ends a file version, the
-collector keeps the version for the retention time. The collector also keeps the versions that are
-needed by a kept publication or by a pin, which is a job's token for reading one generation. The
-collector keeps a blob while a version refers to the blob, and for a grace period after the blob was
-stored. While the collector chooses and removes rows, it holds the same locks as writers. It holds
-the realm's lock for publications and versions, and the lock of the database row for a blob.
+The collector keeps these things:
+
+- every current file version
+- a replaced or deleted file version for the retention time (REALM_RETENTION_SECONDS)
+- the file versions of each generation that a kept publication shows or that a job may still read
+- a blob while a file version refers to it, and for a grace period after the blob was stored
+
+While the collector chooses and removes rows, it holds the same locks as writers. For publications
+and file versions, this is the realm's lock. For a blob, it is the lock of the blob's database row.
 """
 
 import re
@@ -37,7 +41,7 @@ from reindex.reading.pins import PIN_SECONDS
 #: How many of the newest publications of each published realm the collector keeps for rollbacks,
 #: even after the retention time.
 KEPT_PUBLICATIONS = 10
-#: How long the collector by default keeps a stored blob to which no file version refers.
+#: The default grace period of blobs.
 GRACE_HOURS = 24
 #: How many blobs one transaction removes at most. A writer that stores the content of one of these
 #: blobs again has to wait until the transaction ends.
@@ -61,7 +65,7 @@ class Collected:
     strays: int = 0
     #: The URLs of realms that the collector could not lock in time. The next run handles them.
     busy: list[str] = field(default_factory=list)
-    #: The number of removed rows of finished work (`pruning.py`), for each kind of work.
+    #: The numbers of rows that `pruning.py` removed, by the kind of the rows.
     rows: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> str:
@@ -102,7 +106,7 @@ def collect_garbage(
     """Removes content that nothing uses any more, and rows of finished work. A blob is kept for at
     least the time `grace` after it was stored. Calls `progress` with the name of each step.
 
-    A dry run takes no locks, and only counts the content that could be removed.
+    A dry run takes no locks, and only counts what could be removed.
     """
     now = timezone.now()
     retention = max(settings.REALM_RETENTION_SECONDS, PIN_SECONDS)
@@ -128,11 +132,14 @@ def collect_garbage(
 
 
 def _pins(now: datetime) -> list[tuple[UUID, int]]:
-    """Returns the generations that jobs read or will read, each with its realm's key.
+    """Returns the generations that jobs may still read, each with its realm's key. They are the
+    generations of these jobs:
 
-    A job's pins stay valid for up to PIN_SECONDS after the job has ended. The generations of the
-    job that made the current pages count even after this time, because the next job reads the
-    changes since these generations.
+    - Unfinished jobs.
+    - Jobs that ended in the last PIN_SECONDS. Their pins, which are tokens for reading one
+      generation, may still be valid.
+    - The job that made a realm's current pages. The realm's next job reads the changes since the
+      generations of that job.
     """
     recent = now - timedelta(seconds=PIN_SECONDS)
     shown = IndexHead.objects.values("job")
@@ -192,18 +199,18 @@ def _drop_versions(realm: Realm, limits: Limits) -> int:
 
 def _drop_blobs(limits: Limits, done: Collected) -> int:
     """Removes up to BATCH blobs that are past their grace period and to which no file version
-    refers. Returns their number. The caller calls this function again until it returns 0.
+    refers. Returns their number.
 
     Skips rows that a writer has locked. A writer that needs a deleted row waits for this
-    transaction and then stores the content again. If the object in the storage were deleted only
-    after the transaction, the deletion could remove the object that the writer has stored.
+    transaction and then stores the content again. So this function deletes the blob's object in the
+    storage before the transaction ends. A later deletion could remove the writer's new object.
     """
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql.DELETE_OLD_BLOBS, limits.parameters(gone=[], batch=BATCH))
             rows = cursor.fetchall()
-            # Check now whether a file version refers to one of the blobs. The deletion of an object
-            # can't be undone.
+            # Check the foreign keys of file versions now, and not only at the commit. The deletion
+            # of an object can't be undone.
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for sha256, _, in_storage in rows:
                 if in_storage:
@@ -211,7 +218,7 @@ def _drop_blobs(limits: Limits, done: Collected) -> int:
                         storages["blobs"].delete(blob_name(sha256))
     except IntegrityError:
         # Another transaction has just committed a file version that refers to one of these blobs,
-        # so nothing was removed. The result is above 0, so the caller tries again.
+        # so nothing was removed. The result is above 0, so the caller calls again.
         return BATCH
     done.blobs += len(rows)
     done.bytes += sum(size for _, size, _ in rows)
@@ -229,8 +236,8 @@ class _Stray:
 
 def _strays(limits: Limits) -> Iterator[_Stray]:
     """Yields the objects in the blob storage that have no row, because their writers were killed
-    before the commit. Leaves out objects that were stored in the grace period, because their
-    writers may still commit."""
+    before the commit. Leaves out objects in their grace period, because their writers may still
+    commit."""
     storage = storages["blobs"]
     for first in _listed(storage, "")[0]:
         for second in _listed(storage, first)[0]:
@@ -264,8 +271,9 @@ def _stray(storage: Storage, name: str) -> _Stray | None:
 
 def _adopted(stray: _Stray) -> int:
     """Creates a row for a stray object, so that `_drop_blobs` removes the object under the row's
-    lock. A draft is a partly written object. Deletes a draft at once, because no other writer uses
-    its name. Always returns 1, so that the caller can count the strays with `sum`."""
+    lock. A draft, which is a partly written object, needs no lock, because each draft has a name of
+    its own. So a draft is deleted at once. Always returns 1, so that the caller can count the
+    strays with `sum`."""
     name = stray.name.rsplit("/", 1)[-1]
     if _DRAFT.fullmatch(name):
         with storage_errors():

@@ -14,9 +14,9 @@ from reindex.prerender.hangs import REMEMBERED
 
 
 def prune(before: datetime, *, dry_run: bool = False) -> dict[str, int]:
-    """Removes the rows that are no longer needed. Rows of work are removed if the work ended before
-    the time `before`. A dry run only counts these rows. Returns the number of rows of each kind,
-    and leaves out kinds without rows."""
+    """Removes the rows that are no longer needed. A dry run only counts them. The rows of a job are
+    removed only if the job ended before the time `before`. Most other kinds of rows have the same
+    age limit. Returns the number of rows of each kind, and leaves out kinds without rows."""
     now = timezone.now()
     named: dict[str, Any] = {
         "before": before,

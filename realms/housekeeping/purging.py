@@ -3,8 +3,9 @@
 One process of the fleet, `manage.py listen_file_changes --purge-edge`, receives the same
 notifications of changes as the replicas. For each shared cache, the process has a `Purger`. The
 purger sends its cache the surrogate keys of the realms that a change may affect, and retries until
-the cache confirms the purge. A surrogate key is a label in the headers of all answers of a realm.
-Answers expire after REALM_EDGE_SECONDS even without a purge, so no guarantee depends on purges.
+the cache confirms the purge. A surrogate key is a label in an answer's headers. All answers of a
+realm have the realm's key. Answers expire after REALM_EDGE_SECONDS even without a purge, so no
+guarantee depends on purges.
 
 The purger sends each purge at once. After this first purge, the cache may still fetch old bytes
 from a replica that hasn't received the notification yet. REALM_STALENESS_BOUND limits how long a
@@ -33,8 +34,7 @@ logger = logging.getLogger(__name__)
 
 #: How long a cache may take to confirm a purge. Unit: seconds.
 RECEIPT_SECONDS = 2.0
-#: The maximum time from the sending of an answer by a replica to the arrival of the answer at a
-#: cache. Unit: seconds.
+#: The longest time that an answer takes from a replica to a cache. Unit: seconds.
 WAY_SECONDS = 1.0
 #: The first and the longest pause after an unconfirmed purge.
 BACKOFF_SECONDS = (0.1, 5.0)
@@ -81,7 +81,7 @@ def purge_now(realm_url: str) -> dict[str, str]:
 
 
 def ban(address: str, keys: Collection[str]) -> None:
-    """Purges the answers with surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
+    """Purges answers with these surrogate keys from a Varnish cache that runs deploy/varnish.vcl.
 
     A response confirms the purge only if the response repeats the purge request's number. A
     response without this number may be a cached response, or may come from another server.
@@ -100,17 +100,16 @@ def ban(address: str, keys: Collection[str]) -> None:
 
 
 def keys_of(url: str) -> dict[str, str]:
-    """Returns a dictionary that maps surrogate keys to realm URLs. The dictionary has an entry for
-    every URL of a realm that could contain `url`. If `url` itself is the URL of a realm, the
-    dictionary has an entry for it too."""
+    """Returns a dictionary that maps surrogate keys to realm URLs, for all realms that may contain
+    `url`. If `url` ends with a slash, `url` may itself be such a realm's URL, and has an entry."""
     return {surrogate_key(each): each for each in realm_candidates(url)}
 
 
 @dataclass
 class _Owed:
     """The pending purges of a surrogate key. The next purge is sent at the time `due`. When the
-    cache has confirmed a purge that was sent at the time `last` or later, no purge of the key is
-    pending any more."""
+    cache confirms a purge that was sent at the time `last` or later, the key needs no more purges.
+    `realm` names the key's realm in the log."""
 
     realm: str
     due: float
@@ -142,9 +141,9 @@ class Purger:
         self._thread.join(RECEIPT_SECONDS + 1)
 
     def owe(self, keys: dict[str, str]) -> None:
-        """Enqueues two purges of each key. The first purge is due at once, and the second purge is
-        due WAY_SECONDS after the staleness bound. `keys` maps each key to the name of its realm in
-        the log."""
+        """Enqueues two purges of each key. The first purge is due at once. The second purge is due
+        when the staleness bound and then WAY_SECONDS have passed. `keys` maps each key to the text
+        that names the key's realm in the log."""
         now = time.monotonic()
         with self._changed:
             for key, realm in keys.items():
@@ -211,10 +210,10 @@ class Purger:
 
 
 class ToPurge:
-    """An object that takes the place of a replica's board in a listener. A listener receives
-    notifications of changes, and tells its board the board keys of each change. A board key names
-    what has changed, such as a file or a realm. A board would make cached answers stale. This class
-    purges the realms of the board keys from the shared caches instead."""
+    """Takes the place of a replica's board in a listener. A listener receives notifications of
+    changes, and passes the board keys of each change to its board. A board key names what has
+    changed, such as a file or a realm. A replica's board makes the replica's cached answers stale.
+    This class instead purges the changed realms from the shared caches."""
 
     file = None
 
@@ -222,7 +221,7 @@ class ToPurge:
         self._purgers = purgers
 
     def bump(self, keys: Iterable[str]) -> None:
-        """Enqueues purges of the realms that a change of these board keys may affect."""
+        """Enqueues purges of the realms that a change with these board keys may affect."""
         owed: dict[str, str] = {}
         for key in keys:
             kind, _, url = key.partition("|")

@@ -17,11 +17,12 @@ def accepted(accept: str) -> str:
     Returns `*/*` if the header names none of them, or prefers `*/*`.
 
     If the header prefers JavaScript to HTML, the result is never HTML. If the header gives several
-    types the same quality, SOURCE, CARD and API come before HTML, and HTML comes before JSON.
+    types the same quality, SOURCE, CARD and API come before HTML, and HTML comes before JSON. But
+    HTML comes last if the header has `text/*` and doesn't name HTML.
     """
     ranges = _ranges(accept)
     named = dict.fromkeys(f"{each.main_type}/{each.sub_type}" for each in ranges)
-    # If several types have the same quality, the first of them wins.
+    # If several types have the same quality, `max` returns the one that comes first in this list.
     offers = [*(each for each in named if each in (SOURCE, CARD, API)), HTML, JSON, ANY]
     wanted = {each: _quality(ranges, each) for each in offers if each in named}
     if "text/*" in named:
@@ -44,7 +45,7 @@ def _ranges(accept: str) -> list[MediaType]:
 
 def elements(header: str, limit: int) -> list[MediaType]:
     """Parses a header that lists names with qualities, such as Accept. Omits invalid elements, and
-    all elements after the first `limit` characters."""
+    all elements that aren't entirely in the first `limit` characters."""
     if len(header) > limit:
         header = header[:limit].rpartition(",")[0]
     found: list[MediaType] = []

@@ -17,7 +17,7 @@ _PIECE_BYTES = 64 * 1024
 
 def decoded(data: bytes, content_encoding: str, limit: int, name: str) -> bytes:
     """Decodes a body. Stops as soon as the result exceeds `limit` bytes, because a small body could
-    decode to gigabytes. Error messages call the body `name`.
+    decode to gigabytes. `name` is the name of the body in error messages.
 
     Raises UnsupportedCoding if `content_encoding` names an unknown coding or too many codings.
     Raises TooLarge if the decoded body exceeds `limit`. Raises Malformed if the body isn't valid

@@ -31,7 +31,7 @@ _GZIP = 31
 #: The minimum size of a text that is compressed. Compression of a shorter text saves too few bytes
 #: to be worth its time and memory. Unit: bytes.
 LEAST_BYTES = 256
-#: Media types outside of `text/*` that compress as well as text.
+#: Media types outside of `text/*` that are also worth compressing.
 _TEXTS = {
     "application/json",
     "application/toml",

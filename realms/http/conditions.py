@@ -19,7 +19,7 @@ HEADERS = (
     "Range",
     "If-Range",
 )
-#: The maximum length of a conditional header that the web server's event loop evaluates. Requests
+#: The maximum length of a header that the web server's event loop compares (`are_long`). Requests
 #: with longer headers go to Django, because a long evaluation in the event loop would delay all
 #: other requests. A header of this length has room for a few ETags. Unit: characters.
 MANY = 1024
@@ -29,7 +29,7 @@ WSGI_HEADERS = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADER
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """The conditional headers of a request. They decide whether the server carries out the request,
-    and which range of the content it sends."""
+    and which range of the content the client gets."""
 
     if_match: str | None = None
     if_none_match: str | None = None
@@ -47,7 +47,8 @@ class Conditions:
 
     @property
     def are_long(self) -> bool:
-        """Whether the headers are too long to be compared in the event loop."""
+        """Whether a header is too long to be compared in the event loop. Dates are not checked,
+        because a long date is invalid and needs no comparison."""
         values = (self.if_match, self.if_none_match, self.range, self.if_range)
         return any(len(each) > MANY for each in values if each is not None)
 
@@ -62,8 +63,8 @@ class Conditions:
         elif _compared(modified, self.if_unmodified_since) == "newer":
             return 412
         if self.if_none_match is not None:
-            # The client's copy may be in another content coding than the answer. Such a copy has
-            # other bytes than the answer, so its ETag must not match.
+            # If the client's copy is in another content coding than the answer, their bytes differ.
+            # So the ETag of the copy must not match the answer's ETag.
             return 304 if _matches(self.if_none_match, etags, weakly=True, coded=True) else 200
         return 304 if _compared(modified, self.if_modified_since) == "not newer" else 200
 

@@ -3,7 +3,8 @@
 This module has its own table of types, so every replica determines the same type. Python's
 `mimetypes` reads tables of the operating system, which differ between machines.
 
-A type describes the stored bytes, so `style.css.gz` has the type of gzip and not of CSS.
+A type describes the stored bytes: `style.css.gz` is gzip data, not CSS. The exception is `.svgz`
+(see `described`).
 """
 
 from pathlib import PurePosixPath
@@ -135,7 +136,7 @@ _TYPES = {
     "7z": "application/x-7z-compressed",
 }
 #: Types outside of `text/*` that need a charset, because a text of these types can't declare its
-#: own encoding. An XML text can, so its types are not listed.
+#: own encoding. XML types are not listed, because an XML text can declare its encoding.
 _TEXTS = {"application/x-subrip", "application/yaml", "application/toml"}
 _GZIP_MAGIC = b"\x1f\x8b"
 

@@ -17,8 +17,8 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 #: resources, a shutdown by the administrator, and a standby server, which is read-only.
 #: Source: the PostgreSQL manual, "PostgreSQL Error Codes".
 _AWAY: tuple[LiteralString, ...] = ("08", "53", "57P", "25006")
-#: The SQLSTATE codes of errors that concurrent changes can cause: a row exists already, a row is
-#: missing, or two ranges overlap.
+#: The SQLSTATE codes of errors that concurrent changes can cause: a row exists already, a row that
+#: another row refers to is missing or can't be deleted, or a row violates an exclusion constraint.
 _CONFLICT: tuple[LiteralString, ...] = ("23001", "23503", "23505", "23P01")
 _KINDS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 
@@ -74,9 +74,9 @@ def _errors(record: logging.LogRecord) -> list[BaseException]:
 
 
 class AnsweredOnce(logging.Filter):
-    """Drops Django's log records that report a 5xx response and have no traceback. If a bug or the
-    database caused the response, `error_border.py` has logged that error itself."""
+    """Drops Django's log records of 5xx responses that have no traceback. If a bug or a database
+    error caused the response, `error_border.py` has already logged the cause. Other 5xx responses,
+    for example while a realm is locked, need no log record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Returns whether to print a record."""
         return bool(record.exc_info) or getattr(record, "status_code", 0) < 500

@@ -14,8 +14,8 @@ MAX_MESSAGE = 4000
 
 
 def error_response(error: RealmError) -> HttpResponse:
-    """Returns the response to an error, a JSON:API document. For the error `Several`, the document
-    lists the error's `problems`."""
+    """Returns the response to an error. Its body is a JSON:API document. For the error `Several`,
+    the document lists the error's `problems`."""
     problems = error.problems if isinstance(error, Several) else [error]
     response = HttpResponse(
         json.dumps({"errors": [_described(each) for each in problems]}),

@@ -25,7 +25,8 @@ REALM, GENERATION = "x-boxel-realm-url", "x-realm-generation"
 NO_STORE = "no-store"
 NEVER_SHARED = "private, no-store"
 REVALIDATED = "max-age=0, must-revalidate"
-#: Cache-Control for the answers of a realm's endpoints (`_name`). No cache may store these answers.
+#: Cache-Control for the answers of a realm's endpoints, such as `_search`. No cache may store these
+#: answers.
 _NEVER_KEPT = "no-store, no-cache, must-revalidate"
 
 #: Forbids shared caches to serve expired answers. By default, some shared caches serve an expired
@@ -60,16 +61,16 @@ def of_content(
     """Returns the content's own headers (`own`) with a Cache-Control that says who may store the
     answer.
 
-    Set `shared` if all requests with the same URL and the same values of the headers in `Vary` get
-    the same answer. If `shared` is set and the realm is public, shared caches may serve the stored
-    answer for REALM_EDGE_SECONDS. After this time they must not serve it, even if all replicas are
-    down. The surrogate keys of such an answer let a purge find the answer in a shared cache.
+    Set `shared` if all requests with the same URL and the same values of the headers that `Vary`
+    names get the same answer. If `shared` is set and the realm is public, shared caches may serve
+    the stored answer for REALM_EDGE_SECONDS, but no longer, even if all replicas are down. The
+    surrogate keys of such an answer let a purge find the answer in a shared cache.
 
-    For all other answers, the Cache-Control in `own` is extended. Shared caches must not store an
-    answer of a private realm, and must revalidate an answer of a public realm for each request.
+    Shared caches must not store an answer of a private realm. They must revalidate any other answer
+    of a public realm for each request. No cache may store an answer if `own` has NO_STORE.
 
-    The max-age in `own` applies to browsers. It is 60 s for images and 0 for all other files (`raw`
-    in `realms/serving/contents.py`).
+    Browsers obey the max-age in `own`. It is 60 s for images and 0 for all other files (`raw` in
+    `realms/serving/contents.py`).
     """
     chosen = dict(own).get("cache-control", REVALIDATED)
     others = tuple(each for each in own if each[0] != "cache-control")
@@ -117,8 +118,9 @@ def of_write(realm_url: str, generation: int) -> Headers:
 
 
 def of_endpoint(realm_url: str, length: int | None, *, public: bool) -> Headers:
-    """Returns the headers that an answer of a realm's endpoint (`_name`) gets unless its view has
-    set them. `length` is the body's length in bytes; None for a streamed body."""
+    """Returns the headers for an answer of a realm's endpoint, such as `_search`. The caller adds
+    only those that the endpoint's view has not set. `length` is the body's length in bytes; None
+    for a streamed body."""
     kept = ("cache-control", _NEVER_KEPT)
     size = () if length is None else (("content-length", str(length)),)
     return (_realm(realm_url), ("vary", "Accept"), kept, *CORS, *size, *_readable(public))
@@ -160,8 +162,9 @@ def scoped(cache_control: str, *, public: bool) -> str:
 
 
 def _asked_each_time(cache_control: str) -> str:
-    """Returns `cache_control` with the addition that shared caches must revalidate the answer for
-    each request. The addition doesn't change how long browsers may use the answer."""
+    """Returns a Cache-Control that makes shared caches revalidate the answer for each request. Adds
+    `s-maxage=0`, which browsers ignore, if `cache_control` alone would let a shared cache use a
+    stored answer without asking."""
     kept = cache_control.startswith("public") and "max-age=0" not in cache_control
     return (
         f"{cache_control}, s-maxage=0" if kept and NO_STORE not in cache_control else cache_control

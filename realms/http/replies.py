@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from notifications.short_cached import short_cached
 from realms.http.packed import Packed
 
-#: The headers of which nearly every answer has a value of its own.
+#: The names of the headers that have a different value in nearly every answer. Answers share the
+#: other headers.
 OWN = {"etag", "last-modified", "x-created", "x-boxel-canonical-path", "location"}
 Body: TypeAlias = bytes | memoryview | Packed
 
@@ -42,10 +43,10 @@ class Reply:
 
 
 class Finished(Reply):
-    """A reply that is kept with a cached answer. The reply answers every later request for this
-    answer that leads to the same `policy`, `coding` and `decided`. `policy` are the security policy
-    headers for the requested host, `coding` is the content coding, and `decided` is the status that
-    results from the request's conditions."""
+    """A reply that is kept with the cached answer from which it was made. A later request for this
+    answer gets the kept reply if the request leads to the same `policy`, `coding` and `decided`.
+    `policy` are the security policy headers for the requested host. `coding` is the content coding.
+    `decided` is the status that results from the request's conditions."""
 
     __slots__ = ("coding", "decided", "etag", "host", "length", "policy")
 
@@ -53,8 +54,9 @@ class Finished(Reply):
         self, reply: Reply, host: str, policy: object, coding: str | None, decided: int
     ) -> None:
         self.start, self.body = reply.start, reply.body
-        #: The Host header of the last request that got this reply. The front, the WSGI application
-        #: in `realms/front.py`, updates `host`. All other attributes are immutable.
+        #: The Host header of the last request that got this reply. `realms/front.py` updates
+        #: `host`, because a later request with the same host needs no comparison of policies. All
+        #: other attributes are immutable.
         self.host = host
         self.policy, self.coding, self.decided = policy, coding, decided
         headers: list[tuple[bytes, bytes]] = self.start["headers"]

@@ -17,9 +17,8 @@ from realms.http.codings import decoded
 #: The WSGI name of the header with the lowest generation of a realm that the client accepts.
 MIN_GENERATION = "HTTP_X_REALM_MIN_GENERATION"
 
-#: The WSGI environment's key for the original PATH_INFO. The front (`realms/front.py`), which gets
-#: each request before Django, stores the original value under this key. Django then replaces
-#: PATH_INFO.
+#: The WSGI environment's key for the original PATH_INFO. The front (`realms/front.py`) stores the
+#: value under this key before it passes a request to Django, because Django replaces PATH_INFO.
 RAW_PATH = "realms.raw_path"
 #: The maximum length of the path in a request's URL, unescaped. The path of a stored file's URL is
 #: always shorter. Unit: bytes.
@@ -43,8 +42,7 @@ def request_url(host: str, path_info: str) -> str:
     """Returns the public URL of a request, unescaped and in composed form (NFC). `path_info` is
     WSGI's PATH_INFO: unescaped bytes, decoded as Latin-1.
 
-    Raises Malformed or TooLong for an invalid path, and UnicodeDecodeError for a path that is not
-    valid UTF-8.
+    Raises the errors that `request_origin` and `request_path` raise.
     """
     return request_origin(host) + request_path(path_info)
 
@@ -54,7 +52,7 @@ def request_origin(host: str) -> str:
     Malformed if the header is not a host."""
     check_host_length(host)
     if not _HOST.fullmatch(host):
-        raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host name and a port")
+        raise Malformed(what=f"the Host header is {host[:80]!r}; expected a host or host:port")
     return public_origin(host)
 
 

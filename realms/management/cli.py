@@ -1,5 +1,5 @@
-"""Contains what several management commands share: the option for the user with whose rights the
-command acts, the options for confirmations, and the conversion of errors."""
+"""Contains what several management commands share: the option `--as USER`, the options for
+confirmations, and the conversion of errors."""
 
 import sys
 from argparse import ArgumentParser

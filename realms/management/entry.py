@@ -1,5 +1,5 @@
-"""Contains the entry point of all commands: `manage.py` in a clone, `realm-server` in an
-installation."""
+"""Contains `main`, which runs all commands. In a clone, `manage.py` calls `main`. In an
+installation, the program `realm-server` calls it."""
 
 import os
 import sys
@@ -15,6 +15,6 @@ def main() -> None:
     """Runs the management command that the command line names."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
     if SIDECAR not in sys.argv[1:2]:
-        # All other commands print what they do. Their log lines would only repeat the output.
+        # All other commands print what they do. Log lines below WARNING would only repeat this.
         os.environ.setdefault("REALM_LOG_LEVEL", "WARNING")
     execute_from_command_line(sys.argv)

@@ -1,5 +1,6 @@
-"""Shows the progress of a realm's rendering on the terminal. A job renders the pages of a realm at
-one generation. The pages that visitors see are the realm's index."""
+"""Shows the progress of a realm's rendering on the terminal. A realm's generation is a number that
+rises with each change of the realm. A job renders the pages of a realm at one generation. The pages
+that visitors see are the realm's index."""
 
 import time
 from argparse import ArgumentParser
@@ -65,7 +66,7 @@ def _watch(realm_url: str, generation: int, job: int) -> ReindexJob:
         while True:
             # Read the job before the index. One transaction marks a job as done and makes the job's
             # pages the realm's index. So if `_last_job` finds a job that is done, `_landed` finds
-            # the index of this job or of a later one.
+            # the index of that job or of a later job, and the loop ends without an error.
             last = _last_job(realm_url, generation, job)
             landed = _landed(realm_url, generation, job)
             if landed is not None:
@@ -89,14 +90,14 @@ def _landed(realm_url: str, generation: int, job: int) -> ReindexJob | None:
 
 
 def _last_job(realm_url: str, generation: int, job: int) -> ReindexJob | None:
-    """Returns the newest job that may make the awaited index. This is `job`, or a later job that
-    replaced `job`."""
+    """Returns the newest job that may make the awaited index, or None if there is none. If `job` is
+    given, returns `job` or a later job that replaced `job`."""
     jobs = ReindexJob.objects.filter(realm_url=realm_url, generation__gte=generation, pk__gte=job)
     return jobs.order_by("-pk").first()
 
 
 def _check_goes_on(realm_url: str, last: ReindexJob | None) -> None:
-    """Raises CommandError if the realm's last job is no longer queued or running."""
+    """Raises CommandError if the realm's last job is missing, or is no longer queued or running."""
     if last is not None and last.is_live:
         return
     if last is not None and last.status == last.Status.FAILED:

@@ -19,9 +19,9 @@ FOLDER = Path(settings.TYPESCRIPT_DIR) / "card_library"
 
 
 def sync_base_realm(**_: Any) -> None:
-    """Makes the files of the base realm equal to the card library of this release. `manage.py
-    migrate` calls this function. If the files are equal already, changes nothing. Raises Conflict
-    if a realm of another kind has the base realm's URL."""
+    """Makes the files of the base realm equal to the card library of this release, without the
+    library's tests. If the files are equal already, changes nothing. `manage.py migrate` calls this
+    function. Raises Conflict if a realm of another kind has the base realm's URL."""
     files = {
         path.relative_to(FOLDER).as_posix(): path.read_bytes()
         for path in sorted(FOLDER.rglob("*"))

@@ -1,5 +1,5 @@
-"""Updates caches, definitions and jobs after changes of realms, within the transaction that makes
-the changes. A definition says what a module exports. A job renders a realm's pages.
+"""Notifies replicas, drops outdated definitions and queues jobs, within the transaction that
+changes realms. A definition says what a module exports. A job renders a realm's pages.
 
 When the transaction commits, this process makes cached answers of this replica stale, and sends
 Celery messages, which tell workers of the jobs. Django runs callbacks at commit in the order of
@@ -32,8 +32,8 @@ from reindex.reading.references import file_url
 
 
 def carry_out(changes: Sequence[Change]) -> None:
-    """Receives all changes of a transaction just before its end (`content/changes.py`). Updates the
-    affected caches, definitions and jobs in the same transaction."""
+    """Carries out the consequences of all changes of a transaction, just before the transaction
+    ends (`content/changes.py`)."""
     bump_at_commit({key for change in changes for key in keys_moved_here(change)})
     with spans.span("notify"):
         notify_replicas(changes)
@@ -44,8 +44,8 @@ def carry_out(changes: Sequence[Change]) -> None:
 
 
 def notify_replicas(changes: Sequence[Change]) -> None:
-    """Notifies all replicas of the changes, except those changes of which database triggers notify
-    the replicas."""
+    """Notifies all replicas of the changes. Leaves out the changes that database triggers
+    announce."""
     distinct = dict.fromkeys(each for change in changes for each in notifications_of(change))
     span = spans.current()
     if span:
@@ -58,12 +58,12 @@ def drop_definitions(changes: Sequence[Change]) -> None:
     """Drops the definitions that the changes may have outdated.
 
     If a realm's permissions change, or if all of its files may have changed (as in a publish), all
-    definitions that were built from the realm are dropped. If only some of its files change, only
-    the definitions that were built from these files are dropped. But if these files are more than
-    MAX_PATHS_PER_STATEMENT, all definitions that were built from the realm are dropped.
+    definitions that were built from the realm are dropped. They are also dropped if more than
+    MAX_PATHS_PER_STATEMENT files matter: the changed modules, and the other changed files from
+    which definitions were built. For fewer files, only the definitions built from them are dropped.
 
-    Even a new module can outdate definitions, because their build may have looked for the module
-    before it existed.
+    Even a new module can outdate a definition, because the build of the definition may have looked
+    for the module before the module existed.
     """
     realms = {change.realm_url for change in changes if drops_all_definitions(change)}
     lookup = DefinitionLookup()
@@ -89,9 +89,8 @@ def drop_definitions(changes: Sequence[Change]) -> None:
 
 
 def enqueue_jobs(changes: Sequence[Change]) -> None:
-    """Enqueues jobs that render the pages of the changed realms again. Other realms also get a job
-    if their pages were made from a changed realm or link to a changed realm. Removes the pages of
-    deleted realms."""
+    """Enqueues jobs that render the pages of the changed realms again, and the pages of other
+    realms that depend on a changed realm. Removes the pages of deleted realms."""
     works: dict[str, queue.Work] = {}
     for change in changes:
         if not change.exists_after:

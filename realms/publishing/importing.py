@@ -55,9 +55,9 @@ class Imported:
 def files_in(folder: Path, realm_url: str) -> Folder:
     """Finds the files to import in a folder. Leaves out folders named `node_modules` and
     `__pycache__`, symbolic links, and special files such as sockets. Also leaves out files and
-    folders with a name that begins with a dot, except `.well-known` at the top. Raises InvalidPath
-    for a path that isn't allowed in a realm. Raises Conflict if two paths differ only in Unicode
-    composition."""
+    folders with a name that begins with a dot, except `.well-known` directly in `folder`. Raises
+    InvalidPath for a path that isn't allowed in a realm. Raises Conflict if two paths differ only
+    in Unicode composition."""
     left_out: dict[str, str] = {}
     files: dict[str, Path] = {}
     for file in sorted(_walk(folder, folder, left_out)):
@@ -102,18 +102,12 @@ def import_files(
     dry_run: bool = False,
     progress: Callable[[str], None] = lambda path: None,
 ) -> Imported:
-    """Writes the files of `folder` to the realm at `url`, all at one new generation. Creates the
-    realm if it is missing. With `public`, lets everyone read the realm.
-
-    With `delete`, first deletes the realm's files that the folder lacks. This deletion has a
-    generation of its own. It spares files at paths that the import leaves out
-    (`Folder.leaves_out`). With `dry_run`, nothing changes.
-
-    The content of all files is stored before the realm is locked, so the lock is held only briefly.
-    Raises one of `realms.errors`, or OSError for an unreadable file. After an error, the realm is
-    unchanged.
-    """
+    """Writes a folder's files to the realm at `url`. Creates the realm if it is missing. With
+    `public`, lets everyone read the realm. With `delete`, first deletes the realm's files that the
+    folder lacks, except at paths that the import leaves out. With `dry_run`, nothing changes.
+    After an error (one of `realms.errors`, or OSError), the realm is unchanged."""
     check_not_reserved(url)
+    # All content is stored before the realm is locked, so the lock is held only briefly.
     stored: dict[str, Stored] = {}
     for path, file in folder.files.items():
         data = file.read_bytes()
@@ -155,8 +149,8 @@ def _deleted_and_kept(
 
 
 def _compared(folder: Folder, url: str, delete: bool) -> Imported:
-    """Returns the result that the import would have, without its new generation. Raises OverQuota
-    if the import would exceed the realm's quota."""
+    """Returns the result that the import would have, but with the realm's present generation (0 if
+    the realm is missing). Raises OverQuota if the import would exceed the realm's quota."""
     files = folder.files
     realm = Realm.objects.filter(url=url).first()
     versions = versions_at(realm, realm.generation) if realm else FileVersion.objects.none()

@@ -1,6 +1,6 @@
 """Runs an operation while it holds the write locks of the realms that it changes. The set of locks
-that an operation needs may change while the operation waits for the locks. If the set changes, the
-operation starts over with the new set."""
+that an operation needs may change while the operation waits for the locks. If the operation then
+lacks a lock, it starts over with the new set."""
 
 from collections.abc import Callable, Set
 from contextlib import ExitStack
@@ -20,16 +20,15 @@ from realms.content.borders import outer_urls
 from realms.content.locks import realm_write_lock
 
 R = TypeVar("R")
-#: An operation tries at most this many times to get its locks. It needs another try if the set of
-#: locks that it needs has changed while it waited for the locks.
+#: An operation tries at most this many times to get its locks.
 TRIES = 5
 
 
 @dataclass(frozen=True)
 class Locks:
-    """The names of the locks that an operation needs. `written` names the exclusive locks of all
-    that the operation changes. `read` names the shared locks of the realms that the operation reads
-    but doesn't change. `content/locks.py` says what the names mean."""
+    """The names of the locks that an operation needs. `written` names the exclusive locks, which
+    protect what the operation changes. `read` names the shared locks of the realms that the
+    operation reads but doesn't change. `content/locks.py` says what the names mean."""
 
     written: Set[str]
     read: Set[str] = frozenset()
@@ -57,8 +56,8 @@ class Held:
 
 
 class ClockTimestamp(Func):
-    """An SQL expression for the database's current time. Unlike the value of Postgres' `now()`, its
-    value isn't the time when the transaction began."""
+    """An SQL expression for the database's current time. (Postgres' `now()` is the time when the
+    transaction began.)"""
 
     function = "clock_timestamp"
     arity = 0
@@ -66,17 +65,19 @@ class ClockTimestamp(Func):
 
 
 def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]) -> R:
-    """Calls `required`, which returns the locks that the operation needs, and opens a transaction
-    that holds these locks. In the transaction, calls `required` again. If the transaction holds all
-    locks of the second result, calls `act`, which performs the operation, and returns the result of
-    `act`. Otherwise, ends the transaction and starts over. Raises Busy after TRIES tries. The
-    error's message contains `url`."""
+    """Performs an operation in a transaction that holds the locks that the operation needs.
+    `required` returns these locks, and `act` performs the operation.
+
+    Calls `required` before it opens the transaction, and again in the transaction. If the
+    transaction holds all locks of the second result, calls `act` and returns the result of `act`.
+    Otherwise, ends the transaction and starts over. After TRIES tries, raises Busy with `url` in
+    the message."""
     began = perf_counter()
     for _ in range(TRIES):
         locks = required()
-        # The trace's span `lock` must end as soon as the locks are held. So the transaction isn't a
-        # `with` block inside the span's block. Instead, the stack `transaction` keeps it open until
-        # `act` has returned.
+        # The trace's span `lock` must end as soon as the locks are held, but the transaction must
+        # stay open until `act` has returned. So the ExitStack ends the transaction, not a `with`
+        # block inside the span's block.
         with ExitStack() as transaction:
             with spans.span("lock"):
                 transaction.enter_context(realm_write_lock(*locks.written, shared=locks.read))
@@ -88,20 +89,22 @@ def with_locks(url: str, required: Callable[[], Locks], act: Callable[[Held], R]
 
 def with_outer_urls(*urls: str) -> list[str]:
     """Returns the URLs that an operation must lock if it creates or removes realms at `urls`. The
-    result has `urls`, and for each of them the URL of the innermost realm around it. The operation
-    also changes which files this outer realm serves (`content/borders.py`)."""
+    result has `urls`, and for each of them the URL of the innermost realm around it. This outer
+    realm must be locked because the operation changes which files it serves
+    (`content/borders.py`)."""
     return [each for url in urls for each in (url, *outer_urls(url))]
 
 
 def address_locks(url: str, *source_urls: str, gone: bool = False) -> list[str]:
     """Returns the names of the address locks that an operation on the published realm at `url`
-    needs. An address lock protects the URL at which one source realm is published.
+    needs. An address lock protects the URL at which one source realm is published. `source_urls`
+    has the source realm that a publish is about to show at `url`. `gone` says whether the operation
+    removes the realm at `url`.
 
-    The operation may change this URL for each source realm that the realm at `url` shows, has shown
-    or will show (`source_urls`). So the operation needs the address locks of all these source
-    realms. But it needs none if the realm at `url` stays and has shown only one source realm, which
-    it goes on to show. Then the URL at which that source realm is published stays the same. `gone`
-    says whether the operation removes the realm at `url`.
+    The operation may change the published URL of each source realm that the realm at `url` has
+    shown until now or will show. So it needs the address locks of all these source realms. But if
+    there is only one, which the realm has shown already and still shows after the operation, the
+    published URL can't change, and no address lock is needed.
     """
     with connection.cursor() as cursor:
         cursor.execute(sql.SHOWN_SOURCES, {"url": url})

@@ -1,9 +1,10 @@
-"""Finds a realm's references to URLs outside the realm, and its broken cards, at one generation.
-`publishability.py` reports from these findings why the realm can't be published.
+"""Finds a realm's references to URLs outside the realm, and its broken cards, at one generation (a
+number that rises with each change of the realm). From these findings, `publishability.py` reports
+why the realm can't be published.
 
-A process caches a realm's findings together with the generation of the files. If the realm has a
-newer generation later, the process reads only the files that have changed since then. In each
-process, only one request at a time reads the files of a realm.
+A process caches a realm's findings and their generation. When the realm has a newer generation, the
+process reads only the files that have changed since the cached generation. In each process, only
+one request at a time reads files, even if the requests are for different realms.
 """
 
 from collections import OrderedDict
@@ -57,7 +58,7 @@ _reading = Lock()
 
 def scan(realm: Realm) -> Findings:
     """Returns the findings for a realm's files at the realm's current generation. Raises Busy if
-    another request still reads a realm's files after WAIT_SECONDS."""
+    another request still reads files of any realm after WAIT_SECONDS."""
     known = _known.get(realm.pk)
     if known is not None and known[0] == realm.generation:
         return known[1]

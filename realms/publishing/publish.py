@@ -4,9 +4,11 @@ A source realm has files of its own. A published realm has none, but shows the f
 realm had at one generation. A realm's generation is a number that rises with each change of the
 realm's content.
 
-Each operation is one transaction. The transaction holds the write locks of all realms that it
-changes (`content/locks.py`). It also queues the jobs that render the affected pages. If the process
-crashes at any line, the operation has taken effect either completely or not at all.
+Each operation is one transaction, which holds the write locks of all realms that it changes
+(`content/locks.py`). The operation passes each change of a realm to `raise_change`. At the end of
+the transaction, `effects.py` gets the changes. It notifies the replicas, drops outdated definitions
+of modules, and queues the jobs that render the affected pages. If the process crashes at any line,
+the operation has taken effect either completely or not at all.
 """
 
 import logging
@@ -50,8 +52,8 @@ from realms.publishing.seeds import seed_files
 logger = logging.getLogger(__name__)
 
 Kind = Realm.Kind
-#: The cause of a new realm's first generation, as `Realm.bumped_by` stores it. If a publish creates
-#: the realm, the cause is the publish instead.
+#: The text in `Realm.bumped_by` of a new realm. If a publish creates the realm, the text describes
+#: the publish instead.
 CREATION = "creation"
 
 
@@ -99,7 +101,7 @@ def _insert_realm(
     url: str, kind: Kind, owner: Any, by: Any = None, how: str = CREATION, **more: Any
 ) -> Realm:
     """Inserts a realm into the table of realms. The caller holds the lock of `url`, and passes the
-    change to `raise_change`.
+    creation of the realm to `raise_change`.
 
     The account `by` gets all permissions. If `by` is None, the owner gets them. `how` is a
     human-readable description of what creates the realm. `more` contains values of further fields.
@@ -119,8 +121,7 @@ def _insert_realm(
         bumped_by=how,
         **more,
     )
-    # A tombstone is a row with the last generation of a deleted realm. If this URL has a tombstone,
-    # a trigger has given the new realm the following generation.
+    # A trigger may have raised the generation of the new row, because of an earlier realm.
     realm.refresh_from_db(fields=["generation"])
     account = by or owner
     if account is not None:
@@ -138,9 +139,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
     """Publishes the current generation of a source realm at a public URL.
 
     First checks the domain of `published_url`, and computes which locks the publish needs. Then one
-    transaction takes these locks, checks the caller's rights, and writes the publication. At its
-    end, the same transaction notifies the replicas, drops outdated definitions of modules, and
-    queues the job that renders the pages (`effects.py`). Raises a RealmError.
+    transaction takes these locks, checks the caller's rights, and writes the publication. Raises a
+    RealmError.
     """
     source_url, url = canonical_realm_url(source_url), canonical_realm_url(published_url)
     check_domain(url)
@@ -161,9 +161,8 @@ def publish_realm(source_url: str, published_url: str, caller: Caller) -> Publis
 
 
 def rollback_realm(published_url: str, caller: Caller, publication: int | None = None) -> Published:
-    """Makes a published realm show the content of an earlier publication again. `publication` is
-    the published realm's generation at which the earlier publication was made. If `publication` is
-    None, `rollback_target` chooses the earlier publication. The rollback itself makes a new
+    """Makes a published realm show the content of an earlier publication again. `rollback_target`
+    finds the earlier publication, and describes `publication`. The rollback itself makes a new
     publication."""
     url = canonical_realm_url(published_url)
 
@@ -198,8 +197,8 @@ def _timed(act: Callable[[], Published]) -> Published:
 def rollback_target(realm: Realm, publication: int | None = None) -> Publication:
     """Returns the publication that a rollback would show again. `publication` is the published
     realm's generation at which that publication was made. If `publication` is None, returns the
-    newest publication from before the realm first showed its present content. So a second rollback
-    doesn't undo the first rollback, but goes back further.
+    newest publication that is older than all publications of the realm's present content. So a
+    second rollback doesn't undo the first rollback, but goes back further.
 
     Raises Unprocessable if the publication doesn't exist, or if the realm already shows the
     publication's content.
@@ -221,10 +220,11 @@ def rollback_target(realm: Realm, publication: int | None = None) -> Publication
                 what=f"{realm.url} already shows what it showed at generation {publication}"
             )
         return named
-    # `first` is the oldest publication of the content that the realm shows now. Other content that
-    # was published after `first` counts as undone, because the realm shows the content of `first`
-    # again. Later generations of the same source realm count as undone too, even if they were
-    # published before `first`.
+    # `first` is the oldest stored publication of the content that the realm shows now. Newer
+    # publications are skipped, because the realm has returned to this content since then. Later
+    # generations of the same source realm are also skipped, because a rollback has undone them.
+    # Their publications can be older than `first`, because the garbage collector may have deleted
+    # the publication to which the rollback returned.
     first = publications.filter(same).last()
     later = Q(source=shown.source_id, source_generation__gte=shown.source_generation)
     before = publications.filter(generation__lt=first.generation if first else 0)
@@ -307,8 +307,8 @@ def delete_realm(realm_url: str, caller: Caller) -> list[str]:
     url = canonical_realm_url(realm_url)
 
     def required() -> Locks:
-        # Lock the realms that show this source realm now, and the realms that showed it earlier.
-        # The deletion removes all publications of this source realm.
+        # Lock the realms that show this source realm now, and the realms that showed it earlier,
+        # because the deletion also removes the earlier publications of this source realm.
         showed = Q(source__url=url) | Q(publications__source__url=url)
         copies = Realm.objects.filter(showed).distinct().order_by()
         return Locks(frozenset(with_outer_urls(url, *copies.values_list("url", flat=True))))

@@ -62,8 +62,8 @@ def _private_dependencies(realm: Realm, findings: Findings) -> Iterator[dict[str
 
 
 def _private_realms(targets: set[str]) -> dict[str, str]:
-    """Finds the URLs in `targets` that lie in a private realm, which is a realm that not everyone
-    may read. Returns a dictionary from each of these URLs to the URL of its realm."""
+    """Finds the URLs in `targets` that lie in a private realm. A realm is private if only some
+    users may read it. Returns a dictionary from each of these URLs to the URL of its realm."""
     candidates = {target: realm_candidates(target) for target in targets}
     wanted = {url for urls in candidates.values() for url in urls}
     realms = set(Realm.objects.filter(url__in=wanted).values_list("url", flat=True))
@@ -80,8 +80,8 @@ def _private_realms(targets: set[str]) -> dict[str, str]:
 def _broken_cards(realm: Realm, findings: Findings) -> dict[str, str]:
     """Returns the error message of each broken card, by the path of the card's file. A card is
     broken if its file is invalid, or if a rendering of the realm's current files gave an error for
-    the card. A file with plain data counts as a broken card if it was a card earlier, and `realm`
-    or a realm published from `realm` still shows its page."""
+    the card. A file that is no longer a card also counts as a broken card, as long as `realm` or a
+    realm published from `realm` still shows the card's page."""
     shown = [(realm.url, realm.generation)]
     urls = [realm.url]
     for copy in Realm.objects.filter(source=realm):

@@ -64,8 +64,8 @@ def published_or_free(url: str, source: Realm, caller: Caller) -> Realm | None:
     at `url`."""
     realm = Realm.objects.select_related("source").filter(url=url).first()
     if realm is not None and realm.kind == Kind.PUBLISHED:
-        # If the URL already shows `source`, the caller may replace it, because `source_to_publish`
-        # has checked that the caller owns `source`.
+        # If `realm` already shows `source`, the caller may publish here again, because
+        # `source_to_publish` has checked that the caller owns `source`.
         own = realm.source_id == source.pk
         if own or (realm.source is not None and owns(realm.source, caller)):
             return realm
@@ -91,9 +91,9 @@ def deletable(url: str, caller: Caller) -> Realm:
 
 
 def _below_own_name(realm: Realm, caller: Caller) -> bool:
-    """Returns whether the caller's account is the owner of `realm`, and the realm's URL lies below
-    the caller's current username or a former one. If the account was renamed after the realm was
-    created, assumes that the URL lies below a former username."""
+    """Returns True if the caller's account is the owner of `realm`, and the realm's URL lies below
+    the account's current username or a former one. Former usernames aren't stored. So if the
+    account was renamed after the realm was created, any URL counts as below a former username."""
     account = caller.account
     if account is None or realm.owner_id != account.pk:
         return False

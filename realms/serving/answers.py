@@ -2,13 +2,14 @@
 
 There are three caches: for source files, for transpiled modules and assets, and for pages. The
 board is a file of numbered slots (`notifications/board.py`). When data changes, the slots of this
-data get new values. Each cached answer has a stamp, which holds the values that the answer's slots
-had before the answer was loaded. A cached answer is fresh while its slots have the values of its
-stamp. A load queries the database, but a cache look-up doesn't.
+data get new values. An answer depends on the slots of the data from which it is made. Each cached
+answer has a stamp: the values that these slots had before the answer was loaded. The answer is
+fresh while the slots still have these values. A load queries the database, but a cache look-up
+doesn't.
 
 An `Answer` doesn't depend on the individual request. When `responses.py` makes a response from an
 answer, it applies the request's method, conditions, range and content coding. `origins.py` adds the
-policy of the requested host.
+security policy headers for the requested host.
 
 This module doesn't check the rights of readers. `api/routes.py` checks who may read a private
 realm. `pinned_reads.opened` checks the pin of a pinned read. A pin is a signed token that lets one
@@ -96,17 +97,17 @@ def cached(variant: Variant, url: str, at_least: int = 0) -> Answer | None:
 
 def finished(place: Place, answer: Answer, reply: Finished) -> None:
     """Adds a finished reply to the cached answer that the reply was made from. A finished reply is
-    a complete response, which later requests get unchanged. `place` says where the answer is
-    cached. If two threads add replies to the same answer at once, one of the replies can get lost.
-    The next request that needs the lost reply makes it anew."""
+    a complete response, which later requests get unchanged. If two threads add replies to the same
+    answer at once, one of the replies can get lost. The next request that needs the lost reply
+    makes it anew."""
     answer.replies = (*answer.replies, reply)
     caches()[place[0]].weigh(place[1])
 
 
 def coded(variant: Variant, url: str, answer: Answer, coding: Coding | None) -> Coding | None:
-    """Returns the content coding for a response to a client that prefers `coding`. Returns None if
-    the answer must not be compressed. The first call with `coding` compresses the answer's body,
-    and stores the compressed body in the answer."""
+    """Compresses the answer's body for a client that prefers `coding`, and stores the compressed
+    body in the answer, unless an earlier call has done so. Returns `coding`, or None if the answer
+    must not be compressed."""
     plain = answer.body
     if coding is None or not answer.frame.compressible:
         return None
@@ -132,8 +133,8 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
     """Loads an answer from the database. `url` is absolute and unescaped.
 
     Concurrent calls for one URL share one load, so the load may have begun before this call. With
-    `alone`, this call drops the cached answer, and makes a load that other calls don't share. The
-    answer of such a load isn't cached.
+    `alone`, this call drops the cached answer, makes a load that no other call shares, and doesn't
+    cache the new answer.
     """
     if alone:
         caches()[variant].drop(url)
@@ -151,14 +152,15 @@ def load(variant: Variant, url: str, *, alone: bool = False) -> Answer:
 def load_public(variant: Variant, url: str) -> Answer:
     """Loads an answer that everyone may read, without checking the caller's rights.
 
-    Raises Unfinished if the realm is private, before the file is transpiled or rendered. If the
-    load of a public file raises a RealmError or TranspilerFailed, the caller gets this exception.
-    Any other exception, for example because of a broken database connection, becomes Unfinished.
+    If the realm is private, raises Unfinished before it transpiles the file. If the load of a
+    public file raises a RealmError or TranspilerFailed, the caller gets this exception. Any other
+    exception, for example because of a broken database connection, becomes Unfinished.
 
     One SQL statement reads the file and whether everyone may read the realm. So both belong to the
-    same moment. The call may join a load that `load` has started for an authorized caller. The
-    answer of such a load may be private, so the caller must check `answer.public`. If such a load
-    fails, this call raises Unfinished, because the error text may quote a private file.
+    same moment. This call may join a load that `load` has started for a user who may read a private
+    realm. The answer may then be private, so the caller of `load_public` must check
+    `answer.public`. If the joined load fails, this call raises Unfinished, because the error text
+    may quote a private file.
     """
 
     def from_database() -> Answer:
@@ -279,10 +281,10 @@ def _watched(variant: Variant, url: str) -> Slots:
 
 
 def _narrowed(url: str, extensions: tuple[str, ...], answer: Answer) -> Slots | None:
-    """For an answer that was made from a file, returns fewer slots than `_watched` returns: the
-    slots of the file, of the paths at which `resolve` looks before the file's path, and of every
-    realm that may exist at or above the URL. Any other answer depends on all slots that `_watched`
-    returns, so the result is None."""
+    """Returns the slots that an answer depends on if the answer was made from a file. These are the
+    slots of every realm that may exist at or above the URL, and of the paths that `resolve` tries
+    in turn, up to the file's path. Returns None for any other answer, because it depends on all
+    slots that `_watched` returns."""
     file, realm_url = answer.made_from, answer.realm_url
     if file is None or realm_url is None:
         return None
@@ -364,8 +366,9 @@ def _answer(
 def _same_for_all(url: str, found: Resolved, content: Content) -> bool:
     """Returns whether all requests with the same URL and Accept header get this answer."""
     if content.status not in (200, 302, 404) or url.rpartition("/")[2].startswith("_"):
-        # Shared caches must not store other errors, which may be temporary. A name that starts with
-        # `_` belongs to an API endpoint.
+        # Errors other than 404 may be temporary. A name that starts with `_` belongs to an API
+        # endpoint.
         return False
-    # At a source realm's URL without a file, only the owner gets the draft of a page.
+    # In a source realm, an answer with status 200 that isn't made from a file is a page for
+    # visitors. At the same URL, the realm's owner gets a draft.
     return found.kind == "published" or content.made_from is not None or content.status != 200

@@ -1,5 +1,5 @@
-"""Parses the headers of a read request. They say which variant (source, module or page) the client
-wants, the minimum generation, the conditions, and the content coding."""
+"""Parses the headers of a read request: the variant that the client wants (source, module or page),
+the minimum generation of the realm, the conditions, and the content coding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +38,7 @@ def asked(environ: Mapping[str, Any]) -> Asked | None:
     """Parses the headers of a read request. Returns None if only Django can handle the request.
     `environ` has the headers under their WSGI names."""
     host: str = environ.get("HTTP_HOST", "")
-    # Only Django serves the admin. The header X-HTTP-Method-Override can turn a GET into a QUERY,
-    # which only Django can answer.
+    # Only Django serves the admin, and only Django interprets X-HTTP-Method-Override.
     if origins.is_admin_host(host) or "HTTP_X_HTTP_METHOD_OVERRIDE" in environ:
         return None
     accept: str = environ.get("HTTP_ACCEPT", ANY)

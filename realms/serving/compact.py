@@ -75,8 +75,8 @@ _frame = lru_cache(maxsize=1024)(Frame)
 
 
 class Answer:
-    """The status, headers and body from which the responses to reads of one URL are made, and the
-    URL of the realm. They are the same at all generations of the realm from `low` to `high`."""
+    """The answer to reads of one URL: a status, headers, a body, and the URL of the realm. The
+    answer is the same at all generations of the realm from `low` to `high`."""
 
     __slots__ = ("_own", "body", "coded", "frame", "replies")
 
@@ -194,7 +194,7 @@ class Answer:
 
 
 class _Derived(NamedTuple):
-    """The values of an answer from which values of its headers can be computed."""
+    """The values from which some of an answer's headers can be computed."""
 
     file: ResolvedFile | None
     realm_url: str | None

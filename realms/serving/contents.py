@@ -53,8 +53,8 @@ class Content:
     #: If this isn't None, the answer has this generation instead of the realm's generation. Set for
     #: pages, because a page may have been rendered at an older generation.
     generation: int | None = None
-    #: Whether a client that accepts HTML but doesn't prefer HTML (`Accept: */*`) gets this page if
-    #: the URL has no file.
+    #: Whether a client that accepts HTML but doesn't prefer HTML (`Accept: */*`) gets this page or
+    #: redirect if the URL has no file.
     for_all: bool = False
     #: The compressed bodies so far, by their content coding.
     coded: Mapping[Coding, bytes | None] = field(default_factory=lambda: _NO_CODED, compare=False)
@@ -121,8 +121,8 @@ def make_html(url: str, found: Resolved) -> Content:
     page = _page_at(found, path)
     if page.generation is None:
         preparing = _page(503, pages.preparing(found.realm_url), 0)
-        # In a sandboxed page, browsers ignore `<meta http-equiv="refresh">`, but obey the Refresh
-        # header.
+        # The browser reloads the page after a second. In a sandboxed page, browsers ignore
+        # `<meta http-equiv="refresh">`, but obey the Refresh header.
         headers = (*preparing.headers, ("refresh", "1"))
         return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:
@@ -131,7 +131,6 @@ def make_html(url: str, found: Resolved) -> Content:
     made = replace(_page(status, pages.card(page), shows, _policy(found, page)), for_all=True)
     if page.error is None or page.html is None:
         return made
-    # The header tells clients that the page has not been rendered at the current generation.
     return replace(made, headers=(*made.headers, (RENDER_FAILED, str(page.generation))))
 
 
@@ -146,8 +145,8 @@ def has_card(url: str) -> bool:
 
 
 def folder(found: Resolved, path: str, generation: int) -> Content | None:
-    """If `path` is a folder's path without the final slash, returns a redirect to the folder's
-    page. Returns None if there is no such folder, or if the folder has no page."""
+    """If `path` lacks only the final slash of a folder's path, and the folder has a page, returns a
+    redirect to this page. Otherwise returns None."""
     if not path or path.endswith("/"):
         return None
     page = _page_at(found, f"{path}/")
@@ -173,7 +172,8 @@ def missing(found: Resolved, generation: int) -> tuple[str, int, Headers]:
 
 def published_elsewhere(found: Resolved, path: str) -> Content:
     """Returns a redirect from `path` in a source realm to the same path in the oldest realm that is
-    published from the source realm. If there is no such realm, returns a page that says so."""
+    published from the source realm. If the source realm isn't published, returns a page that says
+    so."""
     shown = Realm.first_showing(source_id=found.realm_id)
     if shown is None:
         return _page(200, pages.source_realm(found.realm_url), found.high)
@@ -216,8 +216,8 @@ def without_bytes(file: ResolvedFile) -> ResolvedFile:
 
 def _policy(found: Resolved, page: Page) -> Headers:
     """Returns the security policy headers that a page adds to the policy of the requested host. If
-    code from a realm of another owner helped to render the page, the headers forbid all scripts,
-    because that owner's scripts must not run at this realm's origin. For any other page, returns no
+    code from a realm of another owner helped to render the page, the headers forbid all scripts.
+    That owner's scripts must not run at this realm's origin. For any other page, returns no
     headers."""
     if not page.strangers:
         return ()

@@ -1,6 +1,6 @@
-"""Shows drafts, and queues the jobs that render them. A draft is a rendered page of a source realm,
-which only the realm's owner can see. The same jobs make the realm's index, which holds the drafts
-and is used by searches in the source realm."""
+"""Shows drafts, and queues the jobs that render them. A draft is a rendered page of a source realm.
+Only the realm's owner can see the drafts. The jobs store the drafts in the realm's index, which
+searches in the source realm also use."""
 
 from collections.abc import Mapping
 
@@ -55,8 +55,8 @@ def may_preview(meta: Mapping[str, str]) -> bool:
 
 
 def preview(request: HttpRequest, url: str) -> HttpResponse | None:
-    """If the caller owns the source realm around `url`, and no file has this URL, returns the draft
-    at `url`, or a page that says why there is no draft. In all other cases, returns None."""
+    """Returns the draft at `url`, or a page that says why there is no draft. Returns None if a file
+    has this URL, or if `url` lies in no source realm that the caller owns."""
     found = resolve(url)
     if found is None or found.kind != Realm.Kind.SOURCE or found.file is not None:
         return None
@@ -75,8 +75,7 @@ def preview(request: HttpRequest, url: str) -> HttpResponse | None:
     else:
         response = HttpResponse(pages.card(page))
     if page.generation is None or page.generation < realm.generation:
-        # This header makes the browser reload the page in 2 s. Pages of the current generation are
-        # sent without the header.
+        # This header makes the browser reload the page in 2 s.
         response["Refresh"] = "2"
     headers.add(response, headers.of_draft(realm.url, page.generation or 0))
     headers.add(response, origins.draft_policy(request.META.get("HTTP_HOST", ""), realm.url))

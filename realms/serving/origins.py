@@ -1,15 +1,15 @@
 """Decides which host serves which paths, and sets the security policy headers of every answer.
 
-A browser runs an answer's scripts at the host that the request's Host header contains. An author's
+A browser gives a page's scripts access to the host from which it loaded the page. An author's
 scripts must run only at their realm's own host. So at every other host (the public origin, a
 replica's address, another realm's host) each answer except the admin's has a sandbox policy. In a
-page with this policy, the browser runs no scripts. When a page loads an image, a style sheet or a
-script, the browser ignores the sandbox policy of the loaded answer.
+page with this policy, the browser runs no scripts. The policy affects only pages. Images, style
+sheets and scripts that have it can still be loaded by other pages.
 
 The front (`realms/front.py`) answers some requests without Django, and calls `policy` for each
-answer that it sends. `OriginMiddleware` calls `policy` for each answer that Django sends. A view
-sets a policy of its own only if its answer needs a stricter one, for example `preview` in
-`drafts.py`.
+answer that it sends. `OriginMiddleware` calls `policy` for each answer that Django sends, except
+the admin's. A view sets a policy of its own only if its answer needs a stricter one, for example
+`preview` in `drafts.py`.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def _is_own_host(host: str, realm_url: str) -> bool:
     """Returns whether a host is the realm's own host and not a shared host.
 
     The hosts of REALM_PUBLIC_ORIGIN, REALM_ADMIN_ORIGIN and REALM_REPLICA_ADDRESS are shared hosts.
-    They are shared hosts with every port, because browsers send a host's cookies to all its ports.
+    Their port doesn't matter, because browsers send a host's cookies to all its ports.
     """
     parts = urlsplit(realm_url)
     shared = (settings.REALM_PUBLIC_ORIGIN, settings.REALM_ADMIN_ORIGIN)
@@ -88,8 +88,9 @@ def draft_policy(host: str, realm_url: str) -> Headers:
     preview may show private content. So that other hosts can't get this content, the preview may
     load only images, styles, fonts and media of its own realm."""
     parts = urlsplit(realm_url)
-    # A relative reference in the page leads to the requested host. An absolute reference leads to
-    # the realm's own host. In a policy, an `http:` URL also allows the same URL with `https:`.
+    # A relative reference in the page leads to the requested host. An absolute reference to a file
+    # of the realm leads to the realm's own host. In a policy, an `http:` URL also allows the same
+    # URL with `https:`.
     own = " ".join(f"http://{each}{parts.path}" for each in dict.fromkeys((host, parts.netloc)))
     directives = (
         "sandbox",

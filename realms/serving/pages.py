@@ -46,7 +46,7 @@ def card(page: Page) -> str:
 
 
 def broken(error: Mapping[str, Any]) -> str:
-    """Returns the page that tells a realm's owner why the card of a draft could not be rendered."""
+    """Returns the page that tells a source realm's owner why a card could not be rendered."""
     causes = [str(cause) for cause in error.get("causes", [])]
     place = [f"{error['module']}, line {error['line']}"] if error.get("line") else []
     lines = [str(error.get("message", "")), *causes, *place]
@@ -55,7 +55,7 @@ def broken(error: Mapping[str, Any]) -> str:
 
 
 def missing(realm_url: str) -> str:
-    """Returns the 404 page for a realm without its own 404 page."""
+    """Returns the server's 404 page for a URL in a realm."""
     home = f'<a href="{escape(realm_url)}">Back to the front page</a>'
     return _notice(
         "There is nothing at this address",
@@ -70,7 +70,7 @@ def nowhere() -> str:
 
 
 def preparing(realm_url: str) -> str:
-    """Returns the notice for a published realm or a draft that has no rendered pages yet."""
+    """Returns the notice for any page of a realm while the realm has no rendered pages yet."""
     return _notice("This site is being prepared", "Its pages will appear here in a moment.")
 
 

@@ -1,9 +1,10 @@
 """Answers requests of the processes that render pages or build definitions. These processes read a
 realm's files at exactly one generation.
 
-Each request has a pin, a signed token with the realm, the generation and a reader
-(`reindex/reading/pins.py`). This module checks pins. It answers requests for the list of files, for
-the files that differ from another generation, and for the content of many files.
+Each request has a pin (`reindex/reading/pins.py`). A pin is a signed token that names a realm, a
+generation and a reader. The reader is a user, everyone, or the realm itself. This module checks
+pins. It answers requests for the list of files, for the files that differ between two generations,
+and for the content of many files.
 """
 
 import json
@@ -30,7 +31,7 @@ from reindex.reading import pins
 from reindex.reading.media_types import API, NDJSON
 from reindex.reading.pins import EVERYONE, ITSELF, Pin
 
-#: The WSGI name of the header with a pin's token.
+#: The WSGI name of the header that contains the pin.
 PIN = f"HTTP_{pins.PIN_HEADER.upper().replace('-', '_')}"
 
 #: The maximum size of a request body that lists paths. Unit: bytes.
@@ -41,10 +42,10 @@ MAX_QUESTION_BYTES = 4 * 1024 * 1024
 
 
 def opened(token: str) -> Pin:
-    """Verifies a token and returns the realm and generation in it. Also checks that the token's
-    reader may still read the realm. The reader is a user, everyone, or the realm itself.
+    """Verifies the pin `token` and returns its realm and generation. Also checks that the reader
+    may still read the realm.
 
-    Raises Unauthorized for an invalid or expired token, and PinEnded if the reader has lost access.
+    Raises Unauthorized for an invalid or expired pin, and PinEnded if the reader has lost access.
     """
     try:
         signed = pins.read(token)
@@ -52,9 +53,9 @@ def opened(token: str) -> Pin:
         raise errors.Unauthorized(why=f"the pin is not valid: {error}") from error
     url, reader = signed.pin.realm_url, signed.reader
     if reader not in (EVERYONE, ITSELF):
-        # The reader is a user. A user's access isn't cached, because it ends when the account is
-        # deleted or deactivated. Such a change moves no slot of the board, so a cached value would
-        # stay valid (`notifications/stamped_cache.py`).
+        # The reader is a user, who loses access if the account is deleted or deactivated. The cache
+        # learns of changes only through the board (`notifications/stamped_cache.py`). The board
+        # doesn't record changes of accounts, so a user's access isn't cached.
         allowed = _may_read(url, reader)
     else:
         cached = _access().get((url, reader))
@@ -85,12 +86,11 @@ def _may_read(url: str, reader: str) -> bool:
 
 
 def address(token: str) -> HttpResponse:
-    """Returns the URL where visitors see the pages of the realm in the token. If published realms
-    show this realm, the result is the URL of the oldest of them. Otherwise the result is this
-    realm's own URL.
+    """Returns the URL where visitors see the pages of the realm that the pin `token` names. If
+    published realms show this realm, the result is the URL of the oldest of them. Otherwise the
+    result is this realm's own URL.
 
-    Raises Unauthorized for an invalid token, or if the token's reader isn't the realm itself
-    (`pins.ITSELF`).
+    Raises Unauthorized for an invalid pin, or if the reader isn't the realm itself (`pins.ITSELF`).
     """
     try:
         signed = pins.read(token)
@@ -113,10 +113,11 @@ def address(token: str) -> HttpResponse:
 def manifest(request: HttpRequest, pin: Pin) -> HttpResponse:
     """Returns the paths of a realm's files, each with the hash of the file's content. Leaves out
     files of inner realms. With `?since=GENERATION`, returns only the files that differ between that
-    generation and the pin's. A file that the pin's generation lacks has null instead of a hash.
+    generation and the pin's. A file that the realm doesn't serve at the pin's generation then has
+    null instead of a hash.
 
     Raises Malformed if `since` isn't a number. Raises HistoryEnds (410) if the two generations
-    can't be compared, or if the publication at the pin's generation was deleted.
+    can't be compared, or if a published realm's publication at the pin's generation was deleted.
     """
     realm = _realm(pin)
     since = request.GET.get("since")

@@ -91,8 +91,8 @@ def outcome(
     answer: Answer, coding: Coding | None, conditions: Conditions
 ) -> Literal[200, 304, 412]:
     """Evaluates the conditions of a read request. If the result is 304 or 412, the response has
-    this status. If the result is 200, the client gets the answer with the answer's own status, for
-    example 404."""
+    this status. The result 200 means that the client gets the answer, or the requested range of
+    the answer. The response may then have another status, for example 404 or 206."""
     if answer.status != 200 or conditions is NO_CONDITIONS:
         return 200
     validators = dict(_form(answer, coding, conditions)[0])
@@ -125,8 +125,8 @@ def _in_parts(answer: Answer, conditions: Conditions) -> bool:
 
 def _refused(answer: Answer, error: RealmError, extra: Headers) -> tuple[int, Headers, bytes]:
     """Returns the error response for failed conditions or an unsatisfiable range. The response's
-    body describes the error. Of the answer's headers, the response leaves out those that describe
-    the answer's body, and replaces Content-Type and Cache-Control."""
+    body describes the error. The response has the answer's headers, except those that describe the
+    answer's body. Content-Type and Cache-Control get new values."""
     refusal = error_response(error)
     changed = {"content-type": refusal["content-type"], "cache-control": NO_STORE}
     kept = tuple(

@@ -1,4 +1,4 @@
-"""Generates `robots.txt` and `sitemap.xml` of published realms, for search engines.
+"""Generates `robots.txt` and `sitemap.xml` for search engines.
 
 If a realm has a file of its own with one of these names, the server serves this file instead.
 """

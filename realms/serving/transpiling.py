@@ -83,8 +83,9 @@ def _stored(key: str) -> TranspiledModule | None:
 
 
 def _transpile_once(key: str, source: bytes, path: str) -> TranspiledModule:
-    """Waits until this process is elected, or at most ELECTION_SECONDS. Then returns the row with
-    the result. Transpiles the source if no other process has stored a result meanwhile."""
+    """Waits until this process is elected to transpile the source, but at most ELECTION_SECONDS.
+    If another process has stored the result meanwhile, returns its row. Otherwise transpiles the
+    source and returns a new row."""
 
     def make(elected: bool) -> TranspiledModule:
         row = _stored(key)

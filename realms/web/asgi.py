@@ -1,5 +1,4 @@
-"""Defines the ASGI application that the web server granian runs. The application receives requests
-and sends answers.
+"""Defines the ASGI application that the web server granian runs.
 
 The event loop answers cache hits itself, so a cached read waits for no thread. For any other
 request, the event loop first receives the whole body. Then a thread calls the front, a WSGI
@@ -67,8 +66,7 @@ _LEAST_LARGEST = 4 * 1024 * 1024
 
 
 class RealmServer:
-    """The ASGI application. Answers cache hits in the event loop, and passes all other requests to
-    the front in threads."""
+    """The ASGI application."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -76,8 +74,8 @@ class RealmServer:
         self._bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES, seconds=settings.REALM_BODY_SECONDS
         )
-        # Workers send pinned reads while they render pages. The bodies of pinned reads have a
-        # memory limit of their own, so that uploads can't block rendering.
+        # Processes that render pages wait for pinned reads (`_is_pinned`). The bodies of pinned
+        # reads have a memory limit of their own, so that uploads can't block rendering.
         self._pinned_bodies = Bodies(
             max_bytes=settings.REALM_BODY_BYTES // 4, seconds=settings.REALM_BODY_SECONDS
         )
@@ -178,10 +176,10 @@ class _Asked:
         self._known: dict[tuple[tuple[bytes, bytes], ...], Asked] = {}
 
     def get(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Asked | None, bytes | None]:
-        """Returns a pair. If the request's only condition is `If-None-Match`, the pair is the
-        parsed headers without conditions, and the value of `If-None-Match`. In all other cases, the
-        pair is the parsed headers with all conditions, and None. An `If-Modified-Since` doesn't
-        count as a condition if the request also has an `If-None-Match`.
+        """Returns the parsed headers, and the value of `If-None-Match` or None. If the request's
+        only condition is `If-None-Match`, the parsed headers omit this condition. In all other
+        cases, the parsed headers include all conditions, and the second value is None. An
+        `If-Modified-Since` doesn't count as a condition beside an `If-None-Match`.
 
         If only Django can handle the request, the parsed headers are None.
         """
@@ -254,8 +252,8 @@ def _call(front: Front, environ: Environ) -> Reply:
 
 
 def _is_pinned(environ: Environ) -> bool:
-    """Returns whether a request has a valid pin: a token, signed by this server, for reading a
-    realm at one generation. Django later checks whether the pin's reader may read the realm."""
+    """Returns whether a request is a pinned read: it has a valid pin, which is a signed token for
+    reading a realm at one generation. `pinned_reads.opened` later checks the reader's access."""
     if not environ["PATH_INFO"].startswith("/_at/"):
         return False
     try:
@@ -277,8 +275,8 @@ def _refusal(error: RealmError, host: str) -> Reply:
 
 
 def _size(environ: Environ) -> int | None:
-    """Returns the size of a request's body in bytes. Returns None if the request doesn't announce
-    the size because it has a Transfer-Encoding, or if its Content-Length is malformed."""
+    """Returns the size of a request's body in bytes. Returns None if the size is unknown: the
+    request has a Transfer-Encoding or a malformed Content-Length."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         return None
     return whole_number(environ.get("CONTENT_LENGTH") or "0")

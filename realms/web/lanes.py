@@ -1,9 +1,9 @@
 """Uses threads to run the requests that this process's caches can't answer. Each kind of work has
 a lane, which is a fixed number of threads.
 
-Many requests of one kind don't delay requests of another kind. For example, uploads don't wait for
-listings, and visitors don't wait for uploads or listings. A request is refused if no thread of its
-lane becomes free in time.
+A request never waits for a thread that runs another kind of work. For example, uploads don't wait
+for listings, and visitors don't wait for uploads or listings. A request is refused if no thread of
+its lane becomes free in time.
 """
 
 import asyncio

@@ -18,8 +18,8 @@ WRITE_SECONDS = 1.0
 
 class Telling(threading.Thread):
     """A thread that writes this process's figures until the process ends or `stop` is called.
-    `board` is the path of the board, a file that the processes of a replica share. The figures are
-    in a folder beside this file."""
+    `board` is the path of the board, a file that the processes of a replica share. The files with
+    the figures are in a folder beside the board."""
 
     def __init__(self, board: Path, counted: Counts = counts) -> None:
         super().__init__(name="figures", daemon=True)

@@ -27,7 +27,7 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: The maximum number of bodies that one `Bodies` object receives at the same time.
 MAX_BODIES = 128
-#: The minimum speed of an upload after its first `seconds` (see `Bodies`). Unit: bytes per second.
+#: This many bytes of an upload extend its deadline by one second (see `Bodies`).
 MIN_BODY_RATE = 32 * 1024
 #: An answer that is larger than this is sent in pieces of this size. Unit: bytes.
 PIECE_BYTES = 64 * 1024
@@ -39,14 +39,14 @@ class Disconnected(Exception):
 
 
 class Bodies:
-    """Receives request bodies, with one memory limit for the bodies that are arriving and the
-    complete bodies in use."""
+    """Receives request bodies. Limits the memory of all bodies together, from their first byte
+    until they are no longer used."""
 
     def __init__(self, *, max_bytes: int, seconds: float) -> None:
-        """`max_bytes` is the memory limit for all bodies together. Each body has a deadline, at
-        first `seconds` after its start. Each piece that arrives extends the deadline by the time
-        that the piece takes at MIN_BODY_RATE. The deadline is never more than `seconds` in the
-        future, so no client can pause for longer than `seconds`."""
+        """`max_bytes` is the memory limit. The deadline of an upload is at first `seconds` after
+        its start. Each piece that arrives extends the deadline by the time that the piece takes at
+        MIN_BODY_RATE. The deadline is never more than `seconds` in the future, so no client can
+        pause for longer than `seconds`."""
         self._max_bytes, self._seconds = max_bytes, seconds
         self._receiving: dict[_Receiving, None] = {}
         self._held = 0
@@ -54,12 +54,12 @@ class Bodies:
     @asynccontextmanager
     async def received(self, receive: Receive) -> AsyncIterator[BytesIO]:
         """Receives a request's complete body. The body counts towards the memory limit until the
-        `with` block ends. If there are too many bodies, or they are too large, other uploads
-        are cut off. The upload with the earliest deadline is cut off first.
+        `with` block ends. If MAX_BODIES or the memory limit would be exceeded, other uploads are
+        cut off. The upload with the earliest deadline is cut off first.
 
         Raises TooSlow if the client misses the deadline, and Disconnected if the client closes the
-        connection. Raises Busy if this upload is cut off, or if its body would exceed the memory
-        limit even without the other uploads.
+        connection. Raises Busy if this upload is cut off, or if it would exceed the memory limit
+        even after all other uploads were cut off.
         """
         upload = _Receiving()
         try:
@@ -163,8 +163,8 @@ class Outbox:
         self._shared: Counter[int] = Counter()
 
     async def send(self, send: Send, reply: Reply, *, head: bool) -> None:
-        """Sends an answer, or only its head. Stops a large answer early if the client doesn't read
-        it in time, or if the memory limit is exceeded."""
+        """Sends an answer, without its body if `head` is true. Stops a large answer early if the
+        client doesn't read it in time, or if the memory limit is exceeded."""
         if head:
             await send(reply.start)
             await send(_NOTHING)
@@ -183,8 +183,8 @@ class Outbox:
                     raise TimeoutError
                 async with asyncio.timeout(self._seconds) as sending.deadline:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
-                # If this client reads fast, `send` doesn't wait. So the event loop gets a chance to
-                # serve other clients here.
+                # If this client reads fast, `send` never waits. Without this pause, the event loop
+                # would serve no other client until the whole answer is sent.
                 await asyncio.sleep(0)
         except TimeoutError:
             # The client detects the cut, because fewer bytes arrive than Content-Length says.
@@ -221,8 +221,8 @@ class Outbox:
             if not sending.cut:
                 sending.cut = True
                 if sending.deadline is not None:
-                    # Between two pieces, `reschedule` raises RuntimeError, because the block of
-                    # the deadline has ended. `_in_pieces` checks `cut` before the next piece.
+                    # Between two pieces, `reschedule` raises RuntimeError, because the last piece's
+                    # `timeout` block has ended. `_in_pieces` checks `cut` before the next piece.
                     with suppress(RuntimeError):
                         sending.deadline.reschedule(0)
             key = id(sending.whole)
@@ -238,10 +238,10 @@ def _pieces(body: Body) -> Iterable[bytes]:
 
 
 def give_up_on_stalled_connections(seconds: float) -> None:
-    """Makes the kernel close a connection if the client acknowledges no data for `seconds`.
-    Otherwise the web server would keep unsent data for such a client in memory. The function sets
-    the option TCP_USER_TIMEOUT on the listening sockets of this process, and every accepted
-    connection inherits the option."""
+    """Makes the kernel close a connection if data for the client stays unacknowledged for
+    `seconds`. Otherwise the web server would keep this data in memory. The function sets the option
+    TCP_USER_TIMEOUT on the listening sockets of this process, and every accepted connection
+    inherits the option."""
     if not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     for name in os.listdir("/dev/fd"):

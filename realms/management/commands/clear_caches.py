@@ -26,8 +26,8 @@ POLL_SECONDS = 0.2
 
 class Command(BaseCommand):
     help = (
-        "Makes every replica drop its cached files and modules of one realm or of all realms, "
-        "deletes the definitions, which describe the card types of modules, and purges shared "
+        "Makes every replica drop its cached files and modules of one realm or of all realms. "
+        "Deletes the definitions that describe the card types of these modules. Purges shared "
         "caches. Prints the answer of each replica and of each shared cache. Realms stay "
         "available, and the caches fill again. The exit status is 1 if a replica or a shared cache "
         "doesn't confirm."
@@ -84,7 +84,7 @@ class Command(BaseCommand):
 
     def _follow(self, since: datetime, seconds: float) -> None:
         """Waits at most `seconds` for the answers of the replicas, and prints each answer when it
-        arrives. `since` is the time that `clear` returned."""
+        arrives. `since` is the return value of `clear`."""
         deadline = time.monotonic() + seconds
         printed: set[str] = set()
         while True:

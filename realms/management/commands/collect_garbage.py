@@ -27,9 +27,10 @@ def _hours(text: str) -> timedelta:
 class Command(BaseCommand):
     help = (
         f"Removes old publications, except the last {KEPT_PUBLICATIONS} of each realm. Removes "
-        "replaced and deleted file versions after the retention time, unless a publication or a "
-        "job needs them. Removes content that no file version uses, and database rows of finished "
-        "work. While the command runs, realms can be written to and published."
+        "replaced and deleted file versions after the retention time (REALM_RETENTION_SECONDS), "
+        "unless a publication or a job needs them. Removes content that no file version uses, and "
+        "database rows of finished work. While the command runs, realms can be written to and "
+        "published."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,8 +42,8 @@ class Command(BaseCommand):
             type=_hours,
             default=timedelta(hours=GRACE_HOURS),
             metavar="HOURS",
-            help="how long to keep content that no file version uses, because a write that still "
-            f"runs may need it (default: {GRACE_HOURS})",
+            help="keep unused content that was stored within the last HOURS hours, because a "
+            f"running write may need it (default: {GRACE_HOURS})",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

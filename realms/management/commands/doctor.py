@@ -46,8 +46,6 @@ class Command(BaseCommand):
             self.stdout.write("\nNothing is wrong.")
 
     def _print(self, found: Finding) -> None:
-        """Prints one line for the finding. If the finding isn't fine, prints a second line that
-        says how to repair the problem."""
         self.stdout.write(f"{_MARKS[found.severity]:<6}{found.about:<12}{found.says}")
         if found.severity is not Severity.FINE and found.todo:
             self.stdout.write(f"{'':<18}→ {found.todo}")

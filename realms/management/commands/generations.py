@@ -1,9 +1,9 @@
 """`manage.py generations`: lists the realms with their generations, and reports outdated replicas
 and pages.
 
-Each change of a realm raises the realm's generation, a number. A replica is outdated if it
-hasn't applied the last change of a realm in time. A published realm's pages are outdated if they
-were rendered from an earlier generation.
+Each change of a realm raises the realm's generation, a number. A replica is a web service that
+answers requests. A replica is outdated if it hasn't applied the last change of a realm in time.
+A published realm's pages are outdated if they were rendered from an earlier generation.
 """
 
 import json
@@ -41,14 +41,14 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--page",
-            help=f"the number of the list's page to show (default: 1); {REALMS_PER_PAGE} realms "
-            "fill a page",
+            help=f"which page of the list to show (default: 1); a page lists {REALMS_PER_PAGE} "
+            "realms",
         )
         parser.add_argument(
             "--counters",
             action="store_true",
-            help="list no realms, but the counters that rise when realms change and when "
-            "definitions are dropped, with the time and the cause of each counter's last increase",
+            help="instead of realms, list the counters that rise when a realm changes or when "
+            "definitions of card types are dropped; each with the time and cause of its last rise",
         )
         form = parser.add_mutually_exclusive_group()
         form.add_argument("--json", action="store_true", help="print JSON")

@@ -36,8 +36,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--delete",
             action="store_true",
-            help="delete the realm's files that the folder lacks, unless the import leaves out a "
-            "file or folder at the same path",
+            help="delete the realm's files that the folder lacks; but if the import leaves out a "
+            "file or folder, the realm's files at its path stay",
         )
         parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 

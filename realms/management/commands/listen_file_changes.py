@@ -38,30 +38,31 @@ from realms.models import Realm
 class Command(BaseCommand):
     help = (
         "Receives notifications of changes, and marks what is stale in this replica's caches. Run "
-        "one such process next to each web service, with the web service's REALM_BOARD. Without "
-        "this process, the web service still gives correct answers, but it reads the database for "
-        "every request."
+        "one such process next to each web service, and set REALM_BOARD to the same path for both. "
+        "Without this process, the web service still gives correct answers, but it reads the "
+        "database for every request."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
+        instead = parser.add_mutually_exclusive_group()
+        instead.add_argument(
             "--check",
             action="store_true",
             help="only print the state of the running sidecar as JSON, and exit 1 unless the "
             "sidecar keeps the board live",
         )
-        parser.add_argument(
+        instead.add_argument(
             "--purge-edge",
             action="store_true",
-            help="purge changed files from the shared caches in REALM_EDGE_PURGE, instead of "
-            "working for a replica; one such process is enough for all replicas",
+            help="purge changed files from the shared caches that REALM_EDGE_PURGE lists, instead "
+            "of working for a replica; one such process is enough for all replicas",
         )
         parser.add_argument(
             "--give-up-after",
             type=float,
             default=60,
             metavar="SECONDS",
-            help="exit 1 if the database can't be reached for so many seconds (default: 60)",
+            help="exit 1 if the database can't be reached for this many seconds (default: 60)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -87,10 +88,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # A second sidecar of the same board is a configuration error, so it ends with an error
-        # message. The lock only detects this error. The board would be correct even with two
-        # sidecars, because each of them itself records all committed changes on the board before it
-        # makes the board live. If a sidecar is killed, the kernel frees the lock.
+        # Two sidecars with one board are a configuration error, so the second one ends with an
+        # error message. The lock only detects this error. The board would stay correct, because
+        # each sidecar records all committed changes before it makes the board live. If a sidecar is
+        # killed, the kernel frees the lock.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,8 +163,8 @@ def _stop_at_signals(listener: Listener) -> None:
 
 
 def committed_generations(urls: Collection[str] | None = None) -> dict[str, int]:
-    """Returns a dictionary that maps the URLs of realms to their committed generations. Without
-    `urls`, the dictionary has all realms."""
+    """Returns a dictionary that maps the URLs of realms to their committed generations. A realm's
+    generation rises with each change of the realm. Without `urls`, all realms are included."""
     if urls is not None and not urls:
         return {}
     realms = Realm.objects.all() if urls is None else Realm.objects.filter(url__in=urls)

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("source", metavar="SOURCE", help="the source realm's URL")
         parser.add_argument("published", metavar="PUBLISHED", help="the public URL")
         parser.add_argument(
-            "--no-wait", action="store_true", help="end before the pages are rendered"
+            "--no-wait", action="store_true", help="don't wait until the pages are rendered"
         )
         add_allow_errors(parser)
         add_confirmation(parser)
@@ -52,8 +52,9 @@ class Command(BaseCommand):
             follow(done.url, done.generation, self.stdout, allow_errors=options["allow_errors"])
 
     def _taken(self, source: Realm, url: str) -> str:
-        """Returns a warning if `url` already shows another source realm, or if `url` is new and is
-        reserved for another user (`belongs_to_another`). Otherwise, returns an empty text."""
+        """Returns a warning if `url` now shows a source realm other than `source`. If `url` has no
+        realm, returns a warning if it is reserved for a user other than the owner of `source`
+        (`belongs_to_another`). Otherwise, returns an empty text."""
         current = Realm.objects.select_related("source__owner").filter(url=url).first()
         if current is None:
             if belongs_to_another(url, source.owner):

@@ -1,6 +1,6 @@
-"""`manage.py realms`: lists all realms. For each realm, shows its committed generation and the
-generation that each replica has applied. A generation is a number that rises with each change of
-the realm."""
+"""`manage.py realms`: lists all realms. A realm's generation is a number that rises with each
+change of the realm. For each realm, the command shows the committed generation, and up to which
+generation each replica has applied the changes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +19,10 @@ from reindex.models import IndexHead
 class Command(BaseCommand):
     help = (
         "Lists all realms. The realms that are published from a source realm come directly below "
-        "it. Each row shows the realm's generation, the generation of its pages, and the "
-        "generation that each replica has applied. The column 'files' shows a source realm's "
-        "number of files. For a published realm, it shows which generation of the source realm is "
-        "published."
+        "it. Each row shows the realm's generation, the generation of its pages, and up to which "
+        "generation each replica has applied the changes. The column 'files' shows the number of "
+        "files of a source realm. For a published realm, the column shows which generation of the "
+        "source realm is published."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py reindex_realm URL`: renders the changed pages of a realm again, or all its pages."""
+"""`manage.py reindex_realm URL`: renders the outdated pages of a realm again, or all its pages."""
 
 from argparse import ArgumentParser, BooleanOptionalAction
 from typing import Any
@@ -13,7 +13,7 @@ from realms.management.progress import add_allow_errors, follow
 
 class Command(BaseCommand):
     help = (
-        "Renders the cards of a realm that have changed since its pages were last rendered, and "
+        "Renders those cards of a realm that are affected by changes since the last rendering, and "
         "shows the progress."
     )
 

@@ -23,10 +23,10 @@ class Command(BaseCommand):
             "--to",
             type=int,
             metavar="GENERATION",
-            help="the generation of that publication (default: the previous publication)",
+            help="the published realm's generation to go back to (default: the previous content)",
         )
         parser.add_argument(
-            "--no-wait", action="store_true", help="end before the pages are rendered"
+            "--no-wait", action="store_true", help="don't wait until the pages are rendered"
         )
         add_allow_errors(parser)
         add_confirmation(parser)
@@ -53,6 +53,6 @@ class Command(BaseCommand):
         now = realm.publications.first()
         if now is not None and now.source_id == target.source_id:
             paths = changed_between(now.source, target.source_generation, now.source_generation)
-            self.stdout.write(f"  {len(paths)} files differ")
+            self.stdout.write(f"  {len(paths)} file{'s differ' if len(paths) != 1 else ' differs'}")
             for path in paths[:20]:
                 self.stdout.write(f"    {path}")

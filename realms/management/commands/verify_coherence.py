@@ -26,10 +26,10 @@ class Command(BaseCommand):
     help = (
         "Asks every replica at its own address for a sample of files, and compares the answers "
         "with the database. Also measures how soon all replicas serve a change. Prints a report, "
-        "and stores it for the admin and the metrics. Exit status: 0 if all is well, 1 if a "
-        "replica gave a wrong answer, 2 if a replica could not be reached, 3 if nothing could be "
-        "verified, because no realm was found, no replica has reported within a day, or the "
-        "database can't be reached."
+        "and stores it for the admin and the metrics. Exit status: 0 if all is well, 1 if an "
+        "answer of a replica stayed wrong, 2 if a replica could not be reached, 3 if nothing could "
+        "be verified. Nothing can be verified without a realm, without a replica that has reported "
+        "within a day, or without the database."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,7 +40,7 @@ class Command(BaseCommand):
             default=60.0,
             metavar="N",
             help="check for N seconds (default: 60), then wait until all replicas serve the last "
-            "changes, but about a minute at most",
+            "changes, but for at most about a minute",
         )
         length.add_argument(
             "--once",
@@ -63,8 +63,8 @@ class Command(BaseCommand):
             default=50,
             metavar="N",
             help="the number of files in a sample (default: 50). Every replica is asked for each "
-            "file's source and module. If the file is a card of a published realm, the replica is "
-            "also asked for the card's page",
+            "file as source and as module. If the file is a card of a published realm, every "
+            "replica is also asked for the card's page",
         )
         parser.add_argument(
             "--realm",

@@ -30,7 +30,7 @@ addEventListener("DOMContentLoaded", () => {
     address.searchParams.set("fragment", "1");
     try {
       const answer = await fetch(address, { signal: AbortSignal.timeout(5000) });
-      if (answer.redirected || answer.status === 403) return say("Signed out: reload this page");
+      if (answer.redirected || answer.status === 403) return say("Access ended: reload this page");
       if (!answer.ok) throw new Error(answer.status);
       const html = await answer.text();
       if (inUse() || !wanted.checked) return;
@@ -38,7 +38,7 @@ addEventListener("DOMContentLoaded", () => {
       last = new Date();
       say("");
     } catch {
-      say(`The server doesn't answer; this part was fetched at ${last.toLocaleTimeString()}`);
+      say(`The last refresh failed; this part was fetched at ${last.toLocaleTimeString()}`);
     }
   }
   const again = () => setTimeout(() => refresh().finally(again), 2000);

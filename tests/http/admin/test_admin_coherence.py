@@ -14,6 +14,7 @@ from notifications.models import Replica, ReplicaGeneration
 from realms.coherence.generations import REALMS_PER_PAGE, matrix
 from realms.models import Realm
 from reindex.models import IndexHead, ReindexJob
+from tests.support import make
 from tests.support.clients.admin import PUBLISHED, make_replica, text_of, words_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sent")]
@@ -75,6 +76,29 @@ def test_realms_with_problems_come_first_and_can_be_filtered(
     assert f">{source.url}</a>" in alone
     ReplicaGeneration.objects.filter(realm_url=source.url).update(generation=source.generation)
     assert "No realm has a problem." in words_of(root.get(START, {"problems": "on", "q": "/ada/"}))
+
+
+def test_a_realm_with_a_failed_job_has_a_problem(
+    root: Client, published: Realm, source: Realm
+) -> None:
+    make_replica("a", {realm.url: realm.generation for realm in Realm.objects.all()})
+    job = ReindexJob.objects.create(realm_url=source.url, generation=1, status="failed")
+    shown = root.get(START, {"problems": "on", "q": "/ada/"}).content.decode()
+    assert f">{source.url}</a>" in shown
+    # A later job has ended without a failure.
+    ReindexJob.objects.create(realm_url=source.url, generation=1, status="done")
+    assert "No realm has a problem." in words_of(root.get(START, {"problems": "on", "q": "/ada/"}))
+    ReindexJob.objects.filter(pk__gt=job.pk, realm_url=source.url).update(status="queued")
+    assert "No realm has a problem." in words_of(root.get(START, {"problems": "on", "q": "/ada/"}))
+
+
+def test_a_deletion_is_no_problem_before_the_next_report(root: Client, source: Realm) -> None:
+    current = {realm.url: realm.generation for realm in Realm.objects.all()}
+    make_replica("a", current, silent=timedelta(days=1))
+    Replica.objects.update(reported_at=timezone.now(), watermark_at=timezone.now())
+    make.remove(source, "index.json")
+    (row,) = (row for row in matrix(source.url, None).rows if row.realm.pk == source.pk)
+    assert [(cell.behind, cell.condition.fine) for cell in row.cells] == [(1, True)]
 
 
 def test_a_cell_links_to_why_its_replica_is_behind(root: Client, published: Realm) -> None:
