@@ -4,8 +4,8 @@ The index stores, for each card, the keys of the files and realms that the card 
 A card is carried over to the realm's next generation only if all these files and realms are
 unchanged. A card that is carried over isn't rendered again. If two files happen to have the same
 key, a card may be rendered unnecessarily, but no page is stale. The key of a module leaves out the
-file's extension, because an import without an extension could load a new file with another
-extension.
+file's extension. An import of `./post` loads `post.ts`, but loads `post.tsx` if somebody creates
+that file.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ def dependency_key(realm_url: str, path: str = "") -> int:
 
 @dataclass
 class DependencyTracker:
-    """Finds the dependency keys of the cards that `reader` has read. These are cards of the realm
-    `realm_url` and the cards that they link to."""
+    """Finds the dependency keys of cards of the realm `realm_url`. `reader` has already read these
+    cards and the cards that they link to."""
 
     reader: Reader
     realm_url: str
@@ -66,8 +66,8 @@ class DependencyTracker:
 
     def _card(self, url: str, document: Document | None) -> tuple[frozenset[int], bool, str | None]:
         """Returns three values: the dependency keys of the file with the card, whether the two
-        other values are certain, and the URL of the module that the card adopts from. There is no
-        such URL if the card is missing."""
+        other values are certain, and the URL of the module that the card adopts from. The URL is
+        None if the card is missing."""
         known = self._cards.get(url)
         if known is not None:
             return known
@@ -102,12 +102,13 @@ class DependencyTracker:
         return self._modules[entry]
 
     def _keys(self, place: Place, path: str) -> set[int]:
-        # When a realm is created or removed below the path's top folder, the folder's key counts as
-        # changed. The path may then lead to another realm.
+        # If a realm is created or removed below the path's top folder, the path may lead to another
+        # realm than before. So the keys include the folder's key, which then counts as changed.
         folder = top_folder(path)
         realm_url = place.pin.realm_url
         keys = {dependency_key(realm_url, each) for each in ((path, folder) if folder else (path,))}
-        # The keys include the key of each other realm as a whole. This key counts as changed if the
-        # realm's published address changes, or if it is unknown which of the realm's files changed.
+        # Each realm in `place` also has a key as a whole, except the tracker's own realm. This key
+        # counts as changed if the realm's published address changes, or if it is unknown which of
+        # the realm's files changed.
         others = {realm_url, *place.through} - {self.realm_url}
         return keys | {dependency_key(each) for each in others}

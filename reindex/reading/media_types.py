@@ -1,4 +1,4 @@
-"""The media types that requests ask for, and that requests and responses contain."""
+"""The media types in the headers `Accept` and `Content-Type` of requests and responses."""
 
 #: The bytes of a file, exactly as they are stored.
 SOURCE = "application/vnd.card+source"

@@ -21,13 +21,12 @@ from reindex.reading.replicas import (
 
 #: White space in JavaScript, which is Python's white space and the byte order mark.
 _S = r"[\s\ufeff]*+"
-#: In transpiled code, a static import, or a dynamic import of a literal. A match that isn't an
+#: Matches a static import, or a dynamic import with a literal specifier. A match that isn't an
 #: import, such as a match in a comment, only adds an unnecessary dependency.
 _IMPORT = re.compile(rf"""\b(?:from|import){_S}(?:\({_S})?(["'])([^"'\n]+)\1""")
 
-#: Anything that could be an import. This pattern also matches imports that `_IMPORT` doesn't match:
-#: imports with a comment inside, with a quote in the specifier, or with an expression instead of a
-#: literal.
+#: Matches anything that could be an import, even imports that `_IMPORT` doesn't match: imports with
+#: a comment inside, with a quote in the specifier, or with an expression instead of a literal.
 _MAY_IMPORT = re.compile(
     rf"""\bfrom{_S}(?:["']|/[/*])|\bimport{_S}(?:["'(]|/[/*]|\.{_S}(?:source|defer)\b)"""
 )
@@ -68,7 +67,7 @@ class _KnownModules(dict[tuple[Pin, str], Module]):
     def carry_over(self, before: Pin, pin: Pin, differing: Iterable[str]) -> None:
         """Copies cached modules of the generation `before` to the generation `pin` of the same
         realm. `differing` has the paths that differ between the two generations. A module is not
-        copied if its path, apart from the extension, or its top folder is among these paths."""
+        copied if these include its top folder, or its path with any extension."""
         stems = {stem(path) for path in differing}
         for (known_pin, url), module in list(self.items()):
             path = pin.path_of(url)

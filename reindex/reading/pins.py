@@ -1,4 +1,5 @@
-"""Signs and verifies pins. A pin is a token for reading one realm at exactly one generation.
+"""Signs and verifies pins. A pin is a token for reading one realm at exactly one generation. In the
+code, a `Pin` has only the realm and the generation. A `token` is the signed text that is sent.
 
 A pinned read is a request to `/_at/<path>` with a pin in the header `X-Realm-Pin`. Workers send
 pinned reads when they render pages. Processes that build definitions send them too. Card code never
@@ -18,21 +19,20 @@ from urllib.parse import unquote
 from django.core import signing
 
 PIN_HEADER = "X-Realm-Pin"
-#: A response header with the URL of a published realm's source realm. Only the answer to a request
-#: for several files of a published realm has this header.
+#: A response header. A published realm shows the files of its source realm. If a request asks for
+#: several files of a published realm, the answer has the source realm's URL in this header.
 SOURCE_HEADER = "X-Realm-Source"
-#: The title of the error with which a replica answers if a pin's reader has lost access.
+#: The title of the error with which the server answers if a pin's reader has lost access.
 PIN_ENDED = "Pin Ended"
 #: A pin is valid for at most this many seconds after it was signed.
 PIN_SECONDS = 3600
-#: Within each period of this length, `sign` returns the same token for the same arguments. So the
-#: server can cache the verified token.
+#: Within each period of this length, `sign` returns the same token for the same arguments. So a
+#: process verifies the token's signature only once, and caches the result.
 PIN_STEP_SECONDS = 600
-#: This number takes the place of the generation if a realm is missing or if the reader may not read
-#: the realm.
+#: This number takes the place of the generation if a realm is missing or may not be read.
 UNREADABLE_GENERATION = 0
-#: A pin with this reader opens public realms only. If the reader is a user, the pin has the user's
-#: key instead (`reader_key` in `realms/access/auth.py`), which never has this value.
+#: A pin with this reader opens its realm only while the realm is public. If the reader is a user,
+#: the pin has the user's key instead (`reader_key` in `realms/access/auth.py`). No key is `*`.
 EVERYONE = "*"
 #: A pin with this reader opens its realm as long as the realm exists, and needs no user's rights. A
 #: job uses such a pin to read the realm that it renders, and to ask for the address of any realm.
@@ -43,13 +43,13 @@ _SALT = "realms.pin"
 
 @dataclass(frozen=True)
 class Pin:
-    """A realm at exactly one generation."""
+    """A realm and the one generation at which the realm is read."""
 
     realm_url: str
     generation: int
 
     def path_of(self, url: str) -> str:
-        """Returns the unescaped path of a public URL within the realm."""
+        """Returns the path that a public URL of the realm has within the realm, unescaped."""
         return unquote(url.removeprefix(self.realm_url))
 
 
@@ -73,8 +73,8 @@ class Access:
 
 @dataclass(frozen=True)
 class SignedPin:
-    """The content of a token. The token gives the access of `reader`. `job` is the id of the job
-    that made the token, or 0 if no job made it."""
+    """The content of a token. A request with the token has the access of `reader`. `job` is the id
+    of the job that made the token, or 0 if no job made it."""
 
     pin: Pin
     job: int

@@ -15,9 +15,9 @@ from reindex.reading.pins import Pin
 class Place:
     """The realm and path where the content of a requested URL is stored.
 
-    A published realm may be read in place of the source realm that contains the requested URL. In
-    this case, `url` is the corresponding URL in the published realm, and `through` has the source
-    realm. If the published realm was itself replaced, `through` has all replaced realms, in order.
+    The requested URL may lie in a source realm that is replaced by its published realm. In this
+    case, `url` is the corresponding URL in the published realm, and `through` has the source realm.
+    If the published realm is replaced too, `through` has both replaced realms, and so on.
     """
 
     pin: Pin
@@ -35,8 +35,8 @@ class Place:
         return file_of(self.path or "index")
 
 
-#: A function that gets the URL of a realm. It returns an Authorization header with which a user may
-#: read the realm, or None if the user may not read the realm.
+#: A function that is made for one user. It takes the URL of a realm, and returns an Authorization
+#: header for reading the realm, or None if the user may not read the realm.
 Authority: TypeAlias = Callable[[str], str | None]
 
 
@@ -47,8 +47,8 @@ def folder_of(url: str) -> str:
 
 
 def possible(path: str) -> str | None:
-    """Returns the path unchanged, or None if no file can have the path. Callers then treat the file
-    as missing, without a request."""
+    """Returns the path unchanged, or None if no file can have the path. If the result is None,
+    callers treat the file as missing and send no request."""
     return None if wrong_with_path(path) else path
 
 

@@ -1,7 +1,7 @@
 """Reads cards and their linked cards, and modules and their imports, from any replica.
 
 A pin says at which generation a job reads a realm. When a card or module first refers to a realm
-without a pin, the reader asks the registry (the table of all realms) for the realm's current
+that has no pin yet, the reader asks the registry (the table of all realms) for the realm's current
 generation. The job stores this generation as the realm's pin, so all batches of the job read the
 same files. A published realm shows the files of its source realm at another URL.
 """
@@ -31,7 +31,7 @@ from reindex.reading.replicas import (
 )
 from reindex.reading.strict_json import BrokenDocument
 
-#: The maximum number of files per request. Even with long paths, replicas accept the request.
+#: The maximum number of files per request. Replicas accept this many paths even if all are long.
 MANY_FILES = 1000
 
 
@@ -39,13 +39,13 @@ MANY_FILES = 1000
 class Reader:
     """Reads realms for one job, or to build the definitions of one module.
 
-    `pins` has the generations of the realms known so far. For each new realm, the reader calls
-    `pin` with the realm's URL and its current generation. For an unreadable realm, this generation
-    is UNREADABLE_GENERATION. The function `pin` returns the generation to read.
+    `pins` has the generation to read for each realm known so far. For each new realm, the reader
+    calls `pin` with the realm's URL and current generation. If the realm may not be read, this
+    generation is UNREADABLE_GENERATION. The function `pin` returns the generation to read.
 
     Without an `authority`, the reader reads only public realms and the realm that the job renders.
-    An `authority` makes a user's Authorization headers. With these headers, the reader also reads
-    the private realms that the user may read, and adds them to `private`.
+    An `authority` makes Authorization headers for one user. With an `authority`, the reader also
+    reads the private realms that this user may read, and adds them to `private`.
     """
 
     pins: dict[str, int]
@@ -54,7 +54,7 @@ class Reader:
     not_found: Callable[[str], None] = lambda url: None
     #: Returns the URL where visitors find a realm's pages.
     address: Callable[[str], str] = lambda realm_url: realm_url
-    #: Whether the reader replaces a source realm by its published realm, if it has one.
+    #: Whether the reader reads published realms in place of their source realms.
     as_published: bool = False
     authority: Authority | None = None
     access: Access = field(default_factory=Access)
@@ -77,7 +77,7 @@ class Reader:
     _carried: set[Pin] = field(default_factory=set)
     #: Realms that may not be read.
     _closed: set[str] = field(default_factory=set)
-    #: Folders of the source realms in `shown_at`. The registry has been asked about these folders.
+    #: Folders of the source realms in `shown_at` about which the registry has been asked.
     _own_folders: set[str] = field(default_factory=set)
 
     # --- realms ---
@@ -88,8 +88,8 @@ class Reader:
         return None if place is None else place.pin
 
     def place(self, url: str) -> Place | None:
-        """Returns the realm and path of a public URL's content. For a realm in `shown_at`, returns
-        a place in the published realm. Returns None if no readable realm contains the URL."""
+        """Returns the realm and path of a public URL's content. If `shown_at` has the URL's realm,
+        the place is in the published realm. Returns None if no readable realm contains the URL."""
         if folder_of(url) in self._strangers:
             return None
         realm_url = self._around(url)
@@ -111,9 +111,8 @@ class Reader:
         return innermost
 
     def _is_unknown(self, url: str) -> bool:
-        """Returns True for the first URL of each folder of a source realm. Then the caller must ask
-        the registry which realm contains the folder. The published realm, which is read instead,
-        doesn't know the source realm's inner realms."""
+        """Returns True for the first URL of each folder of a source realm. The caller then asks the
+        registry for inner realms of the source realm, which the published realm doesn't have."""
         unknown = folder_of(url) not in self._own_folders
         self._own_folders.add(folder_of(url))
         return unknown
@@ -122,16 +121,19 @@ class Reader:
         """Asks the registry which realm contains a URL, and returns this realm's URL. Pins a new
         realm, or adds it to `shown_at`. Returns None if no readable realm contains the URL."""
         realm_url, generation = standing_at(url)
+        if not url.startswith(realm_url):
+            # The URL has another origin than the realm, such as a replica's.
+            self._strangers.add(folder_of(url))
+            return None
         if realm_url in self.pins or realm_url in self.shown_at:
             return realm_url
-        if self.as_published and realm_url and url.startswith(realm_url):
+        if self.as_published and realm_url:
             address = self.address(realm_url)
             if address != realm_url:
                 self.shown_at[realm_url] = address
                 self._own_folders.add(folder_of(url))
                 return realm_url
-        if realm_url in self._closed or not url.startswith(realm_url):
-            # A URL outside `realm_url` begins with a replica's address. Imports may not use it.
+        if realm_url in self._closed:
             generation = UNREADABLE_GENERATION
         elif realm_url:
             if generation == UNREADABLE_GENERATION:
@@ -149,7 +151,7 @@ class Reader:
 
     def _is_within(self, pin: Pin, url: str) -> bool:
         """Checks a replica's answer that a URL lies in an inner realm of the pinned realm. Pins the
-        inner realm if it is new. Returns False if it has been deleted since the answer."""
+        inner realm if it is new. Returns False if the inner realm has been deleted meanwhile."""
         if self.locate(url) == pin:
             self._meet(url)
         located = self.locate(url)
@@ -200,7 +202,7 @@ class Reader:
             left = self._read_some(left)
 
     def _read_some(self, urls: Iterable[str]) -> list[str]:
-        """Reads cards. Returns the URLs that lie in new inner realms and must be read again."""
+        """Reads cards. Returns the URLs that lie in inner realms and must be read again."""
         wanted: dict[Pin, dict[str, tuple[Place, str]]] = {}
         for url in urls:
             place = self.place(url)
@@ -233,8 +235,8 @@ class Reader:
         return absolute(document, self._at_home)
 
     def _at_home(self, url: str) -> str:
-        """Converts a URL in the source realm of the rendered realm to the URL of the same file in
-        the rendered realm. Returns any other URL unchanged."""
+        """If a URL lies in the source realm that the rendered realm shows, returns the URL of the
+        same file in the rendered realm. Returns any other URL unchanged."""
         own = self.access.own
         if self.shown_at.get(self._around(url)) != own:
             return url
@@ -284,9 +286,8 @@ class Reader:
     # --- modules ---
 
     def modules(self, urls: Iterable[str]) -> list[str]:
-        """Returns the canonical URLs of modules and of all their imports, dependencies first. The
-        canonical URL of a module is the URL of its file. Leaves out missing modules, because the
-        rendering of a card reports them."""
+        """Returns the URLs of the files of modules and of all their imports, dependencies first.
+        Leaves out missing modules, because the rendering of a card reports them."""
         order: list[str] = []
         entered: set[str] = set()
         stack = [(url, False) for url in reversed(list(urls))]
@@ -309,9 +310,8 @@ class Reader:
         return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Returns the URLs of a module and of all its direct and indirect imports, before and after
-        redirects. URLs of missing modules are included. Also returns whether the set of URLs is
-        certainly complete."""
+        """Returns the URLs of a module and of all its direct and indirect imports, missing ones too,
+        before and after redirects. Also returns whether the set is certainly complete."""
         requested: set[str] = set()
         complete = True
         stack = [url]
@@ -355,8 +355,8 @@ class Reader:
         return module if module.file in (None, url) else self._module(str(module.file))
 
     def _check_access(self, pin: Pin) -> None:
-        """Asks a replica whether the realm may still be read, because its modules may be cached
-        from an earlier job. Asks only once for each pin. Raises PinEnded."""
+        """Asks a replica, once for each pin, whether the realm may still be read. For modules that
+        an earlier job has cached, no other request would show this. Raises PinEnded."""
         if pin not in self._carried and pin.realm_url not in (self.access.own, BASE_REALM):
             self._get(pin, "", NDJSON, b'{"paths": []}')
 

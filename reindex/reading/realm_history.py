@@ -46,7 +46,7 @@ def files(pin: Pin, access: Access) -> frozenset[str]:
     return _files[pin]
 
 
-#: The results of `changed`. A key contains the arguments `pin` and `since`.
+#: The results of `changed`, by its arguments `pin` and `since`.
 _changed: dict[tuple[Pin, int], frozenset[str] | None] = {}
 #: For each realm's URL, the newest generation that `note_read` has recorded.
 _read_at: dict[str, int] = {}
@@ -65,10 +65,10 @@ def changed(pin: Pin, since: int, access: Access) -> frozenset[str] | None:
 
 
 def note_read(pin: Pin, access: Access) -> tuple[Pin, frozenset[str]] | None:
-    """Records that this process reads a realm at the pin's generation. If the newest generation
-    recorded before is older, returns the pin of this older generation and the paths of the files
-    that changed between the two generations. Returns None if no generation was recorded before, if
-    the recorded generation isn't older, or if the changed paths are unknown."""
+    """Records that this process reads a realm at the pin's generation. Returns the pin of the
+    generation recorded before, and the paths of the files that have changed since then. Returns
+    None if no generation was recorded before, or if the two generations can't be compared. Records
+    nothing and returns None if the pin's generation isn't newer than the recorded one."""
     before = _read_at.get(pin.realm_url)
     if before is not None and before >= pin.generation:
         return None

@@ -14,8 +14,8 @@ BASE_REALM = f"{settings.REALM_PUBLIC_ORIGIN}/base/"
 #: The module that cards and modules import as `@realm/base`.
 BASE_MODULE = f"{BASE_REALM}mod.ts"
 
-#: Matches each URL that could lie in a realm of this server. For a card, the server requests no
-#: other URLs.
+#: Matches each URL that could lie in a realm of this server. If a card or module names any other
+#: URL, the server doesn't request it.
 SERVABLE = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s\x00-\x1f\x7f]{0,4000}")
 
 #: Matches a relative reference if its last segment needs no escaping or normalizing. The first
@@ -46,7 +46,7 @@ _ALIKE = re.compile(
 #: JavaScript resolves the path segment `%2e` like `.`, and Python doesn't.
 _ESCAPED_DOT = re.compile("%2e", re.IGNORECASE)
 
-#: Matches the longest beginning of a URL that could be the URL of a realm. It ends with a slash.
+#: Matches the beginning of a URL up to the last slash at which the URL of a realm could end.
 _REALM_FOLDERS = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?/(?:[A-Za-z0-9~-][A-Za-z0-9._~-]*/)*")
 
 
@@ -61,14 +61,14 @@ def resolve_module(specifier: str, base: str) -> str | None:
 
 
 def is_plain(specifier: str) -> bool:
-    """Returns whether it is certain that `resolve_module` and JavaScript resolve a specifier to the
+    """Returns True only if `resolve_module` and JavaScript certainly resolve a specifier to the
     same URL."""
     return bool(_ALIKE.fullmatch(specifier)) and not _ESCAPED_DOT.search(specifier)
 
 
 def file_url(realm_url: str, path: str) -> str:
-    """Returns the URL of a file. The URL is escaped as in JavaScript, so that each path has exactly
-    one URL."""
+    """Returns the URL of a file. The URL is escaped as JavaScript escapes it, so that the server
+    and JavaScript use the same URL."""
     return realm_url + quote(path, safe=UNESCAPED)
 
 
@@ -87,10 +87,9 @@ def card_url(realm_url: str, path: str) -> str:
 
 
 def card_at(url: str) -> str:
-    """Returns the URL of the card that `url` leads to. `url` has no query. The result has no
-    `.json`. It is the same for all spellings of the path, with and without escapes. The URL of a
-    folder becomes the URL of the folder's card `index`. `resolveCardURL` of the card library does
-    the same."""
+    """Returns the URL of the card that `url` leads to, without `.json`. `url` has no query. All
+    spellings of a path, with and without escapes, lead to the same result. The URL of a folder
+    leads to the folder's card `index`. `resolveCardURL` of the card library does the same."""
     origin, path = url[: url.find("/", 8)], url[url.find("/", 8) :]
     path = "/".join(map(_in_one_spelling, card_of(path).split("/")))
     return f"{origin}{path}{'index' if path.endswith('/') else ''}"

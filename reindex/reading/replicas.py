@@ -2,10 +2,8 @@
 
 A pinned read is a request for a realm's content at exactly one generation. The request has a pin, a
 token that contains the realm, the generation and the reader (`pins.py`). The reader is a user,
-everyone, or the realm that a job renders. If a replica responds with the content of another
-generation, this module raises WrongGeneration.
-
-After a replica has failed, this process asks all other replicas first for SHUN_SECONDS.
+everyone, or the realm itself. If a replica responds with the content of another generation, this
+module raises WrongGeneration.
 """
 
 import json
@@ -35,16 +33,17 @@ from reindex.reading.pins import (
 
 logger = logging.getLogger(__name__)
 
+#: For this many seconds after a replica has failed, this process asks all other replicas first.
 SHUN_SECONDS = 10.0
-#: The status of the response to a pinned read if the file belongs to a realm within the pinned
-#: realm.
+#: A replica answers a pinned read with this status if an inner realm of the pinned realm contains
+#: the file.
 MISDIRECTED = 421
 #: A usable response to a pinned read has one of these statuses: 200 with content, 302 with a
 #: redirect to the file, 404 if there is no such file, 406 if the module can't be transpiled, 410 if
 #: the realm's history no longer has the generation, or MISDIRECTED.
 _EXPECTED = (200, 302, 404, 406, 410, MISDIRECTED)
-#: The replicas that failed lately, by address. The value is a time and the reason for the failure.
-#: Until that time, this process asks all other replicas first.
+#: The replicas that have failed, by address. The value is the time until which the replica is asked
+#: last, and the reason for the failure.
 _unhealthy: dict[str, tuple[float, str]] = {}
 
 
@@ -98,7 +97,7 @@ def _live(second: int) -> tuple[str, ...]:
 
 def unhealthy() -> dict[str, str]:
     """Returns the addresses of the replicas that failed less than SHUN_SECONDS ago, each with the
-    reason for the failure. This process asks all other replicas first."""
+    reason for the failure."""
     now = time.monotonic()
     return {address: why for address, (until, why) in _unhealthy.items() if until > now}
 
@@ -108,10 +107,9 @@ def _until(address: str) -> float:
 
 
 def mark_unhealthy(address: str, why: object) -> None:
-    """Records that a replica failed. For SHUN_SECONDS, this process asks all other replicas
-    first."""
+    """Records that a replica failed."""
     logger.warning(
-        "replica %s failed; other replicas are asked first for %d s: %s", address, SHUN_SECONDS, why
+        "replica %s failed; for %d s, it is asked last; reason: %s", address, SHUN_SECONDS, why
     )
     _unhealthy[address] = time.monotonic() + SHUN_SECONDS, str(why)
 
@@ -126,9 +124,9 @@ def get_pinned(
     query: str = "",
     body: bytes | None = None,
 ) -> Response:
-    """Reads a file of a realm at the pin's generation. `path` is unescaped. If `path` is empty, the
-    response has the list of the realm's files or, with a `body`, the files that the `body` lists.
-    For a missing file, the response has the status 404. `private` says that the realm isn't public.
+    """Reads a file of a realm at the pin's generation. `path` is unescaped. If `path` is empty,
+    reads the list of the realm's files or, with a `body`, the files that the `body` lists. For a
+    missing file, the response has the status 404. `private` says that the realm isn't public.
 
     Raises ReplicaUnavailable, PinEnded and WrongGeneration.
     """
@@ -138,8 +136,8 @@ def get_pinned(
     if response.status == 403 and PIN_ENDED.encode() in response.body:
         raise PinEnded(f"{response.replica} answered {response.status} for {pin.realm_url}")
     if response.status == 410 and not query:
-        # The realm's history no longer has the generation, so the replica can't tell whether the
-        # realm had the file.
+        # The realm's history no longer has the generation. With a `query`, 410 can also mean that
+        # two generations can't be compared. The caller then handles the response.
         raise PinEnded(f"{response.replica} has no generation {pin.generation} of {pin.realm_url}")
     if response.status not in _EXPECTED:
         raise ReplicaUnavailable(f"{response.replica} answered {response.status}")
@@ -166,9 +164,9 @@ def ask_registry(url: str, authorization: str | None = None) -> Response:
 
 
 def ask_address(realm_url: str) -> str:
-    """Asks a replica for the address where visitors find a realm's pages. For a published source
-    realm, even a private one, this is the URL of its oldest published realm. For any other realm,
-    this is the realm's own URL. Raises ReplicaUnavailable."""
+    """Asks a replica for the address where visitors find a realm's pages. If published realms show
+    this realm, the address is the URL of the oldest of them. Otherwise it is this realm's own URL.
+    The realm may be private. Raises ReplicaUnavailable."""
     pin = Pin(realm_url, UNREADABLE_GENERATION)
     response = _get("/_at/?address", {"Accept": ANY, PIN_HEADER: sign(pin, ITSELF)})
     if response.status != 200:
@@ -178,10 +176,9 @@ def ask_address(realm_url: str) -> str:
 
 def standing_at(url: str, authorization: str | None = None) -> tuple[str, int]:
     """Returns the URL of the realm that contains a public URL, and the realm's current generation.
-    If no realm contains the URL, the realm's URL is empty. If the realm is missing or can't be
-    read, the generation is UNREADABLE_GENERATION. `authorization` is a user's Authorization header,
-    which gives access to all realms that the user may read. Without it, only public realms can be
-    read."""
+    If no realm contains the URL, the first value is empty. If the realm is missing or can't be
+    read, the generation is UNREADABLE_GENERATION. `authorization` is an Authorization header with
+    which a user reads a private realm. Without it, only public realms can be read."""
     headers = ask_registry(url, authorization).headers
     realm_url = headers.get("x-boxel-realm-url", "")
     public = headers.get("x-boxel-realm-public-readable") == "true"
@@ -199,8 +196,8 @@ def _get(
     named: bool = False,
 ) -> Response:
     """Sends a request to one replica after another, and returns the first usable response. A
-    response with a status below 500 is usable. With `named`, a response with a higher status is
-    usable too if its headers contain the realm's URL. Raises ReplicaUnavailable."""
+    response with a status below 500 is usable. With `named`, any response with the realm's URL in
+    its headers is usable too. Raises ReplicaUnavailable."""
     failures: list[str] = []
     for address in replica_addresses():
         try:

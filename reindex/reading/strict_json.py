@@ -31,7 +31,7 @@ _NO_JSON = ("NaN", "Infinity", "-Infinity")
 class BrokenDocument(ValueError):
     """A file holds no valid document. The exception's message begins with the file's path, the line
     and the column. `field` is the path of the faulty key in the document, such as
-    `data.meta.adoptsFrom`, or empty."""
+    `data.meta.adoptsFrom`. It is empty if the error names no key."""
 
     def __init__(
         self, path: str, why: str, text: str = "", position: int = 0, field: str = ""
@@ -143,8 +143,8 @@ class _Notes:
 
 @dataclass
 class _Level:
-    """An object or a list that contains a token. `key` is the token's key in the object, or the
-    token's index in the list. `names` has the object's keys so far, and is None for a list."""
+    """An object or a list that `_oddities` has entered. `key` is the current key of the object, or
+    the current index in the list. `names` has the object's keys so far, and is None for a list."""
 
     names: set[str] | None
     key: str | int = 0
@@ -192,9 +192,9 @@ def _oddities(text: str) -> Iterator[tuple[str, int, str]]:
 
 
 def is_held(literal: str) -> bool:
-    """Returns whether JavaScript can hold the number that a literal stands for. JavaScript can hold
-    an integer if it doesn't round the integer. It can hold any other number if it doesn't turn the
-    number into 0 or into an infinite number. Returns True if the literal is not a number."""
+    """Returns whether JavaScript can hold the number that a literal stands for. JavaScript must not
+    round an integer. It may round any other number, but must not turn the number into an infinite
+    number, or a nonzero number into 0. Returns True if the literal is not a number."""
     if not literal.lstrip("-").isdigit():
         digits = re.split("[eE]", literal)[0]
         nonzero = literal[-1].isdigit() and any(each in "123456789" for each in digits)
