@@ -49,8 +49,8 @@ export function searchDocument(
 ): Record<string, unknown> {
   const values = fieldValues(card, true);
   return {
-    id: stateOf(card).url,
     ...values,
+    id: stateOf(card).url,
     _type: type,
     _types: [...new Set(types.map(typeKey))],
     _title: titleOf(card, realm),

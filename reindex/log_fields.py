@@ -1,8 +1,8 @@
 """Adds fields to log records. Logs show these fields only with `REALM_LOG_FORMAT=json`.
 
-Each record has `replica`, the value of the setting REALM_REPLICA. The records of a worker also say
-what the worker is doing. While it plans or renders a job, they have `realm`, `generation` and
-`job`. While it builds the definitions of a module, they have `module`.
+Each record has `replica`, the value of the setting REALM_REPLICA. While a worker plans or renders a
+job, the worker's records also have `realm`, `generation` and `job`. While a worker builds the
+definitions of a module, the worker's records also have `module`.
 """
 
 import logging
@@ -28,7 +28,7 @@ def log_fields(**fields: object) -> Iterator[None]:
 
 class AddFields(logging.Filter):
     """A logging filter that adds `replica` and the fields of `log_fields` to each log record. If
-    the logging call has set a field itself by `extra`, the filter keeps that value."""
+    the logging call has set such a field with `extra`, the filter keeps that value."""
 
     def __init__(self, replica: str) -> None:
         super().__init__()

@@ -3,8 +3,8 @@
 The transaction that changes a realm also writes the row of the job that renders the realm's pages.
 Workers find jobs by these rows, so a job isn't lost if a Celery message or a worker is lost. A
 message only makes a worker start sooner. A job that is superseded (replaced by a newer job), is
-cancelled or fails doesn't replace the index. No foreign key leads to a realm, because workers read
-realms over HTTP only.
+cancelled or fails doesn't replace the index. These tables have no foreign key to the table of
+realms, because workers read realms over HTTP only.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -159,12 +159,9 @@ class ReindexJob(models.Model):
 
 
 class ReindexBatch(models.Model):
-    """A part of a job's cards. One worker at a time renders the batch.
-
-    Cards of a batch that load code of the same realms share a sandbox. If the worker stops early,
-    because another owner waits, the unrendered cards become new batches. After an error, a worker
-    leases the batch again.
-    """
+    """A part of a job's cards. One worker at a time renders the batch. The worker may stop early,
+    because another owner of realms waits for a worker. Then the unrendered cards become new
+    batches. After an error, a worker leases the batch again."""
 
     job = models.ForeignKey(ReindexJob, on_delete=models.CASCADE, related_name="batches")
     paths = models.JSONField(help_text="the paths of the files to render")
@@ -320,8 +317,8 @@ class IndexHead(models.Model):
 
 
 class WantedDefinitions(models.Model):
-    """A module whose definitions a worker will build before a request needs the definitions. The
-    worker then deletes the module's row."""
+    """A module that waits until a worker builds its definitions, which describe the card types that
+    the module exports. After the build, the worker deletes the module's row."""
 
     module_url = models.TextField(primary_key=True)
     owner = models.TextField(blank=True, help_text="the owner for whom the worker time is counted")
@@ -364,7 +361,8 @@ class Worker(models.Model):
 
 
 class OwnerUsage(models.Model):
-    """The worker time that an owner has used lately. The weight of used time halves each minute."""
+    """The worker time that an owner has used lately. After each minute, used time counts half as
+    much."""
 
     owner = models.TextField(primary_key=True)
     seconds = models.FloatField(help_text="the worker time at `counted_at`")

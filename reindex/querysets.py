@@ -13,8 +13,8 @@ LIVE = ("queued", "rendering")
 
 
 class LeasedQuerySet(QuerySet[M]):
-    """Rows that workers lease: jobs, batches, and modules that wait for their definitions. Only the
-    worker with the lease of a row works on the row, until the lease expires."""
+    """Rows that workers lease. Until the lease of a row expires, only the worker that holds the
+    lease works on the row."""
 
     def free(self, now: datetime) -> Self:
         """Returns the rows that have no lease, or a lease that has expired."""

@@ -1,9 +1,9 @@
 """The SQL statements of this package that the ORM can't express well.
 
-The comment of each statement says what it does. The comment of the statement or of its section says
-why it is SQL. `SET LOCAL` statements stay in the code that sends them, because they configure a
-transaction and read no data. `index/search_sql.py` builds the conditions of a search from the
-search query.
+The comment above a statement says what the statement does. The same comment, or the comment of the
+section, says why the statement is SQL. `SET LOCAL` statements stay in the code that sends them,
+because they configure a transaction and read no data. `index/search_sql.py` builds the conditions
+of a search from the search query.
 """
 
 from typing import LiteralString
@@ -49,8 +49,8 @@ _PIECE: LiteralString = """
     )
 """
 
-#: The condition that a job isn't due yet, although its last message has been delivered. A message
-#: wakes a worker.
+#: The condition that a job isn't due yet, although its message has been delivered to wake a worker.
+#: A write to the realm can delay a job after the job's message was sent.
 _EARLY: LiteralString = """
     status = 'queued' AND started_at IS NULL AND due_at > %(now)s AND sent_at <= %(now)s
 """
@@ -85,9 +85,9 @@ WAITING_PIECES: LiteralString = f"""
 """
 
 #: Returns whether work waits for an owner who has fewer workers than `owner`. Work counts only if
-#: it has waited since before `waited`. `later` is true if the caller is working on a draft or on
-#: definitions. If `later` is false, drafts and definitions count only if they have waited since
-#: before `patient`.
+#: it became due before the time `waited`. `later` is true if the caller is working on a draft or on
+#: definitions. If `later` is false, drafts and definitions count only if they became due before the
+#: time `patient`.
 OTHERS_WAIT: LiteralString = f"""
     WITH {_HELD}, {_PIECE}
     SELECT EXISTS (
@@ -110,10 +110,10 @@ ADD_USAGE: LiteralString = """
             * power(0.5, extract(epoch FROM excluded.counted_at - used.counted_at) / %(half_life)s)
 """
 
-#: If a job meets the condition `_EARLY`, records that a message will be delivered when the job is
-#: due, and returns the due time. The caller sends the message. If several workers run the statement
-#: at the same time, only one worker gets the row of a job, so only one worker sends the message.
-#: The statement is SQL, because the ORM's updates return no rows.
+#: For each job that meets the condition `_EARLY`, records that a message will be delivered when the
+#: job is due, and returns the due time. The caller sends the messages. If several workers run the
+#: statement at the same time, only one of them gets a job's row and sends the job's message. The
+#: statement is SQL, because the ORM's updates return no rows.
 MARK_AS_SENT: LiteralString = f"""
 UPDATE reindex_reindexjob SET sent_at = due_at WHERE {_EARLY} RETURNING due_at
 """
@@ -140,8 +140,8 @@ UPDATE reindex_reindexjob SET pins = %(sought)s::jsonb || pins WHERE id = %(id)s
     AND (SELECT count(*) FROM jsonb_object_keys(pins)) < %(most)s
 """
 
-#: Stores the address of a realm's pages for a job, unless the job has stored one already, and
-#: returns the stored address. Returns no row if the job doesn't exist.
+#: Stores the address of a realm's pages for a job, unless the job's row has an address of the realm
+#: already. Returns the stored address. Returns no row if the job doesn't exist.
 NOTE_ADDRESS: LiteralString = """
 UPDATE reindex_reindexjob SET addresses = jsonb_build_object(%(url)s::text,
     %(address)s::text) || addresses WHERE id = %(id)s
@@ -155,10 +155,11 @@ RETURNING addresses ->> %(url)s
 WAIT_FOR_WRITERS: LiteralString = "SELECT pg_advisory_xact_lock_shared(%s)"
 
 #: Finds the cards that a job must render again. The job carries the other cards over, which means
-#: that it keeps their rows of the index that visitors see. Returns one row. The columns are an
+#: that their rows stay in the index that visitors see. Returns one row. The columns are an
 #: array with the paths of the cards to render, and the number of all cards that visitors see. The
 #: statement is SQL, because the ORM has no common table expressions. NOT MATERIALIZED lets each
-#: part of the union use its own database index. `settled` is the column of `IndexedCard.cacheable`.
+#: part of the union use its own database index. The model's name for the column `settled` is
+#: `IndexedCard.cacheable`.
 CARDS_TO_RENDER: LiteralString = """
 WITH shown AS NOT MATERIALIZED (
     SELECT path, settled, made_from FROM reindex_indexedcard
@@ -210,8 +211,9 @@ COPY reindex_indexedcard (job_id, realm_url, path, current, html, html_generatio
 
 #: Makes a job's index the one that visitors of the realm see. Changes no row if visitors see the
 #: index of a newer generation. `base` is the job that made the index from which this job carries
-#: cards over. If `base` isn't NULL, changes no row if visitors no longer see the index of `base`.
-#: The statement is SQL, because the ORM's upserts have no condition.
+#: cards over, or NULL if there is no such job. If `base` isn't NULL and visitors no longer see the
+#: index of `base`, changes no row. The statement is SQL, because the ORM's upserts have no
+#: condition.
 MOVE_HEAD: LiteralString = """
 INSERT INTO reindex_indexhead (realm_url, job_id, generation, swapped_at)
 VALUES (%(url)s, %(job)s, %(generation)s, %(now)s)
@@ -243,8 +245,8 @@ DELETE FROM reindex_indexedcard WHERE realm_url = %(url)s AND current AND job_id
 """
 
 # --- A job's summary ---------------------------------------------------------------------------
-# The ORM can neither expand JSON into rows nor slice an aggregated array. So KINDS_OF_ERROR,
-# KINDS_OF_WARNING and REPLICAS_READ are SQL. The ORM could also express MODULES_OF_CARDS.
+# KINDS_OF_ERROR, KINDS_OF_WARNING and REPLICAS_READ are SQL, because the ORM can neither expand
+# JSON into rows nor slice an aggregated array. Only MODULES_OF_CARDS could be written with the ORM.
 
 #: Returns a row for each kind of error among a job's cards, the most frequent first. The columns
 #: are status, title, message, module, causes (JSON text), line, the number of cards, and the paths
@@ -267,18 +269,18 @@ WHERE realm_url = %s AND current AND warnings IS NOT NULL
 GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
-#: Returns a row for each module that contains the type of a card in a job. Returns no row before
-#: the job is done.
+#: Returns the URLs of the modules that define the types of a job's rendered cards. Returns no row
+#: before the job is done.
 MODULES_OF_CARDS: LiteralString = """
 SELECT DISTINCT search -> '_type' ->> 'module' FROM reindex_indexedcard c
 JOIN reindex_reindexjob j ON j.id = c.job_id AND j.status = 'done'
 WHERE j.id = %s AND search -> '_type' ->> 'module' LIKE 'http%%' ORDER BY 1
 """
 
-#: Returns a row for each replica that a job's batches were read from. The columns are the replica's
-#: address, the number of batches, and a JSON object. The object contains the replicas that failed
-#: shortly before or during the job. The object's keys are the addresses of these replicas, and the
-#: object's values are the reasons. The object is the same in every row.
+#: Returns a row for each replica from which a job's batches read files. The columns are the
+#: replica's address, the number of batches, and a JSON object. The object is the same in every row.
+#: Its keys are the addresses of the replicas that failed shortly before or during the job, and its
+#: values are the reasons.
 REPLICAS_READ: LiteralString = """
 SELECT replica, count(*), (SELECT jsonb_object_agg(key, value)
     FROM reindex_reindexbatch a, jsonb_each_text(a.avoided) WHERE a.job_id = %(job)s)
@@ -286,16 +288,15 @@ FROM reindex_reindexbatch WHERE job_id = %(job)s AND replica <> '' GROUP BY repl
 """
 
 # --- The shown index ---------------------------------------------------------------------------
-# FIND_PAGE and PATHS_OF_PAGES read the index head of a realm (see "The swap") and the rows of the
-# index together. With two queries, a swap between the queries could combine the head of one index
-# with the rows of another. The statements are SQL, because the ORM joins only along foreign keys,
-# and no foreign key connects the two tables by realm.
+# FIND_PAGE and PATHS_OF_PAGES each read a realm's index head (see "The swap") and the rows of the
+# index in one query. If two queries read them, a swap in between could combine the head of one
+# index with the rows of another. The statements are SQL, because the ORM joins only along foreign
+# keys, and no foreign key connects the two tables by realm.
 
 #: Finds a card's page in the index that visitors see. The columns are the generation of the index,
 #: the card's HTML, the card's error, the generation of the HTML, and `strangers`. `strangers` has
-#: the URLs of the other realms that supplied code to the sandbox that rendered the HTML. If the
-#: card doesn't exist, all columns except the first are NULL. Returns no row if the realm has no
-#: index.
+#: the URLs of the other realms that supplied code for the rendering of the HTML. If the card
+#: doesn't exist, all columns except the first are NULL. Returns no row if the realm has no index.
 FIND_PAGE: LiteralString = """
 SELECT h.generation, c.html, c.error, c.html_generation, c.strangers
 FROM reindex_indexhead h

@@ -182,7 +182,7 @@ def _build_definitions(module: WantedDefinitions) -> None:
     try:
         DefinitionLookup(ModuleBuilder()).lookup_module(module.module_url)
     except (PinEnded, ReplicaUnavailable, WrongGeneration) as error:
-        # This attempt isn't repeated, because the first request for the definitions builds them.
+        # No worker tries again, because the first request that needs the definitions builds them.
         logger.warning("the definitions of %s are not built: %s", module.module_url, error)
     wanted.remove_wanted(module)
 
@@ -195,15 +195,15 @@ def sweep() -> None:
 
 
 def _render(batch: ReindexBatch, turn: Turn) -> tuple[list[Document], list[list[str]]]:
-    """Renders a batch's cards and returns the results. If the turn ended early, also returns lists
-    of the unrendered paths, one list for each new batch. Raises what `_render_batch` handles."""
+    """Renders a batch's cards and returns the results. If the turn ended early, also returns the
+    unrendered paths, in lists that become new batches. Raises what `_render_batch` handles."""
     job = batch.job
     reader = _reader(job)
     urls = [card_url(job.realm_url, path) for path in batch.paths]
     settings_url = f"{job.realm_url}realm"
     with spans.span("read"):
         reader.read_cards([settings_url, *urls])
-    # A path that now lies in a realm within the job's realm is a page of that inner realm.
+    # A path that now lies in a realm within the job's realm is left to that inner realm's jobs.
     own = [url for url in urls if _realm_of(reader, url) == job.realm_url]
     documents = {url: reader.known(url) for url in own if url != settings_url}
     cards = {url: document for url, document in documents.items() if document is not None}
@@ -266,8 +266,8 @@ def _realm_of(reader: Reader, url: str) -> str | None:
 
 def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[Document]:
     """Yields an error for each file that holds a broken card. A JSON file with plain data instead
-    of a card is an error, too, if the file is `realm.json` or if visitors still see a card of the
-    file."""
+    of a card counts as broken if the file is `realm.json`, or if visitors still see the card that
+    the file held before."""
     data = {unquote(url.removeprefix(job.realm_url)): url for url in urls if url in reader.data}
     lost = shown_cards([job.realm_url], data) | ({card_of(REALM_CONFIG)} & data.keys())
     broken = {url: reader.broken[url] for url in urls if url in reader.broken}
@@ -284,8 +284,8 @@ def _broken_cards(job: ReindexJob, reader: Reader, urls: list[str]) -> Iterator[
 
 def _pin(job_id: int, realm_url: str, generation: int) -> int:
     """Pins a realm for the job and returns the pinned generation. If a transaction changes the
-    realm at the same time, another job follows, because either the transaction sees the pin or
-    `_check` sees the change."""
+    realm at the same time, another job follows. Either the transaction sees the pin and requests
+    the other job, or `_check` sees the change and requests it."""
     pinned = lifecycle.pin_realm(job_id, realm_url, generation)
     _check(job_id, [realm_url], lambda: standing_at(realm_url) == (realm_url, pinned))
     return pinned
@@ -317,9 +317,9 @@ def _note_missing_realm(job_id: int, url: str) -> None:
 
 
 def _address(job: ReindexJob, realm_url: str) -> str:
-    """Returns the address at which visitors find a realm's pages. The job's row stores the address
-    of another realm, so all batches of the job use the same address. If that address changes
-    concurrently, another job follows."""
+    """Returns the address at which visitors find a realm's pages. For a realm other than the job's
+    own, the job's row stores the address, so that all batches use the same one. If that address
+    changes concurrently, another job follows."""
     if realm_url in (job.realm_url, BASE_REALM):
         return realm_url
     if realm_url not in job.addresses:

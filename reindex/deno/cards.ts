@@ -2,9 +2,10 @@
  * Renders the cards of one task in the sandbox, the Worker that runs card code.
  *
  * Templates are synchronous, so a render can't wait for linked cards. If a template needs a linked
- * card that is not loaded yet, the sandbox requests the card's document and the module of its type,
- * and then renders again. The cards to which the rendered card itself links are requested before
- * its first render. Cards that are further away are requested only if a template follows the links.
+ * card that is not loaded yet, the sandbox discards the render's result. It requests the linked
+ * card's document and the module of its type, and starts a new render. The cards to which the
+ * rendered card itself links are requested before its first render. Cards that are further away are
+ * requested only if a template follows the links.
  */
 import type { CardClass, CardDocument, CodeRef } from "@realm/base";
 import { CardProblem, errorDocument } from "./errors.ts";
@@ -12,10 +13,7 @@ import type { Loader } from "./loader.ts";
 import { type Base, Modules, resolveType } from "./modules.ts";
 import type { CardsTask, ErrorDocument, RenderedCard, Supply, Tell } from "./protocol.ts";
 
-/**
- * The maximum number of attempts to render a card. A card is rendered again if its templates need
- * documents or modules that are not loaded yet.
- */
+/** The maximum number of attempts to render a card. */
 const MAX_ATTEMPTS = 100;
 
 /**
@@ -105,8 +103,8 @@ export class Cards {
     const { realm } = this.#task;
     const { CardStore, checkDocument, FORMATS, referencesOf, renderCard, searchDocument, Styles } =
       this.#base;
-    // Each render creates its own instances of linked cards. So `used` has exactly the URLs of the
-    // linked cards that this render reads.
+    // A store that was used before would already hold linked cards, and wouldn't request their
+    // documents again. `used` would lack their URLs. So each render has a store of its own.
     const used = new Set<string>();
     const store = new CardStore({
       document: (linked) => {
@@ -164,8 +162,9 @@ export class Cards {
   }
 
   /**
-   * The unloaded documents of the cards to which a card links, and the unloaded modules of their
-   * types. `render` fetches both before its first attempt, because most templates show these cards.
+   * What is not loaded yet of the cards to which a card links: their documents and the modules of
+   * their types. `render` fetches both before its first attempt, because most templates show these
+   * cards.
    */
   #expected(url: string, doc: CardDocument): Missing {
     const missing = new Missing();
@@ -195,8 +194,8 @@ export class Cards {
 
   /**
    * References to a card type and to its ancestors. Each reference names a module that exports the
-   * type: `module`, one of its imports, or `@realm/base`. Ancestors that none of these modules
-   * exports are left out.
+   * class: `module`, one of its imports, or `@realm/base`. An ancestor is left out if none of these
+   * modules exports it.
    */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);
@@ -208,8 +207,8 @@ export class Cards {
         try {
           refs.register(imported, this.#modules.exports(imported));
         } catch {
-          // `imported` has failed, but `module` works without it. So no type of `module` comes from
-          // `imported`.
+          // `imported` can't be loaded, but `render` has loaded `module`. So `module` doesn't need
+          // `imported`, and no ancestor of its types comes from there.
         }
       }
       refs.register(module, this.#modules.exports(module));

@@ -1,6 +1,7 @@
 /**
  * Converts errors of card code to error documents, which the author of the code reads. An error
- * document has a title and a message, but no stack trace.
+ * document has a title and a message, but no stack trace. The prerenderer, the process that runs
+ * card code, also makes error documents for faults that it finds itself.
  */
 import { removed } from "./lockdown.ts";
 import { positionOf } from "./positions.ts";
@@ -15,7 +16,7 @@ export class CardProblem extends Error {
     super(document.message);
   }
 
-  /** Creates the error for a problem that the prerenderer itself detects. */
+  /** Creates the error for a fault that the prerenderer itself finds. */
   static of(status: number, title: string, message: string): CardProblem {
     return new CardProblem({ status, title, message, causes: [] });
   }
@@ -25,8 +26,8 @@ export class CardProblem extends Error {
 const described = new WeakMap<Error, ErrorDocument>();
 
 /**
- * Returns the error that a failed dynamic import throws in card code. A `CardProblem` is an object
- * of the prerenderer, so card code gets a TypeError with the same message instead.
+ * Returns the error that a failed dynamic import throws in card code. Card code must not get the
+ * prerenderer's own objects, so it gets a TypeError in place of a `CardProblem`.
  */
 export function problemOf(error: unknown): unknown {
   if (!(error instanceof CardProblem)) return error;

@@ -3,26 +3,24 @@
  * request and its tasks from stdin, runs each task in a new sandbox, and writes the answers to
  * stdout. A sandbox is a Worker that runs card code.
  *
- * Each line that the host writes begins with the nonce, a secret. The host keeps the nonce, stdin
- * and the time limit out of the sandbox, because card code must never reach them. The host passes
- * tasks and results on as text. The process exits when a card hangs. The process also exits when
- * stdin is closed, so that it never outlives the process that started it.
+ * Each line that the host writes begins with the nonce, a secret that card code can't guess. The
+ * host keeps the nonce, stdin and the time limit out of the sandbox, because card code must never
+ * reach them. The host passes tasks and results on without parsing them. The process exits when a
+ * card hangs. The process also exits when stdin is closed, so that it never outlives the process
+ * that started it.
  */
 import { errorDocument, timeLimitError } from "./errors.ts";
 import type { ErrorDocument, Order, Request, Response } from "./protocol.ts";
 import { type Outcome, Sandbox, START_LIMIT_MS } from "./sandbox.ts";
 
-/** The maximum number of `needs` messages that the sandbox may send for one result. */
+/** At this many `needs` messages of the sandbox for one result, the result becomes an error. */
 const MAX_QUESTIONS = 200;
-/**
- * The limit for the number of documents and modules that the sandbox requests for one result. At
- * this limit, the result becomes an error.
- */
+/** At this many documents and modules in these messages, the result becomes an error, too. */
 const MAX_ASKED_FOR = 20_000;
 
 /**
- * How many cards the host requests from the sandbox in advance. So the sandbox can render the next
- * card while the host writes the result of the last card.
+ * How many cards the host requests from the sandbox in advance, so that the sandbox can render the
+ * next card while the host still writes a result.
  */
 const AHEAD = 8;
 
@@ -87,9 +85,10 @@ class Run {
   /**
    * Renders the cards one after another. Returns null when all cards are done.
    *
-   * If a card hangs or ends its sandbox, the remaining cards need a new process, because Deno can't
-   * end a Worker in an endless loop. In this case, returns the errors of all modules that have hung
-   * so far, keyed by module. The new process doesn't load these modules again.
+   * If a card hangs, the remaining cards need a new process, because Deno can't end a Worker in an
+   * endless loop. A card that ends its sandbox is treated in the same way. In both cases, returns
+   * the errors of all modules that have hung so far, keyed by module. The new process doesn't load
+   * these modules again.
    */
   async renderCards(
     cards: string[],
@@ -164,7 +163,7 @@ function resultOf(outcome: Outcome, limitMs: number, card?: string): string {
     ? timeLimitError(limitMs, outcome.importing?.module ?? null)
     : errorDocument(
       new Error(outcome.ended === "died" ? outcome.message : "The sandbox gave no answer"),
-      outcome.ended === "died" ? "The card ended its sandbox" : "No answer",
+      outcome.ended === "died" ? "The sandbox stopped" : "No answer",
     );
   return JSON.stringify({ error: card === undefined ? error : { ...error, card } });
 }

@@ -1,6 +1,7 @@
 /**
- * Tests the limits for card code, such as the time limit. If a card hangs, the host process ends,
- * and a new host process renders the remaining cards.
+ * Tests the limits for card code, such as the time limit. The host (`host.ts`) is the main program
+ * of the process that runs card code. If a card hangs, this process ends, and a new process renders
+ * the remaining cards.
  */
 import * as assert from "./assert.ts";
 import {
@@ -119,8 +120,8 @@ Deno.test("the host exits when stdin is closed, even while a card loops", async 
   const minute = 60_000;
   const task = { ...cardsTask({ good, hang: doc("./hang", "X") }), sources: sourcesOf(files) };
   const host = await startHost(task, minute);
-  // The host requests the second card before it writes the result of the first card. So the second
-  // card is already looping when this result arrives.
+  // The host requests both cards in advance, so the second card begins to loop although the test
+  // only waits for the result of the first card.
   await listener(host)("card");
   await host.writer.close();
   const from = performance.now();

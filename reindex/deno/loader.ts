@@ -1,9 +1,9 @@
 /**
  * Loads modules in the sandbox, the Worker that runs card code, in place of Deno's own loader.
  *
- * The loader compiles every module of a realm from a text, and handles all imports of the module,
- * static or dynamic. The loader accepts paths, `http:` and `https:` URLs, and the names of a few
- * packages. The loader refuses all other specifiers, such as `node:fs`, `npm:preact`, and URLs with
+ * The loader compiles every module of a realm from its text, and handles all imports of the module,
+ * static or dynamic. As import specifiers, it accepts paths, `http:` and `https:` URLs, and the
+ * names of a few packages. It refuses all others, such as `node:fs`, `npm:preact`, and URLs with
  * `data:` or `file:`. The loader itself reads no URL. The reindex, which runs in another process,
  * supplies the texts and decides which URLs may be imported. Modules are identified by their public
  * URLs.
@@ -19,15 +19,15 @@ type Attributes = Record<string, string | undefined>;
 
 /** The options of the loader. */
 export interface Places {
-  /** The origin of specifiers that begin with `/`. */
+  /** Specifiers that begin with `/` are relative to this origin. */
   origin: string;
   /** The URL of the card library's realm, and the URL of the module that is `@realm/base`. */
   libraryRealm: string;
   libraryModule: string;
   packagesFor: { library: Record<string, Exports>; cards: Record<string, Exports> };
   /**
-   * Requests sources that were not supplied before. `dynamic` is true if card code imports the
-   * sources dynamically. Such code could continue without them.
+   * Requests sources that were not supplied before. `dynamic` is true if card code imports them
+   * with `import()`, and so could continue without them.
    */
   fetch: (urls: string[], dynamic: boolean) => Promise<Sources>;
 }
@@ -58,8 +58,8 @@ export class Loader {
   readonly #frozen = new Set<Module>();
   readonly #exporters = new WeakMap<object, string>();
   /**
-   * Settles when the latest link has ended. Graphs of modules are linked one after another, because
-   * they share modules.
+   * Settles when no module is being linked or waits to be linked. Two modules can have the same
+   * imports, so they are never linked at the same time.
    */
   #linking: Promise<unknown> = Promise.resolve();
 
@@ -88,15 +88,15 @@ export class Loader {
     return { namespace: module.namespace as Exports };
   }
 
-  /** The URL of the module that exports a class or function. Undefined if no module exports it. */
+  /** The URL of the module that first exported a class or function; undefined if there is none. */
   exporterOf(exported: object): string | undefined {
     return this.#exporters.get(exported);
   }
 
   /**
-   * Links the module that `find` returns, and evaluates it. `find` is called when no other module
-   * is being linked. If `find` were called earlier, a failure to link another module could remove
-   * from `#modules` the module that `find` returned.
+   * Links the module that `find` returns, and evaluates it. `find` is called only when no other
+   * module is being linked. Otherwise the other module could fail to link after the call, and
+   * `#link` could then remove the found module from `#modules`.
    */
   async #run(find: () => Promise<Module>): Promise<Module> {
     const linked = this.#linking.then(async () => {
@@ -131,8 +131,8 @@ export class Loader {
   }
 
   /**
-   * Evaluates a module after its dependencies. Freezes the classes that a module exports before the
-   * modules that import it run.
+   * Evaluates a module after the modules that it imports. Freezes its exported classes at once, so
+   * that the modules that import it can't change them.
    */
   async #evaluate(module: Module, seen: Set<Module>): Promise<void> {
     if (seen.has(module)) return;
@@ -221,7 +221,8 @@ export class Loader {
     if (!source) {
       const found = await this.#places.fetch([url], dynamic);
       source = found[url] ?? { error: unanswered(url) };
-      // A 503 error isn't stored. So each card that needs the module requests it again.
+      // A 503 error isn't stored, so that each card that needs the module requests it. The reindex
+      // then renders this card in another sandbox.
       if (!("error" in source && source.error.status === 503)) this.supply(found);
     }
     if ("redirect" in source) return await this.#file(source.redirect, dynamic);
@@ -262,7 +263,7 @@ export class Loader {
   }
 }
 
-/** Adds the importing module and its line to the error of a missing or refused module. */
+/** Adds the importing module and the import's line to the error of a missing or refused module. */
 function ofImporter(error: unknown, importer: string, specifier: string): unknown {
   if (!(error instanceof CardProblem)) return error;
   const { status, message } = error.document;

@@ -5,8 +5,8 @@
  * globals for files and the network are removed nevertheless, so that attempts fail early and with
  * a clear message. Timers are removed, too. The language's own objects, Preact and the card library
  * are frozen, so that card modules can't use these objects to affect each other's pages. The
- * language's objects are frozen by the package `ses`. With `ses`, ordinary assignments such as
- * `error.name = "A"` still work, although the frozen prototype has a property `name`, too.
+ * language's objects are frozen by the package `ses`. After a plain `Object.freeze`, assignments
+ * such as `error.name = "A"` would fail, because the frozen prototype has a property `name`, too.
  */
 import "ses/lockdown";
 import { type CallSite, noteCalls } from "./positions.ts";
@@ -17,8 +17,7 @@ declare const lockdown: (options: Record<string, string>) => void;
 declare const harden: <T>(value: T) => T;
 
 /**
- * The globals of the language, and others that pure templates may need. All other globals are
- * removed.
+ * The globals of the language, and others that templates may need. All other globals are removed.
  */
 const KEPT = new Set(
   `Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date
@@ -45,8 +44,8 @@ export const removed = new Set<string>();
  * them to intercept messages.
  */
 export function lockDown(port: MessagePort): void {
-  // When `queueMicrotask` is first called, Deno copies it from the global scope for later calls. So
-  // call it here, before card code runs.
+  // The first call of `queueMicrotask` makes Deno change the global scope. Card code couldn't make
+  // this first call, because the global scope is frozen by then.
   queueMicrotask(() => {});
   // An unhandled error or rejection of one card must not end the Worker during the next card.
   addEventListener("unhandledrejection", (event) => event.preventDefault());
@@ -68,7 +67,7 @@ export function lockDown(port: MessagePort): void {
   }
   const UntamedError = Error as unknown as { prepareStackTrace?: PrepareStackTrace };
   lockdown({
-    // `safe` hides stack traces, because they would show the paths of the prerenderer itself.
+    // `safe` hides stack traces, because they would show the paths of this program's files.
     errorTaming: "safe",
     errorTrapping: "none",
     unhandledRejectionTrapping: "none",

@@ -1,6 +1,6 @@
 /**
  * Imports card modules in a sandbox, the Worker that runs card code. Each module is imported only
- * once, even if it fails. The only exception is a failure with status 503.
+ * once, even if it fails. But after a failure with status 503, it can be imported again.
  */
 import type * as library from "@realm/base";
 import type { CardClass, CodeRef } from "@realm/base";
@@ -49,8 +49,8 @@ export class Modules {
       this.#loaded.set(module, namespace);
     } catch (error) {
       const document = importError(error, module);
-      // Status 503 means that this sandbox may not load the module. Another sandbox will render the
-      // card.
+      // Status 503 means that the reindex refuses this module to this sandbox. The reindex renders
+      // the card that needs the module in another sandbox.
       if (document.status === 503) throw new CardProblem(document);
       this.#failed.set(module, document);
     }

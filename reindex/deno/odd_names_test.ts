@@ -21,6 +21,10 @@ const FILES = {
         card["__proto__"].map((each) => each.toString).join());
     }
     export class Plain extends Card { static fields = texts; }
+    export class Numbered extends Card {
+      static fields = { id: string() };
+      static isolated = ({ card }) => h("p", null, card.id);
+    }
     export class Literal extends Card { static fields = { __proto__: string() }; }
   `,
 };
@@ -37,6 +41,7 @@ Deno.test("fields may have the names of every object's properties", async () => 
     plain: doc("./odd", "Plain", ALL),
     missing: doc("./odd", "Odd", { isPrototypeOf: "x" }),
     literal: doc("./odd", "Literal", {}),
+    numbered: doc("./odd", "Numbered", { id: "7" }),
   });
   task.linked = Object.fromEntries(task.cards.map(({ url, doc }) => [url, doc]));
   const cards = byPath(await run(FILES, task));
@@ -53,6 +58,9 @@ Deno.test("fields may have the names of every object's properties", async () => 
     assert.equal(Object.getOwnPropertyDescriptor(search, name)?.value, `${name}!`, name);
     assert.ok(Object.hasOwn(search._fields as object, name), name);
   }
+  // In searches `id` is the card's URL, even if the type has a field of this name.
+  assert.equal(rendered(cards.numbered).search.id, `${BLOG}numbered`);
+  assert.match(rendered(cards.numbered).html.isolated, /7/);
   assert.equal(failed(cards.missing).field, "isPrototypeOf");
   assert.match(failed(cards.literal).message, /written \["__proto__"\]: string\(\)$/);
 });

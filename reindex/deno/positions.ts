@@ -14,7 +14,7 @@ type Segment = [column: number, line: number];
 
 const MAP = /\n\/\/# sourceMappingURL=data:application\/json;base64,([\w+/=]+)\s*$/;
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/** These functions are saved before card code runs, because card code could replace them. */
+/** These functions are saved before card code runs, so that card code can't replace them. */
 const { parse } = JSON;
 const decode = atob;
 

@@ -8,12 +8,12 @@
  * lines `\n<nonce><JSON of a Response>\n`. After a `card` or `definitions` response, the host also
  * writes the line `\n<nonce><JSON of a Result>\n`. The host passes on a `Result` of the sandbox
  * unchanged. The reindex answers a `needs` response with one line, a `Supply`. After `done`, the
- * reindex may write a line with a `Rest`. The host then starts a new sandbox, which takes another
+ * reindex may write a line with a `Rest`. The host then starts a new sandbox, and waits for another
  * `Order` and `Task`. The reindex ignores lines of stdout that don't begin with the nonce. Card
  * code doesn't know the nonce, so it can't forge an answer by writing to stdout.
  *
- * The reindex sends the text of every module, with the module's public URL. So the host and its
- * sandbox never read a realm. They know no server that has its files, and no token for reading it.
+ * The reindex sends the text of every module that card code imports. So the host and the sandbox
+ * never read the files of a realm, and get no token for reading them.
  */
 import type {
   CardDocument,
@@ -48,13 +48,13 @@ export interface Library {
   realm: string;
   /** The URL of the module that card code imports as `@realm/base`. */
   module: string;
-  /** The sources of this module and of everything that it imports. */
+  /** The sources of `module` and of everything that `module` imports. */
   sources: Sources;
 }
 
 /**
- * What an import of a URL leads to: a module's JavaScript, the text of another file, a redirect to
- * another URL, or an error.
+ * What an import of a URL leads to: a module's JavaScript, the text of a file that isn't code, a
+ * redirect to another URL, or an error.
  */
 export type Source =
   | { code: string }
@@ -79,10 +79,7 @@ export interface Order {
   unavailable?: Record<string, ErrorDocument>;
 }
 
-/**
- * An empty object. The reindex sends it after the host's `done`, to request a new sandbox. When the
- * new sandbox is ready, the host answers `ready`.
- */
+/** An empty object. The reindex sends it after the host's `done`, to request a new sandbox. */
 export type Rest = Record<string, never>;
 
 /** The third line on stdin. The host passes it to the sandbox without parsing it. */
@@ -111,14 +108,15 @@ export interface CardsTask {
    */
   linked?: Documents;
   /**
-   * For each module that has a card's type, the public URLs of everything that the module imports,
-   * dependencies first. The list may end with the module's own URL.
+   * For each module that exports the type of a card, the public URLs of everything that the module
+   * imports, dependencies first. The list may end with the module's own URL.
    */
   imports?: Record<string, string[]>;
   /**
-   * The addresses at which realms are published, by the URL of the realm. Links in the pages begin
-   * with these addresses. A realm is listed only if its address differs from its URL, or if it lies
-   * inside such a realm. Inner realms come first.
+   * The addresses at which visitors find realms, by the realm's URL. In pages, the URLs of a
+   * realm's cards begin with the realm's address. A realm is listed if its address differs from its
+   * URL. The realms inside a listed realm are listed too. Inner realms come first, because a card's
+   * URL gets the address of the first listed realm that contains it.
    */
   addresses?: Record<string, string>;
   /**
@@ -150,8 +148,8 @@ export type Response =
   /** The next line is the `Result` of the definitions. */
   | { type: "definitions" }
   /**
-   * The URLs of documents and modules that the sandbox needs to continue. `dynamic` is true if
-   * card code imports the modules with `import()`, and so could continue without them.
+   * The URLs of documents and modules that the sandbox waits for. `dynamic` is true if card code
+   * imports the modules with `import()`. Such code may catch the import's error, and continue.
    */
   | { type: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   /** The host can't run tasks any longer. It sends `done` after this response, and exits. */
@@ -162,10 +160,10 @@ export type Response =
   | { type: "ready" }
   /**
    * The last line about a task if a card hung or ended its sandbox. If the card itself is at fault,
-   * the host has already sent the card's error. The card isn't at fault if it hung in the module of
-   * a linked card, or in work that an earlier card left behind. A new process has to render the
+   * the host has already sent the card's error. The card isn't at fault if the module of a linked
+   * card hung, or if work that an earlier card left behind hung. A new process has to render the
    * remaining cards. `unavailable` has the errors of all modules that are known to hang. The
-   * reindex sends these errors to the new process in its `Order`.
+   * reindex sends these errors to the new process in an `Order`.
    */
   | { type: "stopped"; unavailable: Record<string, ErrorDocument> };
 
@@ -187,13 +185,13 @@ export interface RenderedCard {
   /** Faults that did not prevent the rendering. */
   warnings: Warning[];
   /**
-   * The images of the card, and the links in its Markdown. The prerenderer doesn't know whether the
-   * files that they lead to exist.
+   * The images of the card, and the links in its Markdown. The reindex checks whether they lead to
+   * existing files.
    */
   references: Reference[];
 }
 
-/** Tells the author of a card or module why it can't be rendered or loaded. */
+/** Tells an author why a card can't be rendered, or why a module can't be loaded. */
 export interface ErrorDocument {
   /**
    * An HTTP status. 503 means that the reindex should try again in another sandbox. Any other
@@ -203,7 +201,7 @@ export interface ErrorDocument {
   title: string;
   message: string;
   /**
-   * The messages of the errors that led to this error, which JavaScript stores as `cause`. The
+   * The messages of the error's causes, which are found through JavaScript's property `cause`. The
    * direct cause comes first, followed by the cause of the direct cause, and so on.
    */
   causes: string[];
@@ -216,8 +214,8 @@ export interface ErrorDocument {
   /** The line of the module's source at which the error occurred, counted from 1. */
   line?: number;
   /**
-   * Only if a module's definitions can't be built: the errors of the modules that it imports. If
-   * one of these errors caused another, the cause comes first.
+   * Only if a module's definitions can't be built: the errors of the modules that this module
+   * imports. If one of these errors caused another, the cause comes first.
    */
   dependencies?: ErrorDocument[];
 }
@@ -228,13 +226,13 @@ export interface ErrorDocument {
  */
 export type Ask =
   | { ask: "prepare"; task: string; unavailable: Record<string, ErrorDocument> }
-  /** Only makes the sandbox answer. The host learns that the sandbox is idle, and then ends it. */
+  /** The sandbox only answers. An idle sandbox answers in time, and the host then ends it. */
   | { ask: "rest" }
   | { ask: "card"; index: number }
   | { ask: "definitions" }
   /**
-   * Answers the sandbox's `needs`. The sandbox handles a `supply` at once, even while it handles
-   * another request. All other requests are handled one after another.
+   * Answers the sandbox's `needs`. The sandbox handles a `supply` at once, because the current
+   * request waits for it. All other requests are handled one after another.
    */
   | { ask: "supply"; supply: string };
 
@@ -249,13 +247,13 @@ export type Tell =
   | { tell: "failed"; message: string }
   /**
    * The sandbox begins to import a module. `own` is true if the sandbox is about to render a card
-   * of this module or to build the module's definitions.
+   * with a type of this module, or to build the module's definitions.
    */
   | { tell: "importing"; module: string; own: boolean }
   | { tell: "imported" }
   | { tell: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   /**
-   * `json` is the JSON of a `Result`. `json` is undefined if the request has no `Result`, or if the
-   * `Result` can't be written as JSON.
+   * `json` is the JSON of a `Result`. `json` is undefined if the request has no `Result`, or if
+   * even the error of a failed request can't be written as JSON.
    */
   | { tell: "result"; ms: number; json?: string };

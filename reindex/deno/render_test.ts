@@ -121,8 +121,8 @@ Deno.test("links to cards of another realm have its published address", async ()
   const published = "http://people.localhost:4201/ada";
   assert.match(html.isolated, new RegExp(`<a href="${published}">${published}</a>`));
   assert.match(html.head, new RegExp(`<link rel="canonical" href="${BLOG}hello"/>`));
-  // Only the links in the page begin with the address at which the other realm is published. The
-  // search document and the result's `links` have the linked card's URL in its realm.
+  // Only the page has the address at which the other realm is published. In the search document and
+  // in the result's `links`, the linked card's URL begins with the realm's own URL.
   assert.equal((search.author as { id: string }).id, `${PEOPLE}ada`);
   assert.equal(links.sort(), [`${PEOPLE}ada`, `${PEOPLE}bob`]);
 });

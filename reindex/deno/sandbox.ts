@@ -2,13 +2,11 @@
  * Controls a sandbox from the host, the main program of a prerenderer (`host.ts`). The sandbox is a
  * Worker that runs card code (`worker.ts`).
  *
- * The Worker handles one request at a time, under a time limit. A busy Worker can't be stopped,
- * because Deno's `terminate()` leaves an endless loop running and keeps the connections of the
- * process open. So the host ends the whole process if a card hangs.
+ * The Worker handles one request at a time, under a time limit. Deno's `terminate()` doesn't stop a
+ * Worker in an endless loop. So the host ends the whole process if a card hangs.
  *
- * `PERMISSIONS` protects the server, because Deno denies the Worker all access to files and the
- * network. `lockdown.ts` also removes the functions for such access from the Worker, but only as a
- * second line of defence.
+ * With `PERMISSIONS`, Deno denies the Worker all access to files and the network. In addition,
+ * `lockdown.ts` removes the functions for files and the network from the Worker.
  */
 import type { Ask, Library, Tell } from "./protocol.ts";
 
@@ -18,13 +16,14 @@ export const START_LIMIT_MS = 15_000;
 /** A Worker that takes longer than this to answer a `rest` request counts as busy. */
 const QUIET_LIMIT_MS = 1_000;
 
-/** How a wait of the host for the Worker ended. */
+/** How the host's wait for the Worker ended. */
 export type Outcome =
   | { ended: "answered"; json?: string; ms: number }
   | { ended: "needs"; documents: string[]; modules: string[]; dynamic: boolean }
   /**
    * `started` is false if the Worker had not yet begun to handle the request, for example because
-   * an earlier card had left work behind. `importing` is the module that the Worker was importing.
+   * work of an earlier card was still running. `importing` is the module that the Worker was
+   * importing.
    */
   | { ended: "timed out"; started: boolean; importing: { module: string; own: boolean } | null }
   | { ended: "died"; message: string };
@@ -85,7 +84,7 @@ export class Sandbox {
     return ended === "answered";
   }
 
-  /** Sends a request. The Worker handles a `supply` at once, and all other requests in order. */
+  /** Sends a request to the Worker. */
   ask(ask: Ask): void {
     this.#port.postMessage(ask);
   }

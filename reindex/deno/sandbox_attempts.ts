@@ -9,8 +9,8 @@
 import { BLOG } from "./testing.ts";
 
 /**
- * Attempts to leave the sandbox, by kind and name. If the code of an attempt returns a value, the
- * attempt has succeeded.
+ * Attempts to leave the sandbox, by kind and name. An attempt succeeds if its code ends without an
+ * error.
  */
 export const REFUSED: Record<string, Record<string, string>> = {
   "Node's modules": Object.fromEntries(
@@ -324,8 +324,8 @@ export const TEMPLATES: Record<string, string> = {
 };
 
 /**
- * The source of the function `spoil`, which the attempts call. `spoil` tries to change its argument
- * and every object that the argument refers to, directly or indirectly.
+ * The source of the function `spoil`, which some attempts call. `spoil` tries to change its
+ * argument and every object that the argument refers to, directly or indirectly.
  */
 export const SPOIL = `
   function spoil(root, seen = new Set(), depth = 0) {

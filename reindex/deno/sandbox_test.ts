@@ -23,9 +23,9 @@ const HEAD = `
   import { Component, Fragment, h } from "preact";`;
 
 /**
- * Returns the source of a module that runs the code `attempt` when the module is loaded. If the
- * code returns a value, a card of the module shows `GOT` and the value. If the code throws an
- * error, the card shows `REFUSED` and the error.
+ * Returns the source of a module that runs the code `attempt` when the module is loaded. A card of
+ * the module shows `GOT` and the value that the code returned. If the code threw an error, the card
+ * shows `REFUSED` and the error.
  */
 function tries(attempt: string): string {
   return `${HEAD} ${SPOIL}
@@ -68,9 +68,9 @@ const TWO = doc("@realm/base", "RealmConfig", { name: "two" });
 
 /**
  * Renders a card of each module in `modules`, and then the cards `later` and `two`. The modules'
- * code tries to leave the sandbox or to change the pages of `later` and `two`. The returned object
- * has two properties. `outcomes` lists the results of the modules' cards. `later` is a JSON text
- * with the results of the cards `later` and `two`.
+ * code tries to leave the sandbox or to change the pages of `later` and `two`. In the returned
+ * object, the property `outcomes` lists the results of the modules' cards. The property `later` is
+ * a JSON text with the results of the cards `later` and `two`.
  */
 async function attempt(modules: string[]) {
   const files: Files = { [`${BLOG}later.js`]: LATER };

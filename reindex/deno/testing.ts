@@ -1,7 +1,7 @@
 /**
  * Helpers for the tests of the prerenderer, a Deno process that renders cards. In the tests, these
- * helpers take the place of the reindex, the Python code that starts and uses prerenderers. They
- * start the main program, `host.ts`, with the same permissions as in production.
+ * helpers take the place of the reindex, the Python code that starts and uses prerenderers. The
+ * helpers start `host.ts`, the main program, with the same permissions as in production.
  */
 import type { CardDocument } from "@realm/base";
 import type {
@@ -29,7 +29,7 @@ export const BLOG = "http://localhost:4201/luke/blog/";
 export const PEOPLE = "http://localhost:4201/mango/people/";
 export const NONCE = "nonce-that-card-code-never-learns:";
 
-/** The texts of files, by public URL. The text of a TypeScript module is the transpiled module. */
+/** The texts of files, by public URL. For a TypeScript module, the text is JavaScript. */
 export type Files = Record<string, string>;
 
 /**

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 #: The fields of a card type, keyed by name. The name of a type, such as `number`, describes a plain
-#: field. A dictionary of fields describes a field that holds a card or a link to a card. A list
-#: with one such item describes a field with several values.
+#: field. A dictionary of fields describes a field that holds a card or a link to a card. For a
+#: link, the dictionary also has the key `id` with the value `id`. A list describes a field with
+#: several values, and its only item describes each value.
 Fields: TypeAlias = dict[str, Any]
 
 
@@ -26,9 +27,9 @@ class CardType:
 @dataclass(frozen=True)
 class FieldPlace:
     """Where a search document stores the values of a field, and the type of the values. `steps` is
-    the path to the values. Each step has a key, and True if the key's value is a list. If the
-    values are cards or links, `type` is `card` or `link`, and `fields` has the cards' field names.
-    """
+    the path to the values. Each step has a key, and True if the key's value is a list. The `type`
+    of contained cards is `card`. The `type` of linked cards is `link`. `fields` has the names of
+    the cards' fields."""
 
     steps: tuple[tuple[str, bool], ...]
     type: str
@@ -65,7 +66,7 @@ def place_of(fields: Fields, names: list[str]) -> FieldPlace | None:
     steps: list[tuple[str, bool]] = []
     shape: Any = fields
     for name in names:
-        # The content of a field with the type `any` is unknown, so every name is accepted.
+        # The content of a field with the type `any` is unknown, so every name in it is accepted.
         if shape != "any":
             if not isinstance(shape, dict) or name not in shape:
                 return None

@@ -1,8 +1,8 @@
 """Parses search queries, and reports their errors with positions.
 
 A query is JSON, or the same structure in a URL's query string
-(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. Before the search compares a
-text with a field, it converts the text to the field's type.
+(`filter[eq][title]=Home&page[size]=10`). All values in a URL are text. Before the search compares
+such a value with a field, it converts the value to the field's type.
 """
 
 import json
@@ -15,13 +15,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from notifications.texts import is_storable, whole_number
 from reindex.reading.strict_json import finite_only
 
-#: The limits of a query: the number of nested levels of filters, of conditions, of values in an
-#: `in` list, of characters in a name or in `matches`, and of cards on a page.
-MAX_DEPTH = 10
+#: The limits of a query.
+MAX_DEPTH = 10  # levels of nested filters
 MAX_CONDITIONS = 100
-MAX_VALUES = 500
-MAX_TEXT = 1000
-MAX_PAGE_SIZE = 100
+MAX_VALUES = 500  # values in an `in` list
+MAX_TEXT = 1000  # characters in a name or in `matches`
+MAX_PAGE_SIZE = 100  # cards on a page
 
 _KEY = re.compile(r"[^\[\]]+|\[([^\[\]]*)\]")
 
@@ -101,7 +100,7 @@ class Filter(_Part):
 
 class Sort(_Part):
     """A sort key. The results are sorted by the field `by`. If `on` is given, the key applies only
-    to cards of the type `on`."""
+    to cards of the type `on`, and all other cards come after them."""
 
     by: Name
     on: TypeRef | None = None
@@ -124,8 +123,8 @@ class Query(_Part):
 
 
 def parse_json(body: bytes) -> Query:
-    """Parses the query in a request's JSON body. An empty body matches every card. Raises
-    InvalidQuery."""
+    """Parses the query in a request's JSON body. An empty body is a query that every card matches.
+    Raises InvalidQuery."""
     try:
         value = json.loads(body or b"{}", parse_float=finite_only, parse_constant=finite_only)
     except (ValueError, RecursionError) as error:

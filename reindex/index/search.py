@@ -1,9 +1,9 @@
 """Searches a realm's index, which has a search document for each rendered card.
 
-A search document has the values of a card's fields. It also lists the card's types (`_types`) and
-their fields (`_fields`); `card_library/search.ts` makes it. A search first reads which types and
-fields exist. It then compiles the query into one SQL statement, in which psycopg quotes each value
-of the query as a literal.
+`card_library/search.ts` makes the search documents. A search document has the values of a card's
+fields, the card's types (`_types`), and the names and types of the fields (`_fields`). A search
+first reads from the index which card types and fields exist. It then compiles the query into one
+SQL statement, in which psycopg quotes each value of the query as a literal.
 """
 
 import json
@@ -49,9 +49,9 @@ def search(
     realm_url: str, query: Query, *, text: bool = False, known: Known
 ) -> SearchResult | None:
     """Returns one page of the cards of a realm that match a query. Returns None if the realm has no
-    index. `text` says that all values of the query are text, as in a URL. If the query names a card
-    type of which the realm has no cards, the search gets the type's definition from `known`. Raises
-    InvalidQuery, SearchTimeout."""
+    index. `text` is true if all values of the query are text, as in a URL. If the query names a
+    card type that no card in the index has, the search gets the type's definition from `known`.
+    Raises InvalidQuery, SearchTimeout."""
     try:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(SQL("SET LOCAL statement_timeout = {}").format(Literal(TIME_LIMIT_MS)))

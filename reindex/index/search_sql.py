@@ -44,8 +44,8 @@ class Compiler:
     """Compiles the filters and sort keys of a query into SQL.
 
     Two parameters are common to several methods. `on` is the key of the card type that has the
-    fields of a condition. If `on` is None, all card types are considered. `at` is the position of
-    a part of the query, for errors: the keys and indexes that lead to the part.
+    fields of a condition (see `CardType`), or None for the fields of all card types. `at` has the
+    keys and list indexes that lead to a part of the query, so that errors can name the part.
     """
 
     def __init__(self, realm_url: str, types: list[CardType], text: bool, known: Known) -> None:
@@ -103,10 +103,9 @@ class Compiler:
     def _somewhere(
         self, name: str, on: str | None, at: Steps, make: Callable[[FieldPlace], sql.Composable]
     ) -> sql.Composable:
-        """Returns an SQL condition on the field `name`, which may have a different place in each
-        card type. `make` returns the condition for one place. The returned condition holds if the
-        condition for at least one place holds. Raises InvalidQuery if the query's value is invalid
-        for every place."""
+        """Returns an SQL condition on the field `name`. Each card type may store the field at
+        another place. `make` makes the condition for one place, and `_somewhere` joins these
+        conditions with OR. Raises InvalidQuery if the query's value is invalid for every place."""
         self._count(at)
         made: list[sql.Composable] = []
         wrong: InvalidQuery | None = None
@@ -143,8 +142,9 @@ class Compiler:
         ).format(path=sql.Literal(f"{place.jsonpath}[*]"), text=sql.Literal(value))
         if not place.plain:
             return anywhere
-        # Postgres checks the condition for every card of the realm. The condition below does the
-        # same as `anywhere`, but takes less than half the time because it has no JSON path.
+        # Postgres checks this condition for every card of the realm, so its speed matters. The
+        # condition below has the same result as `anywhere`. It takes less than half the time,
+        # because it has no JSON path.
         return sql.SQL(
             "(COALESCE(strpos(lower(c.search ->> {name}), lower({text})), 0) > 0"
             " AND jsonb_typeof(c.search -> {name}) = 'string')"
@@ -162,8 +162,7 @@ class Compiler:
                 raise InvalidQuery(pointer_to(*at, key), f"{_kind(bound)} can't be a bound")
             values[key] = self._value(place, bound, (*at, key))
         if place.plain and place.type == "number":
-            # Postgres checks the condition for every card of the realm. The condition below is
-            # faster than one with a JSON path, which other fields need.
+            # As in `_contains`, a condition without a JSON path is faster.
             stored = sql.SQL("c.search -> {}").format(sql.Literal(place.names[0]))
             parts: list[sql.Composable] = [
                 stored + sql.SQL(_RANGES[key]) + sql.Literal(Jsonb(each))
@@ -217,8 +216,9 @@ class Compiler:
         raise InvalidQuery(pointer_to(*at), what)
 
     def _places(self, name: str, on: str | None, at: Steps) -> list[FieldPlace]:
-        """Returns the places of a field in the search documents of one card type, or of all types
-        if `on` is None. Raises InvalidQuery if no type has the field."""
+        """Returns the places at which search documents store a field. Considers the card type `on`
+        or, if the realm has only cards of types that extend `on`, these types. If `on` is None,
+        considers all types. Raises InvalidQuery if no considered type has the field."""
         of = [each for each in self._types if on is None or on in each.keys]
         exact = [each for each in of if on is not None and each.keys[0] == on]
         places = {
@@ -288,8 +288,9 @@ _EXPECTED = {
 
 
 def _module_key(module: str) -> str:
-    """Returns the first part of a card type's key, which identifies the module. `typeKey` of
-    `card_library/search.ts` makes the keys in the index, in the same form."""
+    """Returns the part of a card type's key that identifies the module: the module's URL without
+    its extension, or `@realm/base` for the card library. `typeKey` in `card_library/search.ts`
+    makes the keys in the index, in the same form."""
     name = stem(module)
     return "@realm/base" if name == stem(BASE_MODULE) else name
 

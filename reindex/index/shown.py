@@ -28,8 +28,8 @@ class Page:
     generation: int | None
     html: Mapping[str, str] | None = None
     error: Mapping[str, Any] | None = None
-    #: The generation that `html` shows, or None if `html` is None. This is the index's generation.
-    #: But if the last rendering failed, it is the older generation of the last good HTML.
+    #: The generation that `html` shows, or None if `html` is None. If the last rendering failed,
+    #: this is the generation of the last good HTML. Otherwise it is the index's generation.
     shows: int | None = None
     #: The URLs of the other realms that supplied code for the rendering of `html`.
     strangers: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def failed_cards(realm_url: str, generation: int) -> dict[str, str]:
 
 
 def shown_cards(realm_urls: Iterable[str], paths: Iterable[str]) -> set[str]:
-    """Returns the given paths at which at least one of the realms has a card in its index. The
+    """Returns those of `paths` at which at least one of the realms has a card in its index. The
     paths have no `.json`."""
     wanted = list(paths)
     if not wanted:
@@ -86,10 +86,10 @@ def _document(column: Any) -> Any:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Says whether a realm's pages are rendered at a generation. If they aren't, the other fields
-    describe the realm's newest job. While there is no job or the job is queued, `missing` is
-    `index`. After that, `missing` is `prerender-html`. If the job failed, `error` says why.
-    `under_way` says whether the job is queued or rendering."""
+    """Says whether a realm's pages are rendered at a generation. If `ready` is false, the other
+    fields describe the realm's newest job. `missing` is `index` if there is no job or the job is
+    queued, and otherwise `prerender-html`. If the job failed, `error` says why. `under_way` says
+    whether the job is queued or rendering."""
 
     ready: bool
     missing: str = ""

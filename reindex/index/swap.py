@@ -2,13 +2,14 @@
 
 A job renders a realm's cards at one generation, in one or more batches. The result of each rendered
 card is stored as a row. Visitors don't see a job's rows until the job's last batch is stored. Then
-one transaction shows these rows, and deletes the old rows that they replace. If the job renders
-only the changed cards, it carries over the rows of the other cards, which means that these rows
-stay in the index. The job's base is the earlier job that made the index with these rows.
+one transaction shows these rows, and deletes the old rows that they replace.
 
-The new index is not shown in three cases: if a newer job of the realm has superseded the job, if
-visitors see an index of a later generation, or if visitors no longer see the index of the job's
-base.
+A job may render only the cards that changes affect. It then carries over the other cards, which
+means that their rows stay in the index. The job's base is the earlier job that made the index with
+these rows.
+
+A job that is superseded or cancelled before its last batch is stored never shows its rows. The
+docstring of `swap` lists two other cases in which a job doesn't show its rows.
 """
 
 import json
@@ -29,9 +30,9 @@ from reindex.models import IndexedCard, IndexHead, ReindexBatch, ReindexJob
 
 Status = ReindexJob.Status
 
-#: The maximum number of kinds of errors that a job's summary lists. Equal errors of several cards
-#: are one kind. The same maximum applies to kinds of warnings. The summary also has the number of
-#: kinds that aren't listed.
+#: A job's summary lists at most this many kinds of errors, and at most this many kinds of warnings.
+#: Equal errors or warnings of several cards are one kind. Of further kinds, the summary has only
+#: the number.
 MAX_KINDS = 50
 
 
@@ -40,8 +41,8 @@ def store(batch: ReindexBatch, results: Iterable[dict[str, Any]]) -> ReindexJob 
     row. Locks and returns the batch's job. If the job has ended, returns None, and the caller must
     roll the transaction back."""
     rendered, errors = _store(batch.job, results)
-    # The job's row is locked only now, so that several workers can store results of the same job
-    # concurrently.
+    # The job's row is locked only after the cards' rows are written, so that several workers can
+    # write rows of the same job concurrently.
     job = ReindexJob.objects.select_for_update().filter(pk=batch.job_id).first()
     if job is None or job.status != Status.RENDERING:
         return None
@@ -70,8 +71,8 @@ def _store(job: ReindexJob, results: Iterable[dict[str, Any]]) -> tuple[int, int
                 _json(error),
                 _json(result.get("warnings") or None),
                 int(result.get("ms", 0)),
-                # The array is written as text. Given a list, psycopg would convert the elements one
-                # by one, which is slower.
+                # The array is written as text, because psycopg would convert the elements of a list
+                # one by one, which is slower.
                 f"{{{','.join(map(str, result.get('made_from', [])))}}}",
                 bool(result.get("cacheable")) and error is None,
                 list(result.get("strangers", [])),
@@ -89,10 +90,12 @@ def swap(job: ReindexJob) -> None:
     """Shows a job's index to visitors in place of the previous index, and sets the job's status to
     DONE. The caller has locked the job's row and has checked that the job hasn't ended.
 
-    If visitors see an index of a later generation, or no longer see the index of the job's base,
-    the status becomes SUPERSEDED instead. If visitors see no later generation, another job must
-    render the realm, so `swap` sets `next_generation` on the object `job`, but doesn't save this
-    value. The caller then passes `job` to `enqueue_successor`, which queues the other job.
+    In two cases, the index isn't shown, and the status becomes SUPERSEDED instead:
+
+    - Visitors see an index of a later generation.
+    - Visitors see no later generation, but they no longer see the index of the job's base. Then
+      `swap` sets `next_generation` on the object `job`, and doesn't save this value. The caller
+      passes `job` to `enqueue_successor`, which queues another job.
     """
     with spans.span("swap index"):
         _swap(job)
@@ -118,8 +121,7 @@ def _swap(job: ReindexJob) -> None:
                 others.delete()
             else:
                 cursor.execute(sql.DELETE_REPLACED, named)
-                # Some earlier jobs have ended without showing their index. Nobody needs the rows of
-                # these jobs.
+                # Deletes the rows of earlier jobs that ended without showing their index.
                 others.filter(current=False).delete()
             job.cards.update(current=True)
     job.status = Status.DONE if landed else Status.SUPERSEDED
@@ -132,8 +134,8 @@ def _swap(job: ReindexJob) -> None:
         emit(index_swapped(job.realm_url))
         transaction.on_commit(lambda: _trace_landing(job), robust=True)
     elif job.base is not None and not _overtaken(job):
-        # Another index has replaced the index of the base, so rows that this job carried over are
-        # gone. The next job, which the caller queues, starts from the current index.
+        # Another index has replaced the index of the base, so rows that this job carries over may
+        # be gone. The caller queues another job, which starts from the current index.
         job.next_generation = max(job.generation, job.next_generation or 0)
 
 
@@ -151,9 +153,8 @@ def _trace_landing(job: ReindexJob) -> None:
 
 
 def modules(job_id: int) -> list[str]:
-    """Returns the URLs of the modules that define the types of the cards that a job has rendered.
-    Returns an empty list until the job is done. So a worker that calls `modules` after each batch
-    gets the modules only after the last batch."""
+    """Returns the URLs of the modules that export the types of a job's rendered cards. Returns an
+    empty list until the job is done, so a worker may call `modules` after each batch."""
     with connection.cursor() as cursor:
         cursor.execute(sql.MODULES_OF_CARDS, [job_id])
         return [module for (module,) in cursor.fetchall()]
@@ -164,8 +165,8 @@ def _overtaken(job: ReindexJob) -> bool:
 
 
 def _summary(job: ReindexJob) -> dict[str, Any]:
-    """Returns a job's summary for operators: the replicas that its batches read, the replicas that
-    had failed lately, and the kinds of errors. Cards with the same error share one entry."""
+    """Returns a job's summary for operators: the replicas from which its batches were read, the
+    replicas that failed shortly before or during the job, and the kinds of errors."""
     kinds = _kinds_of_error(job) if job.errors else []
     with connection.cursor() as cursor:
         cursor.execute(sql.REPLICAS_READ, {"job": job.pk})
@@ -193,8 +194,8 @@ def _kinds_of_error(job: ReindexJob) -> list[dict[str, Any]]:
 
 
 def _add_warnings(job: ReindexJob) -> int:
-    """Adds warnings to a job's summary. These are the warnings of all cards in the realm's index,
-    including carried-over cards. Returns the number of warnings."""
+    """Adds the warnings of all cards in the realm's index, including carried-over cards, to a job's
+    summary. Returns the number of warnings."""
     with connection.cursor() as cursor:
         cursor.execute(sql.KINDS_OF_WARNING, [job.realm_url])
         kinds = [

@@ -5,8 +5,8 @@ treat a whole sentence as one word. In this module, any character that is not a 
 combining mark separates words. In scripts without spaces, each character is a word, and each pair
 of neighbouring characters is another word.
 
-The module uses no Postgres extension such as pg_trgm, because the embedded Postgres, which the
-server starts if DATABASE_URL isn't set, has no such extension.
+The module uses no Postgres extension such as pg_trgm. If DATABASE_URL isn't set, the server starts
+its embedded Postgres, which has no such extension.
 """
 
 import re
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: The maximum size of the words of a text, if each word counts as _BYTES_A_WORD more bytes than it
-#: has. Unit: bytes. Postgres stores at most 1 MiB for each text.
+#: The maximum size of the words of a text, in bytes. For each word, _BYTES_A_WORD is added to the
+#: bytes of its characters. Postgres stores at most 1 MiB for each text.
 MAX_BYTES = 1_000_000
 _BYTES_A_WORD = 6
 _MAX_BYTES_A_CHARACTER = 4
@@ -89,8 +89,8 @@ def _first_fitting(words: list[str]) -> Iterator[str]:
 def ts_query(text: str) -> str:
     """Converts the text of a search to the syntax of Postgres's `to_tsquery`. The word `or` divides
     the terms of a search into groups. A card matches a search if it matches one of the groups. To
-    match a group, the card must contain all terms without a `-`, and none of the terms with a `-`.
-    A term in quotes, or a term such as `north/south`, has several words (see `_wanted`)."""
+    match a group, the card must contain all of its terms without a `-`, and none of its terms with
+    a `-`. A term in quotes, or a term such as `north/south`, has several words (see `_wanted`)."""
     groups: list[list[str]] = [[]]
     for minus, quoted, bare in _PART.findall(text):
         if bare.lower() == "or" and not minus:

@@ -4,8 +4,8 @@ A job renders a realm's cards, and a batch is a part of these cards. A lease of 
 worker render the batch until a set time. When the last batch of a job is finished, the new index is
 shown to visitors.
 
-Every transaction locks a batch before it locks the batch's job, so that two transactions don't
-deadlock.
+A transaction that locks a batch and the batch's job locks the batch first, so that two transactions
+don't deadlock.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,8 +44,9 @@ def lease_batch(batch_id: int) -> ReindexBatch | None:
             .filter(pk=batch_id, done=False)
             .first()
         )
-        # A second query reads `batch.job`, after the batch is locked. If the query above joined the
-        # job, it would read the job before it locks the batch, and the job could end in between.
+        # `batch.job` makes a second query, which reads the job after the batch is locked. If the
+        # first query joined the job, it would read the job before it locks the batch. The job could
+        # end in between.
         if batch is None or batch.job.status != Status.RENDERING:
             return None
         take_lease(batch)
@@ -71,8 +72,8 @@ def finish(
     batch: ReindexBatch, results: Iterable[dict[str, Any]], rest: Sequence[list[str]] = ()
 ) -> bool:
     """Stores a batch's results. After the job's last batch, shows the new index to visitors.
-    Returns False if the caller has lost the lease or the job has ended. `rest` has the paths
-    without a result. Each list in `rest` becomes a new batch.
+    Returns False if the caller has lost the lease or the job has ended. `rest` has the paths that
+    the caller hasn't rendered. Each list in `rest` becomes a new batch.
 
     One transaction checks the lease and stores the results. So if two workers render the same
     batch, only the worker with the lease stores results.
@@ -96,9 +97,9 @@ def finish(
 
 
 def end_lease_of_ended_job(batch: ReindexBatch) -> None:
-    """Ends a batch's lease after the batch's job has ended. Otherwise the module `turns`, which
-    shares workers among the owners of realms, would still count the worker as busy for the job's
-    owner. Does nothing if the caller has lost the lease."""
+    """Ends a batch's lease after the batch's job has ended. Otherwise the module `turns` would
+    count the worker as busy for the job's owner until the lease expires. Does nothing if the caller
+    has lost the lease."""
     with bookkeeping():
         held = held_batch(batch)
         if held is not None:

@@ -7,7 +7,7 @@ lease.
 
 A worker needs no lease number to add three kinds of data to a job's row: pins (the generations at
 which the job reads realms), the addresses of realms' pages, and the time lost to hanging cards.
-Such an addition overwrites no data of other workers.
+These additions overwrite no data of other workers.
 """
 
 import secrets
@@ -115,16 +115,17 @@ def end_lease(work: ReindexJob | ReindexBatch, rest: timedelta | None = None) ->
     `rest` has passed. The caller has locked the row."""
     work.lease_until = None if rest is None else timezone.now() + rest
     work.lease_number = _new_number(work.lease_number)
-    # With `rest`, `lease_until` is in the future although no worker has the lease. The worker's
-    # name is removed, so that the admin doesn't show that a worker is working on the row.
+    # With `rest`, `lease_until` is in the future although no worker has the lease. Because of the
+    # empty name, the admin shows no worker for the row.
     work.worker = ""
     work.save()
 
 
 def _new_number(before: int) -> int:
-    """Returns a random number for the next lease. A crash of the database may lose the newest
-    leases and batches. If the numbers were counted up, a new lease could get the number of a lost
-    lease. Then the worker with the lost lease could store its results under the new lease."""
+    """Returns a random number other than `before` for the next lease. A crash of the database may
+    lose the newest leases and batches. If the numbers were counted up, a new lease could get the
+    number of a lost lease. Then the worker with the lost lease could store its results under the
+    new lease."""
     while (number := secrets.randbelow(MAX_NUMBER)) == before:
         pass
     return number

@@ -1,9 +1,8 @@
 """Leases jobs, creates their batches, and records what jobs read.
 
 A job renders the cards of one realm at one generation. A worker leases the job, plans it, and
-divides the cards into batches. Cards may use files of other realms. All batches of a job must read
-the same generation of such a realm. So the job's row stores this generation, which is called the
-realm's pin.
+divides the cards into batches. Cards may use files of other realms. For each of these realms, the
+job's row stores a pin: the generation at which all batches of the job read the realm.
 """
 
 import json
@@ -43,8 +42,8 @@ from reindex.reading.pins import UNREADABLE_GENERATION
 
 #: If a job has this many pins or more, `note_missing` adds no missing realms to the pins.
 MAX_SOUGHT = 500
-#: How long a worker waits for a lock of the transactions that are changing a realm. After that, the
-#: worker postpones the work.
+#: How long a worker waits for each lock in `wait_for_writers`. After that, the worker postpones the
+#: job or batch.
 WRITERS_SECONDS = 2.0
 #: Rendering fewer cards than this takes less time than starting a process that renders cards.
 WORTH_A_PROCESS = 250
@@ -52,12 +51,13 @@ WORTH_A_PROCESS = 250
 
 @dataclass(frozen=True)
 class Plan:
-    """A job's work. The job renders the files in `paths`. `pins` has the generation of each realm
-    that the job reads, by the realm's URL. `addresses` maps the URLs of other realms to the
+    """A job's work. The job renders the files in `paths`. `pins` maps the URLs of realms to the
+    generations at which the job reads them. `addresses` maps the URLs of other realms to the
     addresses of their pages. `renderer` is the hash of the code that renders cards.
 
-    If `base` is None, the job renders every card. Otherwise the job carries over `carried` cards,
-    which means that their rows stay in the index. `base` is the id of the job that made this index.
+    If `base` is None, the job renders every card. Otherwise `base` is the id of the job that made
+    the index that visitors see now. The job carries over `carried` cards of this index, which means
+    that it keeps their rows.
     """
 
     paths: list[str]
@@ -98,10 +98,10 @@ def lease_job(job_id: int) -> ReindexJob | None:
 
 
 def watch_realms(job: ReindexJob, pins: dict[str, int], addresses: dict[str, str]) -> None:
-    """Stores in a job's row the realms that the job is about to read (`pins`), and the addresses of
-    realms' pages on which the job depends (`addresses`). If such a realm or address changes later,
-    `queue.enqueue` arranges for another job to run after this job. Does nothing if the caller has
-    lost the lease."""
+    """Stores in a job's row which realms the job is about to read (`pins`), and which addresses of
+    realms' pages it depends on (`addresses`). If one of these realms or addresses changes later,
+    `queue.enqueue` makes another job follow this job. Does nothing if the caller has lost the
+    lease."""
     with bookkeeping():
         ReindexJob.objects.filter(
             pk=job.pk, status=Status.QUEUED, lease_number=job.lease_number
@@ -116,9 +116,9 @@ def create_batches(
     once and returns an empty list. If the caller has lost the lease or the job is no longer queued,
     changes nothing and returns an empty list."""
     size = _batch_size(len(plan.paths))
-    # If the plan has no files, this transaction shows the new index to visitors, and the commit
-    # waits for the disk. Without this wait, a crash of the database server could bring back the old
-    # index after visitors have seen the new index.
+    # If the plan has no files, this transaction shows the new index to visitors, so the commit must
+    # wait for the disk. Otherwise a crash of the database server could bring back the old index
+    # after visitors have seen the new index.
     with bookkeeping() if plan.paths else transaction.atomic():
         job = held_job(leased)
         if job is None:
@@ -143,16 +143,15 @@ def create_batches(
 
 
 def _batch_size(cards: int) -> int:
-    """Returns the maximum number of cards in each batch of a job. This is a quarter of the job's
-    cards, so that several workers can render the job. But it is at least WORTH_A_PROCESS, and never
-    more than REALM_BATCH_CARDS."""
+    """Returns the maximum number of cards in each batch of a job: a quarter of the job's cards, so
+    that several workers can render the job. The number is at least WORTH_A_PROCESS, but never more
+    than REALM_BATCH_CARDS."""
     return min(settings.REALM_BATCH_CARDS, max(WORTH_A_PROCESS, -(-cards // 4)))
 
 
 def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
-    """Stores the generation at which a job reads another realm, unless the job's row already has a
-    generation of this realm. Returns the stored generation. All batches of the job read the realm
-    at the stored generation."""
+    """Stores a pin for another realm in a job's row, unless the row already has a pin for this
+    realm. Returns the generation of the stored pin."""
     with connection.cursor() as cursor:
         named: dict[str, Any] = {"id": job_id, "url": realm_url, "generation": generation}
         cursor.execute(sql.PIN_REALM, named)
@@ -161,12 +160,12 @@ def pin_realm(job_id: int, realm_url: str, generation: int) -> int:
 
 
 def note_missing(job_id: int, realm_urls: Iterable[str]) -> None:
-    """Adds to a job's pins the realms that the job has looked for but that don't exist.
+    """Adds pins for missing realms, which a job has looked for, to the job's row.
 
     The pin of a missing realm is UNREADABLE_GENERATION, as for a realm that the job may not read.
     If a realm with this pin becomes readable, another job follows. If the job has MAX_SOUGHT pins
-    or more, `note_missing` adds nothing. Then no job follows when a missing realm is created, and
-    the cards that looked for the realm stay unchanged until the next job.
+    or more, `note_missing` adds nothing. Then no job follows when one of the realms is created, and
+    the cards that looked for it stay unchanged until the next job.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -189,8 +188,8 @@ def note_address(job_id: int, realm_url: str, address: str) -> str:
 
 
 def request_rerun(job_id: int) -> None:
-    """Arranges for another job to run after a job. The other job is necessary if the generation or
-    address of a realm may have changed while the job was storing it."""
+    """Makes another job follow a job. The other job is necessary if a generation or an address in
+    the row of the first job may be out of date."""
     ReindexJob.objects.filter(pk=job_id).update(
         next_generation=Greatest(F("generation"), "next_generation")
     )
@@ -230,10 +229,10 @@ def record_failure(leased: ReindexJob, error: object) -> None:
 
 
 def replace_job(leased: ReindexJob | ReindexBatch, why: object) -> None:
-    """Ends a job that can no longer read one of its pinned realms, and queues a new job in place of
-    this job. Either the job may no longer read the realm, or the realm's history has lost the
-    pinned generation. The new job is due when QUIET has passed, because until then some replicas
-    may still report that the realm is readable.
+    """Ends a job that can no longer read one of its pinned realms, and queues a new job in its
+    place. The job has lost access to the realm, or the realm's history has lost the pinned
+    generation. The new job is due when QUIET has passed, because until then some replicas may still
+    report that the realm is readable.
 
     The new job continues the old job's count of attempts. If the old job has had MAX_ATTEMPTS
     attempts, it fails, and no new job is queued. Does nothing if the caller has lost the lease of

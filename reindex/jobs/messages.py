@@ -20,9 +20,9 @@ WORK_TASK = "reindex.tasks.work"
 
 
 def send_when_due() -> None:
-    """Sends another message for each job that isn't due yet although its last message has been
-    delivered. A write to a realm may delay a waiting job after the job's message was sent. The new
-    message will be delivered when the job is due."""
+    """Sends further messages for delayed jobs. If a write to a realm delays a job after the job's
+    message was sent, the message is delivered before the job is due. For each such job, this
+    function sends another message, to be delivered when the job is due."""
     now = timezone.now()
     with connection.cursor() as cursor:
         # If several workers run this update at the same time, only one of them gets a job's row. So

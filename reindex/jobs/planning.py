@@ -3,9 +3,9 @@ index. The last index is the index of the job's realm that visitors see now.
 
 To carry over a card means to keep the card's row of the last index. A job carries over a card only
 if all files that the card was made from are unchanged. To find the changed files of a realm, the
-planner asks a replica over HTTP which files differ between two generations: the generation that the
-last index was made from, and the generation that the new job reads. If the realm's history doesn't
-reach back that far, or if the realm can't be read, all files of the realm count as changed.
+planner asks a replica over HTTP. The replica compares the generation that the last index was made
+from with the generation that the new job reads. If the realm's history lacks the older generation,
+or if the realm can't be read, all files of the realm count as changed.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ from reindex.reading.replicas import ask_address, replica_addresses, standing_at
 
 
 def plan(job: ReindexJob, go_on: Callable[[], object]) -> lifecycle.Plan:
-    """Chooses the cards that a job renders. If the job carries cards over, also chooses the
-    generation at which it reads each other realm that the last index used. Calls `go_on`, which
-    renews the worker's lease, before each request for another realm's generation and address.
+    """Chooses the cards that a job renders. If the job carries cards over, also pins the other
+    realms that the last index used, which means that it chooses the generations to read. Calls
+    `go_on`, which renews the worker's lease, before each request for another realm's generation.
 
     Raises ReplicaUnavailable, WrongGeneration, PinEnded, WritersBusy, and any error of `go_on`.
     """
@@ -64,8 +64,7 @@ def _incremental(
     # for these realms are never carried over, so the planner needn't ask about these realms.
     read = {url: pin for url, pin in base.pins.items() if pin != UNREADABLE_GENERATION}
     read.pop(job.realm_url, None)
-    # While this thread asks about other realms, a second thread asks for the changes of the job's
-    # own realm.
+    # While this thread asks about other realms, a second thread asks about the job's own realm.
     with ThreadPoolExecutor(1) as thread:
         differing = thread.submit(_changed, Pin(job.realm_url, job.generation), base, access)
         others = {url: _ask(url, go_on) for url in {**read, **base.addresses}}
@@ -83,11 +82,11 @@ def _incremental(
         away = not job.draft and address != realm_url
         if address != base.addresses.get(realm_url, realm_url) or (away and realm_url in read):
             # Links to the realm now lead to another address, or the job now reads the realm's files
-            # at another address.
+            # at another address. So the whole realm counts as changed.
             keys.add(dependency_key(realm_url))
         if away or realm_url not in read:
-            # The plan needs no pin for the realm. A moved realm is read at `address`, and a realm
-            # that `base` didn't read is pinned when a card refers to it.
+            # The plan needs no pin for the realm. If `away` is true, the job reads the realm at
+            # `address`. A realm that `base` didn't read is pinned when a card refers to it.
             continue
         # If the realm is now missing or private, it still gets a pin, so that another job follows
         # when the realm becomes readable.
@@ -102,7 +101,7 @@ def _incremental(
 def _stale_cards(realm_url: str, changed: frozenset[str], keys: set[int]) -> tuple[list[str], int]:
     """Returns those cards of the last index that a job must render again, and the number of all
     cards of the last index. `changed` has the paths of the realm's changed files. `keys` has the
-    dependency keys of all changed files and realms."""
+    dependency keys (hashes that identify files or realms) of all changed files and realms."""
     cards = [card_of(path) for path in changed]
     with connection.cursor() as cursor:
         cursor.execute(sql.CARDS_TO_RENDER, {"url": realm_url, "keys": list(keys), "own": cards})
@@ -111,7 +110,7 @@ def _stale_cards(realm_url: str, changed: frozenset[str], keys: set[int]) -> tup
 
 def _changed(pin: Pin, base: ReindexJob, access: Access) -> frozenset[str] | None:
     """Returns which files of the job's realm changed since the job `base`. Runs in the second
-    thread of `_incremental`, and closes this thread's database connection."""
+    thread of `_incremental`."""
     try:
         return changed(pin, base.generation, access)
     finally:
@@ -142,8 +141,8 @@ def _access(job: ReindexJob) -> Access:
 def _changed_elsewhere(
     realm_url: str, then: int, now: int | None, access: Access
 ) -> set[int] | None:
-    """Returns the dependency keys of the files of another realm that changed between the
-    generations `then` and `now`. Returns None if the changed files are unknown."""
+    """Returns the dependency keys of another realm's files that changed between the generations
+    `then` and `now`. Returns None if the changed files are unknown."""
     if now == then:
         return set()
     files = None if now is None else changed(Pin(realm_url, now), then, access)
@@ -151,7 +150,7 @@ def _changed_elsewhere(
 
 
 def _cards(paths: Any) -> list[str]:
-    """Returns those of the paths at which a file may hold a card, the front page first. One of
-    these files is `realm.json`. It has no page, but the index stores its errors."""
+    """Returns those of the paths at which a file may hold a card, the front page first. This
+    includes `realm.json`: it has no page, but the index stores its errors."""
     cards = filter(is_card_file, paths)
     return sorted(cards, key=lambda path: (path != FRONT_PAGE, path))

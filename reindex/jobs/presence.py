@@ -109,8 +109,8 @@ class Presence(threading.Thread):
             logger.warning("worker %s can't report that it is alive: %s", self._worker.name, error)
 
 
-# Celery forks a new process when a worker process ends. If the presence thread is running code of
-# the database library during a fork, the new process may inherit a lock that nothing releases. So
+# When a process of a worker ends, Celery forks a new one. If the presence thread is running code of
+# the database library during the fork, the new process may inherit a lock that nothing releases. So
 # each fork first waits, for at most FORK_SECONDS, until the thread releases `_talking`.
 
 #: For each fork under way, whether `_before_fork` got the lock `_talking`.

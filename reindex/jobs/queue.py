@@ -5,8 +5,8 @@ realm's index. A job is live while it is queued or rendering. Live jobs are unfi
 are unfinished too, because the sweeper, a periodic task, retries them.
 
 `cancel` opens a transaction. The other functions run in the caller's transaction. `enqueue` and
-`cancel` lock all jobs that they affect before they change any of them. The caller of
-`enqueue_successor` needs to lock only the job that has ended.
+`cancel` first lock all jobs that they may change, in the order of the jobs' keys. So two
+transactions don't deadlock.
 """
 
 import logging
@@ -44,9 +44,9 @@ class Work:
 
     A `full` job renders every card. Any other job renders only the cards that changes affect, and
     keeps the last index's results of the other cards. A `draft` job renders a source realm. A
-    `debounced` job starts only after a delay (QUIET), because further changes may follow. The job's
-    worker time is counted for `owner`, because the module `turns` shares workers fairly among
-    owners.
+    `debounced` job starts only after a delay (QUIET), because further changes may follow. The
+    worker time of every job is counted for `owner`, because the module `turns` shares workers
+    fairly among owners.
     """
 
     realm_url: str
@@ -78,19 +78,19 @@ def enqueue(
     moved: Iterable[str] = (),
     gone: Iterable[str] = (),
 ) -> None:
-    """Queues the jobs in `works`, and those that the caller's changes make necessary.
-    Another realm gets a job if a card of the realm was made from files of a realm in `changed`,
-    looked for a realm in `appeared`, or links to a realm in `moved`, a source realm that may now be
-    published at another URL. Cancels the jobs and removes the pages of the realms in `gone`. Sends
-    messages to workers after the commit.
+    """Queues the jobs in `works`, and those that the caller's changes make necessary. Each other
+    realm gets a job if one of its cards was made from files of a realm in `changed`, looked for a
+    realm in `appeared`, or links to a realm in `moved`. A realm in `moved` is a source realm that
+    may now be published at another URL. Cancels the jobs and removes the pages of the realms in
+    `gone`. Sends messages to workers after the commit.
 
     The caller holds the locks of the realms that it changes. When a job begins to depend on a
-    realm, a worker stores the realm in the job's row, waits until nobody holds the realm's locks,
-    and then requests the realm's generation and address anew. So either the worker sees the change,
-    or `enqueue` sees the realm in the job's row.
+    realm, a worker first stores the realm in the job's row. The worker then waits until nobody
+    holds the realm's locks, and asks for the realm's generation and address. So either the worker
+    sees the change, or `enqueue` sees the realm in the job's row.
 
     Call `enqueue` only once per transaction. A call locks jobs in the order of their keys, and then
-    creates jobs in the order of their URLs. A second call could cause a deadlock.
+    creates jobs in the order of the realms' URLs. With a second call, transactions could deadlock.
     """
     wanted = {work.realm_url: work for work in works}
     reading = _Reading(frozenset(changed), frozenset(appeared), frozenset(moved))
@@ -120,16 +120,16 @@ def enqueue(
 def _dependents(
     reading: "_Reading", heads: QuerySet[IndexHead], unfinished: Iterable[ReindexJob]
 ) -> tuple[dict[str, ReindexJob], dict[str, IndexHead]]:
-    """Finds the realms that depend on a changed realm. Returns two dictionaries, keyed by the
-    realms' URLs. The first dictionary maps a realm to its unfinished job, if this job depends on a
-    changed realm or has failed. The second dictionary maps each remaining realm to its index. The
-    caller has locked the jobs in `unfinished`."""
+    """Finds the realms that have an unfinished job or an index that depends on a changed realm.
+    Returns two dictionaries, keyed by realm URL. The first dictionary maps a realm to its
+    unfinished job, if this job depends on a changed realm or has failed. The second dictionary maps
+    each remaining realm to its index. The caller has locked the jobs in `unfinished`."""
     others = list(unfinished)
     dependents = {job.realm_url: job for job in others if reading.by(job)}
     failed = {job.realm_url: job for job in others if job.status == Status.FAILED}
     fresh: dict[str, IndexHead] = {}
-    # The indexes are read only after `enqueue` has locked the jobs. While `enqueue` waited for the
-    # locks, another transaction may have swapped in a new index.
+    # The indexes are read only now, because `enqueue` had to wait for the locks of the jobs. During
+    # that time, another transaction may have replaced an index.
     for head in heads.exclude(realm_url__in=dependents).select_related("job"):
         if not reading.by(head.job):
             continue
@@ -144,9 +144,9 @@ def _dependents(
 
 @dataclass(frozen=True)
 class _Reading:
-    """Finds the jobs that depend on changed realms. A job depends on a realm if it has read the
-    realm, has looked for the realm while it was missing or private, or has asked for the realm's
-    published address. `enqueue` explains the fields."""
+    """Finds the jobs that depend on changed realms. A job depends on a realm if the job has read
+    the realm, has looked for the realm when the realm was missing or private, or has asked for the
+    realm's published address. `enqueue` explains the fields."""
 
     changed: frozenset[str]
     appeared: frozenset[str]

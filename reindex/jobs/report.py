@@ -11,9 +11,9 @@ MAX_SHOWN = 400
 
 
 def outcome(job: ReindexJob) -> list[str]:
-    """Returns a job's report, line by line: counts, kinds of errors and warnings, replicas that
-    failed, and why the job failed. Equal errors of several cards are one kind. Files of the job's
-    own realm are shown as paths."""
+    """Returns a job's report, line by line: counts, kinds of errors and warnings of cards, replicas
+    that failed, and the last error of the job itself. Equal errors of several cards are one kind.
+    Files of the job's own realm are shown as paths."""
     summary = job.summary
     cards = "card" if job.rendered == 1 else "cards"
     lines = [

@@ -31,13 +31,14 @@ MAX_SWEPT = 100
 
 
 def sweep() -> int:
-    """Marks hopeless jobs as failed (`_give_up`), retries failed jobs, and sends messages for work
-    that waits for a worker. Returns the number of messages.
+    """Runs the sweeper once. Returns the number of sent messages, which is at most MAX_SWEPT.
 
     A piece of work is a job to plan, a batch to render, or a module whose definitions a worker has
-    to build. The sweep sends a message for each piece that is due and that no worker has leased, if
-    the piece's last message is older than REALM_SWEEP_SECONDS. Each message expires after
-    REALM_SWEEP_SECONDS. Otherwise messages would pile up while all workers are busy.
+    to build. The sweep sends one message for each piece that is due and that no worker has leased.
+    The sweep leaves out a job or batch if the job's last message is younger than
+    REALM_SWEEP_SECONDS. It leaves out a module that has been due for less than REALM_SWEEP_SECONDS.
+    Each message expires after REALM_SWEEP_SECONDS. Otherwise messages would pile up while all
+    workers are busy.
     """
     now = timezone.now()
     _give_up(now)
@@ -115,7 +116,7 @@ def _take_up(job_id: int) -> bool:
         job.save()
         return False
     if newer.exists():
-        # A newer job may have deleted the cards that this job rendered, so this job starts again.
+        # A newer job may have deleted the cards that this job rendered. So this job starts anew.
         job.batches.all().delete()
         job.seen = job.rendered = job.errors = 0
     job.status = Status.RENDERING if job.batches.exists() else Status.QUEUED

@@ -13,9 +13,9 @@ rules order the pieces, the most important rule first:
 
 Among the pieces of one owner, published realms always come before drafts and definitions.
 
-So no owner waits for another owner's whole queue, but only for the pieces that workers have leased.
-A batch may be long. If an owner with fewer workers waits, a worker stops after SLICE_SECONDS, and
-the unrendered cards of its batch become new batches (`Turn`).
+With these rules, no owner waits for another owner's whole queue, but only for the pieces that
+workers have leased. A batch may be long. If an owner with fewer workers waits, a worker stops after
+SLICE_SECONDS, and the unrendered cards of its batch become new batches (`Turn`).
 """
 
 import time
@@ -31,17 +31,17 @@ from reindex.jobs import batches, lifecycle, wanted
 from reindex.jobs.messages import send_when_due
 from reindex.models import ReindexBatch, ReindexJob, WantedDefinitions
 
-#: For this long, drafts and definitions wait behind the published realms of other owners.
+#: For this long, drafts and definitions come last (see the second rule above), and don't end a turn
+#: in which a worker works on a published realm.
 PATIENCE = timedelta(seconds=10)
-#: The half-life of the worker time that an owner has used. After each half-life, the used time
-#: counts half as much.
+#: After each half-life, the worker time that an owner has used counts half as much.
 HALF_LIFE = timedelta(seconds=60)
 #: A turn lasts at least this long, even if other owners wait, unless the work is done earlier.
 #: Starting a prerenderer (the process that renders cards) takes almost a second, so a shorter turn
 #: would render hardly any cards.
 SLICE_SECONDS = 2.0
-#: Work that has waited for less than this doesn't end a worker's turn, because another worker that
-#: is idle will probably take the work.
+#: Work that has waited for less than this doesn't end a worker's turn, because an idle worker will
+#: probably take the work.
 HARDLY_WAITED = timedelta(milliseconds=100)
 #: The minimum time between two checks whether other owners wait.
 LOOK_SECONDS = 0.5
@@ -83,8 +83,7 @@ class Turn:
 def take() -> Piece | None:
     """Leases the next piece of work and returns the piece. Tries the first MANY pieces. Returns
     None if no work waits, or if other workers have leased all these pieces in the meantime. If a
-    job's message was delivered before the job was due, sends another message, to be delivered when
-    the job is due (`send_when_due`)."""
+    job's message was delivered before the job was due, sends another message (`send_when_due`)."""
     with connection.cursor() as cursor:
         cursor.execute(sql.PIECES_IN_TURN, _named())
         line = cursor.fetchall()

@@ -47,15 +47,15 @@ def lease_definitions(module_url: str) -> WantedDefinitions | None:
 
 
 def remove_wanted(wanted: WantedDefinitions) -> None:
-    """Removes a module from the queue. Does nothing if the caller has lost the lease, or if the
-    module has been queued again meanwhile."""
+    """Removes a module from the queue. Does nothing if the caller has lost the lease, or if
+    `want_definitions` has reset the module's row meanwhile."""
     lease = {"attempts": wanted.attempts, "due_at": wanted.due_at}
     WantedDefinitions.objects.filter(pk=wanted.pk, **lease).delete()
 
 
 def want_definitions(module_urls: Sequence[str], owner: str = "", *, anew: bool = False) -> None:
     """Queues those of the given modules that have no stored definitions. The builds use worker time
-    of `owner`. If a module is already queued and `anew` is true, resets the module's row. So the
+    of `owner`. If a module is already queued and `anew` is true, resets the module's row. Then the
     definitions are built again even if a worker has begun to build them from older files."""
     if not module_urls:
         return

@@ -1,10 +1,10 @@
 """Renders a batch, which is a part of the cards of one realm. Cards that load code of the same
 realms share a sandbox.
 
-A sandbox may import modules only of the realms that it was started for. So a realm's code can
-affect only pages that use the realm. But a module may affect all pages of its sandbox. So if a
-sandbox loads code of a realm that is neither the rendered realm nor the card library's realm, each
-card of the sandbox depends on every module that the sandbox was given.
+A sandbox may import modules only of the realms that its cards use. So a realm's code can't affect
+pages that don't use the realm. But a module may affect all pages of its sandbox. A sandbox may load
+code of a third realm, which is neither the rendered realm nor the card library's realm. In this
+case, each card of the sandbox depends on every module that the sandbox was given.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,8 +30,8 @@ from reindex.reading.references import BASE_MODULE, BASE_REALM
 #: next level is read. Deeper links are read only for the card that needs them.
 LEVELS_AT_ONCE = 3
 #: The number of consecutive prerenderers (processes that render cards) that may end without the
-#: result of any card. A prerenderer ends without a result if a module hangs. After MAX_FRUITLESS
-#: such prerenderers, the next card gets an error.
+#: result of any card. A prerenderer may end without a result if the module of a linked card hangs.
+#: After MAX_FRUITLESS such prerenderers, the next card gets an error.
 MAX_FRUITLESS = 5
 
 #: The realms that a card loads code from, without the card's own realm and the card library's
@@ -40,7 +40,7 @@ Strangers: TypeAlias = frozenset[str]
 
 
 def library(reader: Reader) -> Library:
-    """Returns the card library's modules at the generation that a reader has pinned."""
+    """Returns the card library's modules at the generation that `reader` reads."""
     modules = reader.modules([BASE_MODULE])
     return Library(BASE_REALM, BASE_MODULE, {url: reader.source(url) for url in modules})
 
@@ -197,8 +197,8 @@ class _Group:
     batch: _Batch
     strangers: Strangers
     #: The cards that this group leaves to later groups. These cards need code that this group may
-    #: not load. Each card's URL is mapped to the `strangers` of the later group. They are the
-    #: `strangers` of this group and the realms that contain the missing code.
+    #: not load. Each card's URL is mapped to the `strangers` of the later group: the `strangers` of
+    #: this group and the realms that contain the missing code.
     moved: dict[str, Strangers] = field(default_factory=dict)
     _answers: list[tuple[Message, bool]] = field(default_factory=list)
     #: `_given` has the modules that were sent to the processes. `_asked` has the modules that the
@@ -226,9 +226,9 @@ class _Group:
         unavailable: Message | None = hung
         lost = self.batch.lost
 
-        # Each round of the loop runs one process. `unavailable` is None after a process has done
-        # its task. Otherwise a card or a module has hung, and `unavailable` has the errors of all
-        # hanging modules.
+        # Each round of the loop runs one process. If the process does its whole task, `unavailable`
+        # becomes None. If a card or module hangs, or a card ends its sandbox, `unavailable` gets
+        # the errors of all modules that are known to hang.
         fruitless = 0
         while left and unavailable is not None:
             for url in list(left):
@@ -273,8 +273,8 @@ class _Group:
 
     def _answer(self, result: Message, doubtful: bool) -> None:
         """Passes a card's result on, unless the card was moved to another group. If the group loads
-        other realms' code, results are passed on only when the group is done, because each result
-        depends on all modules that the group was given."""
+        other realms' code, the result is kept until the group is done, because each result depends
+        on all modules that the group was given."""
         if result["url"] in self.moved:
             return
         if self.strangers:
@@ -300,8 +300,8 @@ class _Group:
                     for url, each in self._source(module, at).items()
                 }
             if needs["dynamic"] and at in self.moved:
-                # Without this exception, the card code would continue without the import, and the
-                # process would render the next cards with this code.
+                # Card code can continue after a refused `import()`. Without this exception, the
+                # process would render the next cards with a module that lacks the import.
                 raise _Moved
             return {"documents": supplied, "sources": sources}
 
@@ -333,7 +333,7 @@ class _Group:
     def _source(self, url: str, card: str) -> dict[str, Message]:
         """Returns the sources of a module that a sandbox requests, and the sources of all the
         module's imports. If the module needs code that this group may not load, returns an error
-        for the module and moves the card to another group."""
+        for the module and moves the card `card` to another group."""
         realms = self.batch.strangers(self.batch.reader.realms_of([url]))
         if not realms <= self.strangers:
             self.moved[card] = self.strangers | realms
@@ -356,8 +356,8 @@ class _Group:
         if len(urls) == 1 and again:
             self._answer(failed(urls[0], death), True)
         elif len(urls) == 1:
-            # The process may have died for another reason, so the card fails only after a second
-            # death.
+            # Perhaps the card didn't cause the process to die. So the card fails only if a second
+            # process dies, too.
             self._render(urls, hung, again=True)
         elif urls:
             half = len(urls) // 2

@@ -1,18 +1,17 @@
 """Limits the time that a job loses to hanging cards and modules. Decides which cards the job skips.
 
 A card that exceeds its time limit costs the job this time, and the card's process has to be killed.
-A job may lose REALM_LOST_SECONDS to cards that exceed their limits. After that, the job skips all
-cards of a module if the module or one of these cards has hung. After the job has lost
-2 * REALM_LOST_SECONDS, it skips all remaining cards.
+After a job has lost REALM_LOST_SECONDS, it skips the remaining cards of each module that has hung
+or has a card that exceeded its limit. After 2 * REALM_LOST_SECONDS, it skips all remaining cards.
 
-A card or module that exceeds its limit is stored with a hash of everything that it is made from. If
-it is proven that the card or module hangs, later jobs report the stored error instead of running
-the code, for a day or until the hash changes.
+A card or module that exceeds its limit is stored with its error and a hash of everything that it is
+made from. If it is proven that the card or module hangs, later jobs report the stored error and
+don't run the code. They do so for at most a day, and only while the hash is unchanged.
 
 A harmless card, too, exceeds its limit if its process is stopped or gets no processor time. So the
 job also measures the processor time of the process. If the process used a processor for more than
 half of the real time, a single exceeded limit proves that the card or module hangs. Otherwise the
-proof takes an exceeded limit in each of two jobs.
+limit must be exceeded in two jobs.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ from reindex.prerender.renderer import renderer
 from reindex.reading.documents import Document, links_of, module_of
 from reindex.reading.reader import Reader
 
-#: For how long jobs skip a hanging card or module. The time begins when it last exceeded its limit.
+#: For how long jobs skip a hanging card or module after it last exceeded its limit.
 REMEMBERED = timedelta(days=1)
 #: The number of signs that prove that a card or module hangs. If a card or module exceeds its time
 #: limit in a busy process, this counts as PROOF signs. In any other process, it counts as one sign.
@@ -107,8 +106,8 @@ class LostTime:
     #: The errors of the modules that hang, by URL.
     modules: dict[str, Document] = field(default_factory=dict)
     _known_cards: dict[str, Document] = field(default_factory=dict)
-    #: The URL of the card with the latest result, and the real and the processor time of its lap.
-    #: The URL is None if a process ended without a result because of a hang.
+    #: The URL of the card with the latest result, and the real and the processor time of the lap
+    #: that this result ended. The URL is None if a hang ended a process and no card got the error.
     _last: tuple[str | None, float, float] = (None, 0, 0)
     #: When a process dies, its unrendered cards are divided into numbered parts, which are rendered
     #: separately. `_parts` maps each card's URL to the number of the card's part.
@@ -140,10 +139,10 @@ class LostTime:
         module = module_of(url, self.cards[url])
         if lost < most or (lost < 2 * most and module not in self.job.hung):
             return None
-        because = f"other cards of {module}" if module in self.job.hung else "other cards"
+        because = f", among them other cards of {module}" if module in self.job.hung else ""
         message = (
-            f"Not rendered: this job has lost {lost:.0f} s to cards that exceeded their limits, "
-            f"among them {because}. Fix these cards and publish again."
+            f"Not rendered: this job has lost {lost:.0f} s to cards that exceeded their limits"
+            f"{because}. Fix these cards and publish again."
         )
         error = {"status": 504, "title": "Time limit exceeded", "message": message, "causes": []}
         return {**error, "card": url, **({"module": module} if module else {})}
@@ -154,16 +153,17 @@ class LostTime:
         """Records that a process has sent a card's result, or that it has ended because of a
         hang."""
         wall, busy = self.watch.lap()
-        # The last message of a process has no URL. If this message follows the result of a hanging
-        # card, its lap is short, and it must not replace the card in `_last`.
+        # If a card hangs, the process sends the card's error and, right after it, a last message
+        # without a URL. That short lap must not replace the card's lap in `_last`.
         if url is not None or wall > settings.REALM_RENDER_SECONDS / 2:
             self._last = (url, wall, busy)
 
     def stopped(self, modules: Mapping[str, Document]) -> None:
         """Records the hang that ended a process, and adds the lost time to the job's row. `modules`
         has the errors of all modules that are known to hang. If a module in `modules` is new, that
-        module hung. Otherwise a card hung, and the last result that the process sent is that card's
-        error. Does nothing if the process ended for a reason other than a hang."""
+        module hung. Otherwise a card hung. The process's main program runs outside the sandbox, so
+        it could still send the card's error as the last result. If it couldn't tell which card
+        hung, it sent no error. Does nothing if the process ended for a reason other than a hang."""
         url, wall, busy = self._last
         if wall < settings.REALM_RENDER_SECONDS / 2:
             return
@@ -190,9 +190,10 @@ class LostTime:
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
         """Divides the cards that have no result when a worker stops early. Each returned list
-        becomes a new batch. If a process has died, each part in `_parts` becomes a batch.
-        Otherwise, if `halved` is true, each half of the cards becomes a batch. `halved` is true if
-        the worker stopped before the first result, because it spent its time reading documents."""
+        becomes a new batch. If a process has died, each part in `_parts` becomes a batch, and all
+        other cards become one more. If none has died, all cards become one batch or, if `halved` is
+        true, two batches. `halved` is true if the worker had no result yet, because it spent its
+        time reading documents."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]
@@ -294,15 +295,16 @@ def _as_known(hang: Hang) -> Document:
     error: Document = dict(hang.error)
     when = f"{hang.seen_at:%Y-%m-%d %H:%M} UTC"
     error["message"] += (
-        f" at {when}. The server tries it again in a full reindex, or when a file that it depends "
-        "on changes"
+        f" at {when}. The server tries again in a full reindex, or after a change of a file that "
+        "the card or module depends on"
     )
     return error
 
 
 def _module_key(reader: Reader, url: str) -> str:
     """Returns the hash of a module and of all its imports. The hash doesn't depend on the URL of
-    the module's realm, so an unchanged module keeps its hash when its realm is published."""
+    the module's realm, so an unchanged module keeps its hash when its realm is published at another
+    URL."""
     # The last URL that `modules` returns is the module's canonical URL.
     *_, url = [url, *reader.modules([url])]
     reached, complete = reader.reached(url)

@@ -20,11 +20,11 @@ from typing import Any
 from deno import find_deno_bin
 from django.conf import settings
 
-#: The memory limit of a prerenderer process. V8 doesn't start with a limit below about 1 GiB.
+#: The kernel's memory limit for a prerenderer. V8 doesn't start with a limit below about 1 GiB.
 _DATA_BYTES = 2 * 1024**3
 
-#: When a task comes, a kept prerenderer has this many seconds to report that it is ready. Otherwise
-#: it is killed.
+#: Before another task, a prerenderer that has already done a task has this many seconds to report
+#: that it is ready. Otherwise it is killed.
 READY_SECONDS = 1.0
 
 _HOST = Path(settings.TYPESCRIPT_DIR) / "reindex" / "deno"
@@ -69,8 +69,8 @@ class Host:
         stdin.flush()
 
     def is_ready(self) -> bool:
-        """Returns whether the process can take a task. Waits until a kept process reports that it
-        is ready, for at most READY_SECONDS."""
+        """Returns whether the process can take a task. If the process has done a task before, first
+        waits until it reports that it is ready. Kills it after READY_SECONDS without a report."""
         if self.kept:
             assert self.process.stdout is not None
             timer = threading.Timer(READY_SECONDS, self.process.kill)
@@ -137,8 +137,9 @@ def _command() -> list[str]:
         "--no-npm", "--no-remote", "--unstable-worker-options",
         f"--import-map={_HOST / 'import_map.json'}",
         f"--allow-read={_HOST},{_NODE_MODULES}",
-        # Code that `eval` makes from a string could import with Deno's own loader instead of
-        # `loader.ts`, which loads only what the worker sends. So V8 compiles no strings.
+        # The sandbox's loader (`loader.ts`) loads only sources that the server has sent. Code that
+        # `eval` makes from a string could use Deno's own loader instead. So V8 must not compile
+        # strings.
         f"--v8-flags=--max-old-space-size={memory},--disallow-code-generation-from-strings",
         str(_HOST / "host.ts"),
     ]  # fmt: skip

@@ -1,5 +1,5 @@
 """Builds a module's definitions, which describe the card types that the module exports. A build
-runs the module in a sandbox, a Deno process without permissions."""
+runs the module in a sandbox, a Deno Worker without permissions."""
 
 import threading
 import time
@@ -50,7 +50,7 @@ class ModuleBuilder:
         # `reader.pins`, even if the module doesn't import the library.
         reader.locate(BASE_MODULE)
         *imported, canonical = modules
-        # Missing imports are dependencies too. If somebody creates such an import, the definitions
+        # Missing imports are dependencies too. If somebody creates a missing file, the definitions
         # have to be built again.
         dependencies = _spelt(reader, imported + reader.missing(url))
         realms = sorted(reader.pins.keys() - {pin.realm_url})
@@ -96,8 +96,8 @@ class ModuleBuilder:
 
 
 def _spelt(reader: Reader, urls: list[str]) -> list[str]:
-    """Returns the URLs, escaped as in the notifications that announce changes of files. Imports may
-    escape more characters than these notifications do."""
+    """Returns the URLs, escaped as in the notifications that announce changes of files. In the text
+    of an import, more characters may be escaped."""
     pins = [(url, reader.locate(url)) for url in urls]
     return [url if pin is None else file_url(pin.realm_url, pin.path_of(url)) for url, pin in pins]
 

@@ -19,8 +19,8 @@ from reindex.prerender.host import Host, Library
 #: The pool ends a prerenderer after it has been idle for REALM_PRERENDERER_SECONDS, or for
 #: START_SECONDS if that is longer.
 START_SECONDS = 60.0
-#: The maximum number of idle prerenderers. Two are useful after a change of the card library. Jobs
-#: that began before the change still need a prerenderer with the old library.
+#: The maximum number of idle prerenderers. Two are useful after a change of the card library: one
+#: with the old library for the jobs that began before the change, and one with the new library.
 MAX_WAITING = 2
 
 
@@ -48,8 +48,8 @@ class RendererPool:
             return [each.host for each in self._waiting]
 
     def prewarm(self, library: Library) -> None:
-        """Starts a prerenderer for a task that is likely to follow. Does nothing if a running idle
-        prerenderer has the same card library."""
+        """Starts a prerenderer for a task that is likely to follow. Does nothing if an idle
+        prerenderer with the same card library hasn't ended."""
         with self._lock:
             for each in self.waiting:
                 if each.library == library.version and each.process.poll() is None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from django.conf import settings
 
 #: The folders and file patterns of the code that renders cards. The card library is not listed,
-#: because it is a realm. Jobs notice its changes like the changes of any other realm. The files
-#: have the same order in a clone of the repository and in an installed package, so the hash is the
-#: same in both.
+#: because it is a realm. Jobs notice its changes like the changes of any other realm. In a clone of
+#: the repository and in an installed package, the files have the same names and the same order. So
+#: the hash is the same in both.
 _RENDERER = (
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.ts"),
     (settings.TYPESCRIPT_DIR, "reindex/deno/*.json"),

@@ -19,8 +19,8 @@ _Form = TypeVar("_Form", bound=BaseModel)
 MAX_RESULT = 8_000_000
 
 #: The maximum length of a card's searchable text. The card library has the same limit
-#: (`card_library/search.ts`). Postgres can index a text of ten times this length. A swap shows all
-#: new cards of a job to visitors. One text that Postgres can't index would make the swap fail.
+#: (`card_library/search.ts`). A single text that Postgres can't index would prevent the swap, which
+#: shows all new cards of a job to visitors. Postgres can index a text of ten times this length.
 #: Unit: characters.
 MAX_TEXT = 100_000
 
@@ -29,7 +29,7 @@ MAX_TEXT = 100_000
 MAX_WARNINGS = 20
 MAX_REFERENCES = 1_000
 
-#: The maximum length of each text in an error. A longer text is cut. Unit: characters.
+#: The maximum length of each text in an error or a warning. A longer text is cut. Unit: characters.
 MAX_WORDS = 4_000
 #: An error has at most this many causes, and at most this many `dependencies`, which are errors of
 #: imported modules.
@@ -134,7 +134,7 @@ def checked_card(result: Message) -> Message:
     rendered = _valid(_Rendered, result)
     if "error" not in result and rendered is not None:
         sent = {key: result[key] for key in _Rendered.model_fields}
-        # In the checked lists, long texts are cut.
+        # In the `warnings` and `references` of `rendered`, long texts are cut.
         return {**base, **sent, **rendered.model_dump(include={"warnings", "references"})}
     return base | failed(result["url"], "its result has an invalid form")
 
@@ -168,7 +168,7 @@ def failed(url: str, why: object) -> Message:
 def broken_card(error: BrokenDocument) -> Message:
     """Returns the error document of a card with a broken file."""
     # The path of every field begins with `data.attributes.`, and the path of every link begins with
-    # `data.relationships.`. The error's `field` leaves out these beginnings.
+    # `data.relationships.`. The returned `field` leaves out these beginnings.
     field = error.field.removeprefix("data.attributes.").removeprefix("data.relationships.")
     return {
         "status": 422,

@@ -45,15 +45,15 @@ def run(
     unavailable: Message | None = None,
 ) -> Message | None:
     """Runs one task in a process, and calls `receive` with each result, and with each message of
-    the type `error` or `stopped`. If the task needs further documents or modules, calls `supply`
-    with the message of the type `needs`, which lists their URLs. `supply` returns a `Supply`, a
-    message with these documents and modules.
+    the type `error` or `stopped`. If the process needs further documents or modules, it sends
+    a message of the type `needs` with their URLs. `run` calls `supply` with this message. `supply`
+    returns these documents and modules, and `run` sends them to the process.
 
-    Returns None when the task is done. The caller may then keep the process. If a card hangs, kills
-    the process, and returns the errors of all modules that are known to hang, by URL. To render the
-    remaining cards, the caller runs another task in a new process, and passes these errors as
-    `unavailable`. Raises SandboxDied if the process dies. The results that `receive` got before are
-    valid.
+    Returns None when the task is done. The caller may then keep the process. If a card hangs or
+    ends its sandbox, kills the process, and returns the errors of all modules that are known to
+    hang, by URL. To render the remaining cards, the caller runs another task in a new process, and
+    passes these errors as `unavailable`. Raises SandboxDied if the process dies. Results that
+    `receive` got before the exception are valid.
     """
     order: Message = {"unavailable": unavailable or {}}
     if "cards" in task:
@@ -118,9 +118,9 @@ class _Talk:
         raise SandboxDied(f"the prerenderer ended with status {process.returncode}{guess}")
 
     def _lines(self) -> Iterator[tuple[bytes, int]]:
-        """Yields the text after the nonce, and the length of this text, for each line that begins
-        with the nonce. If a line is longer than MAX_LINE, yields only the beginning of the text,
-        but the length of the whole text."""
+        """For each line that begins with the nonce, yields the text after the nonce and the length
+        of this text. If a line is longer than MAX_LINE, yields only the beginning of the text, but
+        the length of the whole text."""
         stdout = self.host.process.stdout
         assert stdout is not None
         nonce = self.host.nonce.encode()

@@ -310,8 +310,8 @@ class Reader:
         return sorted(each for each in reached if self._module(each).file is None)
 
     def reached(self, url: str) -> tuple[set[str], bool]:
-        """Returns the URLs of a module and of all its direct and indirect imports, missing ones too,
-        before and after redirects. Also returns whether the set is certainly complete."""
+        """Returns the URLs of a module and of all its direct and indirect imports, before and after
+        redirects, also of missing ones. Also returns whether the set is certainly complete."""
         requested: set[str] = set()
         complete = True
         stack = [url]
