@@ -1,8 +1,9 @@
 """Contains what several management commands share: the option `--as USER`, the options for
-confirmations, and the conversion of errors."""
+confirmations, the types of options, and the conversion of errors."""
 
+import math
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError
 from django.db import Error as DatabaseError
 
+from notifications.texts import whole_number
 from realms.access.auth import OPERATOR, Caller
 from realms.errors import RealmError
 
@@ -55,6 +57,32 @@ def confirmed(options: dict[str, object], question: str) -> bool:
     if not sys.stdin.isatty():
         raise CommandError(f"{question} stdin is not a terminal: pass --yes or --dry-run.")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def positive(text: str) -> int:
+    """Parses the value of an option that takes a whole number from 1. Raises ArgumentTypeError."""
+    number = whole_number(text)
+    if not number:
+        raise ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parses the value of an option that takes a number of seconds. Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
+
+
+def some_seconds(text: str) -> float:
+    """Parses as `seconds`, but also refuses 0."""
+    if seconds(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return seconds(text)
 
 
 @contextmanager

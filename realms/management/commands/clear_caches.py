@@ -18,7 +18,14 @@ from realms.addresses import canonical_realm_url
 from realms.coherence import clearing
 from realms.coherence.clearing import Target
 from realms.housekeeping.purging import purge_now
-from realms.management.cli import add_caller, add_confirmation, caller, command_errors, confirmed
+from realms.management.cli import (
+    add_caller,
+    add_confirmation,
+    caller,
+    command_errors,
+    confirmed,
+    seconds,
+)
 from realms.management.output import note_database
 
 POLL_SECONDS = 0.2
@@ -43,7 +50,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--wait",
-            type=float,
+            type=seconds,
             default=15,
             metavar="SECONDS",
             help="how long to wait for the replicas' answers (default: 15)",

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from realms.coherence.conditions import duration
-from realms.management.cli import command_errors
+from realms.management.cli import command_errors, positive
 from realms.management.output import note_database, show, table
 from reindex.jobs import queue, sweeper
 from reindex.jobs.report import outcome
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("job", nargs="?", type=int, help="the number of a job")
         parser.add_argument("--all", action="store_true", help="list finished jobs too")
         parser.add_argument(
-            "--limit", type=int, default=50, help="list at most so many jobs (default: 50)"
+            "--limit", type=positive, default=50, help="list at most so many jobs (default: 50)"
         )
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--json", action="store_true", help="print JSON")

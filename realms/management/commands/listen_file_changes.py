@@ -32,6 +32,7 @@ from notifications.tracing import spans
 from realms.figures.build import build
 from realms.figures.files import Totals
 from realms.housekeeping.purging import purging
+from realms.management.cli import seconds
 from realms.models import Realm
 
 
@@ -59,7 +60,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--give-up-after",
-            type=float,
+            type=seconds,
             default=60,
             metavar="SECONDS",
             help="exit 1 if the database can't be reached for this many seconds (default: 60)",

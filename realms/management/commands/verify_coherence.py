@@ -2,7 +2,7 @@
 how soon all replicas serve a change."""
 
 import json
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -11,11 +11,11 @@ from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from notifications.texts import whole_number
 from realms.addresses import canonical_realm_url
 from realms.coherence.report import Outcome
 from realms.coherence.verifier import NothingToVerify, Verification
 from realms.errors import RealmError
+from realms.management.cli import positive, some_seconds
 
 NOTHING_VERIFIED = 3
 #: The width of tables, so large that no address is cut or wrapped.
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         length = parser.add_mutually_exclusive_group()
         length.add_argument(
             "--seconds",
-            type=_positive,
+            type=some_seconds,
             default=60.0,
             metavar="N",
             help="check for N seconds (default: 60), then wait until all replicas serve the last "
@@ -50,7 +50,7 @@ class Command(BaseCommand):
         grace = settings.REALM_STALENESS_BOUND + 1
         parser.add_argument(
             "--grace",
-            type=_positive,
+            type=some_seconds,
             default=grace,
             metavar="SECONDS",
             help="the grace period. If an answer is still wrong after this time, it counts as a "
@@ -59,7 +59,7 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--samples",
-            type=_count,
+            type=positive,
             default=50,
             metavar="N",
             help="the number of files in a sample (default: 50). Every replica is asked for each "
@@ -105,20 +105,3 @@ class Command(BaseCommand):
                 progress=lambda done, text: bar.update(task, completed=done, description=text),
             )
             return verification.run(0 if options["once"] else options["seconds"])
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is not a number of seconds") from error
-    if not 0 < number < float("inf"):
-        raise ArgumentTypeError(f"{text} is not a positive, finite number of seconds")
-    return number
-
-
-def _count(text: str) -> int:
-    count = whole_number(text)
-    if not count:
-        raise ArgumentTypeError(f"{text!r} is not a positive number of files")
-    return count

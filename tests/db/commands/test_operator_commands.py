@@ -207,3 +207,26 @@ def test_clear_says_that_there_is_no_replica_to_wait_for(published: Realm) -> No
     assert "No replica has reported, so there is nothing to wait for." in run(
         "clear_caches", PUBLISHED
     )
+
+
+# --- options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("jobs", "--limit", "-1"),
+        ("jobs", "--limit", "0"),
+        ("clear_caches", "--all", "--wait", "nan"),
+        ("listen_file_changes", "--give-up-after", "-1"),
+        ("listen_file_changes", "--check", "--purge-edge"),
+        ("verify_coherence", "--seconds", "inf"),
+        ("verify_coherence", "--samples", "1.5"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_refuses_an_impossible_option_and_names_it(command: tuple[str, ...]) -> None:
+    with pytest.raises(
+        CommandError, match=f"argument {command[-2].partition('=')[0]}|{command[-1]}"
+    ):
+        run(*command)
