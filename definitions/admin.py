@@ -1,6 +1,6 @@
 """Shows the counters of definitions in Django's admin. Definitions describe the card types that
-modules export. When definitions are dropped, a counter is raised (`models.py`). Staff can't edit
-the counters, but an action drops the definitions of the chosen counters.
+modules export. An invalidation of definitions raises counters (`models.py`). Staff can't edit
+counters, but can drop the definitions of the realms and modules of chosen counters.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from notifications.admin import ReadOnlyAdmin
 
 
 class ClearableAdmin(ReadOnlyAdmin):
-    """A read-only admin with the action `clear`, which users may run if they may clear caches. The
-    subclasses define the action."""
+    """A read-only admin with the action `clear`. Users who may clear caches may run the action.
+    Subclasses define the action as their method `clear`."""
 
     actions: tuple[str, ...] = ("clear",)
 
@@ -49,10 +49,16 @@ class CacheGenerationAdmin(ClearableAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return _without_causes(request, super().get_fields(request, obj))
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Refuses a filter by causes if the user may not see them. The number of rows would say
+        whether a guess is right."""
+        shown = _without_causes(request, [lookup.partition("__")[0]])
+        return bool(shown) and super().lookup_allowed(lookup, value, request)
+
     @admin.action(description="Clear these definitions on every replica", permissions=["clear"])
     def clear(self, request: HttpRequest, queryset: QuerySet[CacheGeneration]) -> None:
-        """Drops the definitions of the chosen counters' modules and realms. Drops all definitions
-        if the global counter is chosen. Each drop also raises the counter."""
+        """Drops the definitions of the realm or module of each chosen counter. If the global
+        counter is chosen, drops all definitions. Also raises the chosen counters."""
         rows = list(queryset)
         scopes = CacheGeneration.Scope
         lookup, by = DefinitionLookup(), f"clear by {request.user.get_username()}"

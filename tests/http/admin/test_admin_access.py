@@ -5,6 +5,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
 
+from definitions.models import CacheGeneration
 from realms.models import Realm
 from tests.support.clients.admin import (
     PUBLISHED,
@@ -52,6 +53,20 @@ def test_viewing_clearing_and_publishing_are_separate_permissions(published: Rea
     assert "Clear…" in words_of(clearer.get(START))
     assert clearer.post(CLEAR, {"realm": PUBLISHED}).status_code == 302
     assert clearer.post(address_of(published, "publish")).status_code == 403
+
+
+@pytest.mark.parametrize("query", ["bumped_by__startswith={}", "bumped_by={}", "q={}"])
+def test_a_filter_reveals_no_cause_that_its_user_may_not_see(published: Realm, query: str) -> None:
+    CacheGeneration.objects.create(scope="module", key="x", bumped_by="write of secret.json")
+    page = "/_admin/definitions/cachegeneration/?" + query.format("write of secret.json")
+    viewer = browser_of(make_staff("lin", "view_cachegeneration"))
+    assert "secret" not in viewer.get(page.partition("?")[0]).content.decode()
+    found = viewer.get(page)
+    assert (found.status_code, found.context and found.context["cl"].result_count) in [
+        (400, None), (302, None), (200, 0),
+    ], "the number of rows says whether the guess is right"  # fmt: skip
+    reader = browser_of(make_staff("eve", "view_cachegeneration", "view_realm"))
+    assert reader.get(page).context["cl"].result_count == 1
 
 
 def test_staff_users_publish_with_their_own_rights(published: Realm) -> None:
