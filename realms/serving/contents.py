@@ -123,7 +123,7 @@ def make_html(url: str, found: Resolved) -> Content:
         preparing = _page(503, pages.preparing(found.realm_url), 0)
         # The browser reloads the page after a second. In a sandboxed page, browsers ignore
         # `<meta http-equiv="refresh">`, but obey the Refresh header.
-        headers = (*preparing.headers, ("refresh", "1"))
+        headers = (*preparing.headers, ("refresh", "1"), ("retry-after", "1"))
         return replace(preparing, headers=headers, for_all=is_folder or has_card(url))
     if page.html is None and page.error is None:
         return folder(found, path, page.generation) or _page(404, *missing(found, page.generation))
