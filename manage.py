@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command-line entry: `manage.py realms`, `manage.py listen_file_changes`, ..."""
+"""Runs the server's commands in a clone, for example `manage.py listen_file_changes`."""
 
 from realms.management.entry import main
 

@@ -1,8 +1,8 @@
 /**
  * Defines `Card`, the class that every card type extends, and functions that read cards.
  *
- * The library keeps its data about a card in maps outside the card. So this data can't have the same
- * name as a field of the card.
+ * The library keeps its data about a card in maps, not in properties of the card. So a field may have
+ * any name.
  */
 import type { ComponentChildren } from "preact";
 import { CardError, fieldError } from "./errors.ts";
@@ -181,9 +181,9 @@ export function firstText(card: Card, names: readonly string[]): string | null {
 }
 
 /**
- * The title of a card: the first text among its fields `title`, `name` and `displayName`. Without such
- * a text, the title of the realm's `index` card is the realm's name, and the title of another card is
- * the card's file name without `.json`.
+ * The title of a card: the first text among its fields `title`, `name` and `displayName`. If these
+ * fields have no text, the title of the realm's `index` card is the realm's name, and the title of
+ * any other card is its file name without `.json`.
  */
 export function titleOf(card: Card, realm?: RealmInfo): string {
   const title = firstText(card, ["title", "name", "displayName"]);

@@ -14,8 +14,8 @@ const LINK = ["links", "meta"];
 
 /**
  * Throws a CardError for the first malformed link. A link to a missing card, or to a card of a
- * wrong type, causes only a warning. So an author who deletes or changes a card doesn't break the
- * pages of other authors, which may link to that card.
+ * wrong type, causes only a warning. Otherwise an author who deletes or changes a card could break
+ * other authors' cards that link to it.
  */
 export function checkLinks(card: Card): Warning[] {
   const { url, relationships } = stateOf(card);

@@ -9,7 +9,7 @@ import type { FieldKind } from "./fields.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 import type { Warning } from "./warnings.ts";
 
-/** The keys that JSON:API allows in a document (`TOP`) and in its object `data` (`DATA`). */
+/** The known keys of a card's document (`TOP`) and of the object `data` in it (`DATA`). */
 const TOP = ["data", "included", "links", "meta", "jsonapi", "$schema"];
 const DATA = ["type", "id", "lid", "attributes", "relationships", "meta", "links"];
 
@@ -76,9 +76,9 @@ function checkAttributes(
 }
 
 /**
- * Checks that the key of a link leads to a field for links. The key is `author` or `friends.0`, for
- * example. For a link of a contained card it is `address.country` or `stops.2.place`, for example.
- * `keys` are the parts of the key that follow `path`.
+ * Checks that the key of a link leads to a field for links. Examples of keys are `author` and
+ * `friends.0`, and for links of contained cards `address.country` and `stops.2.place`. `path` is the
+ * part of the key that leads to the card of the type `type`. `keys` are the parts after `path`.
  */
 function checkLink(type: CardClass, keys: string[], path: string, card: string): void {
   const [name, ...rest] = keys;

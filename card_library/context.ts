@@ -1,6 +1,6 @@
 /**
- * The context of the components in a template: the card that the template renders, and the cards
- * that embed this card.
+ * The Preact context of the components in a template. It says which card the template renders, and
+ * which cards are around this card on the page.
  */
 import { createContext } from "preact";
 import type { Card } from "./card.ts";

@@ -106,7 +106,7 @@ function firstWordsOf(card: Card): string | null {
 }
 
 export interface HeadProps extends TemplateProps {
-  /** `title`, `description` and `image` are shown in place of the card's own. */
+  /** `title`, `description` and `image` replace those that the card itself has. */
   title?: string;
   description?: string;
   image?: string | null;

@@ -1,10 +1,10 @@
 /**
- * `<Embed>` shows a card inside another card's template.
+ * `<Embed>` shows a contained or linked card inside another card's template.
  *
- * The embedded card is a contained card, which is part of the same document, or a linked card, which
- * has a document of its own. If a template of a linked card fails, a placeholder is shown. If cards
- * embed each other in a circle, the circle ends with the format `atom` or a plain link. So a linked
- * card can't break the card around it.
+ * A contained card is part of the document of the card around it. A linked card has a document of
+ * its own. If the template of a linked card fails, a placeholder is shown. If cards embed each
+ * other in a circle, the circle ends with the format `atom` or a plain link. So a linked card can't
+ * break the card around it.
  */
 import { Component, type ComponentChildren, type ComponentType, h } from "preact";
 import { type Card, classOf, displayNameOf, pageOf, stateOf, titleOf } from "./card.ts";
@@ -12,10 +12,10 @@ import { isAround, type Place, PlaceContext } from "./context.ts";
 import { UnavailableCard } from "./store.ts";
 import type { AnyCard, AnyTemplate, Format, TemplateProps } from "./types.ts";
 
-/** How many embedded cards may be inside each other. A card embedded deeper is a plain link. */
+/** How many embedded cards may be inside each other. Deeper cards are shown as plain links. */
 const MAX_DEPTH = 8;
 
-/** The formats in which a card usually shows other cards, so cards can embed each other in a circle. */
+/** In these formats, cards usually embed other cards, and so can embed each other in a circle. */
 const OPEN_FORMATS: readonly Format[] = ["isolated", "embedded", "fitted"];
 
 export interface EmbedProps {
@@ -32,8 +32,8 @@ export class Embed extends Component<EmbedProps, EmbedState> {
   static contextType = PlaceContext;
 
   /**
-   * Replaces a linked card by a placeholder if the card's template fails. If a contained card's
-   * template fails, the card that contains this card fails as well.
+   * Shows a placeholder if the template of a linked card fails. If the template of a contained card
+   * fails, throws the error again, so that the card around it fails too.
    */
   componentDidCatch(error: unknown) {
     if (!this.props.card || stateOf(this.props.card).path !== "") throw error;
@@ -62,8 +62,8 @@ export class Embed extends Component<EmbedProps, EmbedState> {
 }
 
 /**
- * Renders `place.card` in the format `place.format`. Uses the template that the card's class has for
- * the format, or the default template if the class has none.
+ * Renders `place.card` in the format `place.format`. Uses the template that the card's class has
+ * for the format, or the default template if the class has none.
  */
 export function nested(place: Place) {
   const { card, format, realm, styles } = place;
@@ -82,9 +82,9 @@ export function nested(place: Place) {
 }
 
 /**
- * Returns the format in which to embed the card: `wanted`, or `atom` if `wanted` would show the card
- * inside itself. Returns null, which stands for a plain link, if the card would be an atom inside its
- * own atom, or if cards are nested too deeply.
+ * Returns the format in which to embed the card: `wanted`, or `atom` if `wanted` would show the
+ * card inside itself. Returns null if only a plain link is possible, because the card would be an
+ * atom inside its own atom, or because too many cards are inside each other.
  */
 function shownFormat(place: Place, card: Card, wanted: Format): Format | null {
   if (place.depth >= MAX_DEPTH) return null;

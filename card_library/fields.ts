@@ -1,8 +1,8 @@
 /**
  * The functions that make the fields of a card type.
  *
- * A field reads its value from a card's document, or computes it. If a value in the document has the
- * wrong type, the field throws an error that names the field.
+ * A field reads its value from a card's document, or computes it. If a value in the document has
+ * the wrong type, the field throws an error that names the field.
  */
 import { WrongValue } from "./errors.ts";
 import { type AnyClass, contained, linked, ownValue } from "./nested.ts";
@@ -24,7 +24,7 @@ export interface FieldOptions<T = unknown> {
 /** One field of a card type. `T` is the type of its value. */
 export interface Field<T = unknown> {
   readonly kind: FieldKind;
-  /** The type of the plain values. Null if the values are cards; then `target` returns their class. */
+  /** The type of plain values; null if the values are cards. `target` returns the cards' class. */
   readonly type: ValueType | null;
   readonly target?: () => unknown;
   readonly computed: boolean;
@@ -33,8 +33,9 @@ export interface Field<T = unknown> {
 }
 
 /**
- * A field with one plain value. `decode` checks a value of the document, and returns it as templates
- * get it. `containsMany` takes such a field, and calls `decode` for each value of a list.
+ * A field with one plain value. `decode` checks a value from the document and converts it for
+ * templates, for example to a `Date`. `containsMany(field)` calls `field.decode` for each value of
+ * a list.
  */
 export interface ValueField<T, Empty = T> extends Field<T | Empty> {
   readonly type: ValueType;
@@ -70,7 +71,7 @@ export function boolean(options: FieldOptions<boolean> = {}): ValueField<boolean
   });
 }
 
-/** A day (`2026-03-01`) or a time (`2026-03-01T09:30:00Z`). Without a time zone it is in UTC. */
+/** A day (`2026-03-01`) or a time (`2026-03-01T09:30:00Z`). UTC unless the time has a time zone. */
 export function date(options: FieldOptions<Date | string> = {}): ValueField<Date, null> {
   return valueField<Date, null>("date", options, null, (value, where) => {
     if (value instanceof Date) return value;
@@ -82,8 +83,8 @@ export function date(options: FieldOptions<Date | string> = {}): ValueField<Date
 }
 
 /**
- * The URL of an image. In a document, the URL may be relative to the card. Templates get an absolute
- * URL.
+ * The URL of an image. In a document, the URL may be relative to the card's URL. Templates get an
+ * absolute URL.
  */
 export function image(options: FieldOptions<string> = {}): ValueField<string, null> {
   return valueField<string, null>("image", options, null, (value, where, state) => {
@@ -136,7 +137,7 @@ export function containsMany(item: unknown, options: FieldOptions = {}): Field {
   );
 }
 
-/** A link to another card. The value is null without a link, or if the linked card is missing. */
+/** A link to another card. The value is null if the link or the linked card is missing. */
 export function linksTo<C>(target: C | (() => C), options: FieldOptions = {}) {
   return cardField<"linksTo", C>(
     "linksTo",
@@ -152,9 +153,9 @@ export function linksToMany<C>(target: C | (() => C), options: FieldOptions = {}
 }
 
 /**
- * A value computed from the card's other fields. `compute` must not return a promise. If the type
- * of `compute`'s parameter lists the fields, as in `computed((card: { title: string }) => ...)`,
- * the type check finds misspelt names in `compute`.
+ * A value computed from the card's other fields. `compute` must not return a promise. Its parameter
+ * can have a type, as in `computed((card: { title: string }) => ...)`. With such a type, the type
+ * check finds names in `compute` that are misspelt.
  */
 export function computed<T, C = AnyCard>(
   compute: (card: C) => T,
@@ -224,10 +225,11 @@ function cardField<K extends FieldKind, C>(
 
 /**
  * Returns a function that returns a class. `target` is the class itself, or an arrow function that
- * returns the class. If modules import each other, only the arrow function works, because the class
- * isn't always defined yet. A class has a `prototype`, and an arrow function has none.
+ * returns the class. If two modules import each other, the first one runs before the second one has
+ * defined its classes. So the first one must use an arrow function.
  */
 function thunk<C>(target: C | (() => C)): () => C {
+  // A class has a `prototype`, and an arrow function has none.
   const isFunction = typeof target === "function" && !(target as unknown as AnyClass).prototype;
   return isFunction ? target as () => C : () => target as C;
 }

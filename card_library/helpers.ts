@@ -30,8 +30,8 @@ export function formatDate(
   options: Intl.DateTimeFormatOptions = DAY,
 ): string {
   if (!date) return "";
-  // Keeps only primitive values. An object could give one value to the key below and a different
-  // value to the formatter, and the formatter would be cached under a wrong key.
+  // Removes values that are objects. An object could convert itself to one value for the key below
+  // and to another value for the formatter. Then the cache would return a wrong formatter.
   options = Object.fromEntries(
     Object.entries(options).filter(([, value]) => Object(value) !== value),
   );

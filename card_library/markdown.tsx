@@ -1,4 +1,4 @@
-/** `<Markdown>` shows Markdown as HTML. The URLs of links and images become absolute (`Bases`). */
+/** `<Markdown>` shows Markdown as HTML. It makes the URLs of links and images absolute. */
 import MarkdownIt from "markdown-it";
 import { Component } from "preact";
 import { addressOf, stateOf } from "./card.ts";
@@ -34,11 +34,10 @@ for (const [rule, attribute] of [["link_open", "href"], ["image", "src"]] as con
 const EXCERPT = 200;
 
 /**
- * The beginning of a text's first paragraph, without markup. Null if there is no paragraph at the
- * beginning of the text.
+ * The beginning of a text's first paragraph with words, without markup. Null if the beginning of
+ * the text, `10 * EXCERPT` characters, has no such paragraph.
  */
 export function excerpt(text: string): string | null {
-  // An excerpt is short, so only the beginning of the text is parsed.
   const tokens = parser.parse(text.slice(0, 10 * EXCERPT), {});
   for (const [index, token] of tokens.entries()) {
     if (tokens[index - 1]?.type !== "paragraph_open") continue;
@@ -64,7 +63,7 @@ export type Bases = Record<"link_open" | "image", string>;
 /** The absolute URLs of a text's links and images, without links to headings of the same page. */
 export function markdownReferences(text: string, bases: Bases): Omit<Reference, "key">[] {
   const found: Omit<Reference, "key">[] = [];
-  // Most texts have neither a link nor an image, so they needn't be parsed.
+  // Most texts have neither a link nor an image. Returns early for them, because parsing is slow.
   if (!/\]\s*[([:]|<http|:\/\//.test(text)) return found;
   const stack = [...parser.parse(text, {})];
   for (let token = stack.shift(); token; token = stack.shift()) {

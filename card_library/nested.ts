@@ -28,8 +28,8 @@ export function linked(state: CardState, name: string): Card[] {
 }
 
 /**
- * The URLs of the cards that a field links to. In the document, the key `name` has one link or a
- * list of links, or else each of the keys `name.0`, `name.1`, ... has a link.
+ * The URLs of the cards that the field `name` links to. In the document, the links of a field
+ * `films` are under the key `films`, as one link or a list, or under `films.0`, `films.1`, ...
  */
 export function linkedURLs(state: CardState, name: string): string[] {
   const key = state.path + name;

@@ -14,8 +14,8 @@ export const FORMATS: readonly Format[] = ["isolated", "embedded", "fitted", "at
 (options as { errorBoundaries?: boolean }).errorBoundaries = true;
 
 /**
- * The HTML of a card in one format. Adds the styles that the HTML needs to `styles`. Throws the
- * errors that the card's templates and fields throw.
+ * The HTML of a card in one format. Collects in `styles` the styles that the HTML needs. Throws the
+ * errors of the card's templates and fields.
  */
 export function renderCard(
   card: Card,

@@ -3,8 +3,8 @@
  *
  * A realm's index has the search documents of its cards. A search document holds the values of a
  * card's fields, the card's type and the type's ancestors (`_types`), the names and types of the
- * fields (`_fields`), and the card's text (`_text`). So a search finds in the index which types and
- * fields exist, and needs no modules.
+ * fields (`_fields`), and the card's text (`_text`). So a search loads no modules: the index says
+ * which types and fields exist.
  */
 import { allFields, Card, classOf, stateOf, titleOf } from "./card.ts";
 import type { Field } from "./fields.ts";
@@ -17,8 +17,8 @@ import type { CardClass, CodeRef, RealmInfo } from "./types.ts";
  */
 const LINKED_CARDS = 100;
 /**
- * The maximum length of `_text`. A longer text is cut, because Postgres can't index texts of any
- * length. Unit: characters.
+ * The maximum length of `_text`. A longer text is cut, because Postgres can't index very long
+ * texts. Unit: characters.
  */
 const TEXT = 100_000;
 /**
@@ -88,8 +88,8 @@ function fieldValueOf(card: Card, name: string, field: Field, links: boolean): u
 }
 
 /**
- * The searchable values of a linked card. Leaves out the card's Markdown. Of the cards to which the
- * linked card itself links, includes only the URLs.
+ * The searchable values of a linked card, without its Markdown. If the linked card has links
+ * itself, only the URLs of these links are included.
  */
 function linkedValues(card: Card): Record<string, unknown> {
   const values: [string, unknown][] = [];
@@ -98,7 +98,7 @@ function linkedValues(card: Card): Record<string, unknown> {
     try {
       values.push([name, fieldValueOf(card, name, field, false)]);
     } catch {
-      // Ignores the error, because the linked card's own page shows it.
+      // Ignores the error. The render of the linked card itself reports it.
       values.push([name, null]);
     }
   }

@@ -1,13 +1,13 @@
 /**
- * A `CardStore` holds a card that is being rendered, and its linked cards. The store creates a
- * linked card when a link to the card is first followed.
+ * A `CardStore` holds a card that is being rendered, and its linked cards. The store creates each
+ * linked card at the first `get` of its URL.
  */
 import { Card, createCard } from "./card.ts";
 import type { CardClass, CardDocument } from "./types.ts";
 
 /**
- * Replaces a linked card if the card's type can't be loaded. An `UnavailableCard` has no fields.
- * `<Embed>` shows only its title.
+ * Stands for a linked card if the card's type can't be loaded. An `UnavailableCard` has no fields.
+ * `<Embed>` shows only a link with the title from the card's document.
  */
 export class UnavailableCard extends Card {
   static displayName = "Unavailable";
@@ -16,9 +16,9 @@ export class UnavailableCard extends Card {
 /** Gives a store the documents and types of cards. */
 export interface CardSource {
   document(url: string): CardDocument | undefined;
-  /** The type of a card, or null if its module can't be loaded. */
+  /** The type of a card; null if the type can't be loaded. */
   type(url: string, document: CardDocument): CardClass | null;
-  /** Returns the published URL for a URL in a source realm, and any other URL unchanged. */
+  /** The result of `CardStore.address`. Without this method, `CardStore.address` returns `url`. */
   address?(url: string): string;
 }
 

@@ -1,21 +1,21 @@
 /**
  * Collects the styles of one page. The styles of each card type on the page are included once.
  *
- * A type's styles apply inside cards of the type, but not inside other cards that these cards
- * embed. The styles of the page's own card also apply to the rest of the page's body. So an
+ * A type's styles apply inside the cards of the type, but end where such a card embeds another
+ * card. Only the styles of the page's own card also apply to the rest of the page's body. So an
  * embedded card can't disfigure the page, and no card can disfigure another card.
  */
 import { Card } from "./card.ts";
 import type { CardClass, RealmInfo } from "./types.ts";
 import { resolveURL } from "./url.ts";
 
-/** A CSS selector for the contents of embedded cards, where the styles of the outer card end. */
+/** A CSS selector for the contents of embedded cards. There, the styles of the outer card end. */
 const LIMIT = ":scope .rb-embed > *";
 
 /**
- * The styles that one class declares. `page` is the `<style>` element for the page of a card of
- * this class. `embedded` is the `<style>` element for a page that only embeds such cards. `key`
- * identifies the styles in the attribute `data-styles` of a card's HTML element.
+ * The styles that one class declares. `page` is the `<style>` element if the page's own card is of
+ * this class. `embedded` is the `<style>` element if the page only embeds cards of this class.
+ * `key` identifies the styles in the attribute `data-styles` of a card's HTML element.
  */
 interface Sheet {
   key: string;
@@ -42,8 +42,7 @@ function sheetOf(css: string): Sheet {
 }
 
 /**
- * A hash of the CSS. With a running number as the key, a page would depend on the pages that were
- * rendered before it.
+ * A hash of the CSS. The key depends on nothing else, so each render of a card gives the same HTML.
  */
 function keyOf(css: string): string {
   let [high, low] = [0xdeadbeef, 0x41c6ce57];
@@ -110,23 +109,22 @@ export class Styles {
    */
   use(type: CardClass, page: boolean): void {
     for (const sheet of this.#stylesOf(type).sheets) {
-      // The page's own card is rendered before the cards that it embeds. So if both need a sheet,
-      // the page gets the variant `sheet.page`, which also applies to the body.
+      // The page's own card comes first. If an embedded card needs the same sheet, `sheet.page` is
+      // kept, because it applies to the body and to embedded cards.
       if (!this.#sheets.has(sheet.key)) {
         this.#sheets.set(sheet.key, page ? sheet.page : sheet.embedded);
       }
     }
   }
 
-  /** Notes that the page shows a default template and therefore needs card.css, its stylesheet. */
+  /** Notes that the page shows a default template, so it needs card.css. */
   useDefaults(): void {
     this.#usesDefaults = true;
   }
 
-  /** The head of the page: `html` and the styles that the page's cards need. */
+  /** The head of the page: a link to card.css if needed, `html`, and the styles of the cards. */
   head(html: string, realm: RealmInfo): string {
-    // If the realm has no stylesheet, the page uses page.css. That file needs the variables of
-    // card.css.
+    // If the realm has no stylesheet, the page uses page.css, which uses variables of card.css.
     const defaults = this.#usesDefaults || !realm.stylesheet
       ? `<link rel="stylesheet" href="${realm.baseURL}card.css"/>`
       : "";

@@ -13,9 +13,9 @@ const resolved = new Map<string, Map<string, string | null>>();
 const MAX_BASES = 100;
 
 /**
- * Resolves the `href` of a card against `base`. The result is absolute and has no `.json`, query or
- * hash. A folder's URL becomes the URL of the folder's `index` card. Returns null if the URL is
- * invalid, or is no `http:` or `https:` URL.
+ * Resolves `href`, a link to a card, against `base`. The result is absolute and has no `.json`,
+ * query or hash. A folder's URL becomes the URL of the folder's `index` card. Returns null if the
+ * URL is invalid, or is no `http:` or `https:` URL.
  */
 export function resolveCardURL(href: string, base: string): string | null {
   let known = resolved.get(base);
@@ -47,7 +47,7 @@ function inOneSpelling(segment: string): string {
     return encodeURIComponent(decodeURIComponent(segment))
       .replaceAll(/%(?:3A|40|24|26|2B|2C|3B|3D|5B|5D|7C|5E)/g, decodeURIComponent);
   } catch {
-    // The escapes are not valid UTF-8, so no file has this URL.
+    // The escapes are malformed or not UTF-8, so no file has this URL.
     return segment;
   }
 }

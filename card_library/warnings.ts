@@ -6,8 +6,8 @@ export interface Warning {
 }
 
 /**
- * The URL of an image that a card shows, or of a link in the card's Markdown. The reindex, the
- * Python code that has cards rendered, checks whether a file exists at the URL.
+ * The URL of an image of a card, or of a link in the card's Markdown. After the render, Python code
+ * (`reindex/prerender/dead_references.py`) checks whether a file exists at the URL.
  */
 export interface Reference {
   /** The field with the image or link, as a path in the card's document. */

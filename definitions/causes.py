@@ -1,6 +1,6 @@
 """Shortens causes. A cause is a text that tells people why a realm's generation or a counter of
-definitions was raised. A transaction stores its cause in the row of each realm and counter that it
-raises, so the length of a cause is limited.
+definitions was raised. One transaction can raise many generations and counters, and stores the
+cause with each. So the length of a cause is limited.
 """
 
 from collections.abc import Collection
@@ -8,7 +8,7 @@ from itertools import islice
 
 #: The maximum length of a cause. Unit: characters.
 MAX_CAUSE = 500
-#: `joined` names at most this many causes, and counts the others.
+#: How many causes `joined` names.
 MOST_NAMED = 3
 
 

@@ -1,5 +1,6 @@
-"""Defines the types that the lookup of definitions (`lookup.py`) returns, and the interface of the
-builder that the lookup uses. A definition describes a card type that a module exports.
+"""Defines the types that the lookup of definitions (`lookup.py`) takes and returns, and the
+interface of the builder that the lookup uses. A definition describes a card type that a module
+exports.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ class CodeRef:
 
 @dataclass(frozen=True)
 class DefinitionCacheEntry:
-    """The definitions of a module by export name, or the error of the build of these definitions.
+    """The definitions of a module by export name. If their build failed, only its error.
 
     The definitions were built from files of the realms in `realms`. A user may see the definitions
     only if the user may read all of these realms.
@@ -48,7 +49,7 @@ DefinitionCacheEntries: TypeAlias = dict[str, DefinitionCacheEntry]
 @dataclass(frozen=True)
 class DefinitionCacheEntryQuery:
     """Selects the entries of some modules with one scope and one reader. `reader` is the key of the
-    user for whom the definitions were built. In the scope `public`, it is empty."""
+    user for whom the definitions were built. `reader` is empty in the scope `public`."""
 
     module_urls: tuple[str, ...]
     scope: str = Definition.Scope.PUBLIC
@@ -59,7 +60,7 @@ class DefinitionCacheEntryQuery:
 class ModuleLocation:
     """A module's URL with its extension, the realm of the module, and the realm's current
     generation. `dependencies` are the URLs that the module imports, directly or through other
-    modules, even if no file exists at a URL. `realms` are the other realms that a build of the
+    modules. They include URLs of missing files. `realms` are the other realms that a build of the
     module reads. `private` is true if the module's realm or one of `realms` isn't public."""
 
     module_url: str
@@ -104,7 +105,7 @@ class Builder(Protocol):
 
     def locate(self, module_url: str) -> ModuleLocation | None:
         """Finds a module and its imports. The result includes all changes that were committed
-        before the call. Returns None if the module doesn't exist or isn't readable."""
+        before the call. Returns None if the module doesn't exist or may not be read."""
 
     def build(self, located: ModuleLocation) -> BuildResult:
         """Builds the module's definitions. Reads the module's realm at exactly the generation in

@@ -2,10 +2,10 @@
 the card types that the module exports. If a module's definitions are missing from the table, one
 process of the fleet builds them.
 
-Each module, each realm and the whole table has a counter, which invalidations raise. A build reads
-the counters of its modules and realms before it reads the modules. If one of these counters is
-raised later, the database doesn't store the build's row. So a build that began before an
-invalidation can't store outdated definitions, even if the notification of the invalidation is lost.
+Each module, each realm and the whole table has a counter in the database. Invalidations raise these
+counters. A build reads the counters on which it depends before it reads the modules. If one of them
+is raised during the build, the result isn't stored. So a build that began before an invalidation
+can't store outdated definitions, even if the notification of the invalidation is lost.
 
 This package knows modules only by their URLs, and can't read them. So the caller passes a builder,
 which locates modules and builds their definitions.
@@ -61,7 +61,7 @@ from notifications.single_flight import SingleFlight
 
 logger = logging.getLogger(__name__)
 
-#: The default cause, a text that says why a counter was raised (`causes.py`).
+#: The default cause. A cause is a text that says why a counter was raised (`causes.py`).
 CLEAR = "clear"
 #: How many times a lookup tries to build definitions that can be stored. A try fails if the module
 #: has gained imports, or has become private or public, since the module was located.
@@ -95,7 +95,8 @@ class DefinitionLookup:
 
     def lookup_module(self, module_url: str) -> DefinitionCacheEntry | None:
         """Returns a module's entry. Builds the definitions if necessary. Returns None if the module
-        doesn't exist. Without a builder, only looks for a public entry in the table."""
+        doesn't exist or the reader may not read it. Without a builder, only looks for a public
+        entry in the table."""
         if self._builder is None:
             return self.get_cached_definitions(module_url)
         located = self._builder.locate(module_url)
@@ -116,8 +117,8 @@ class DefinitionLookup:
 
     def _cached(self, located: ModuleLocation) -> DefinitionCacheEntry | None:
         """Returns the stored entry of a located module. Ignores an entry that was built from
-        a realm outside `located.all_realms`, because the reader may not be allowed to read that
-        realm."""
+        a realm outside `located.all_realms`, because the builder hasn't checked whether the reader
+        may read that realm."""
         query = DefinitionCacheEntryQuery((located.module_url,), *self._scope(located))
         entry = self.get_cached_definitions_batch(query).get(located.module_url)
         return entry if entry is not None and located.all_realms >= set(entry.realms) else None
@@ -171,7 +172,8 @@ class DefinitionLookup:
 
     def invalidate(self, *module_urls: str, by: str = CLEAR) -> list[str]:
         """Drops the definitions of the given modules, and of all modules that import a given
-        module, directly or through other modules. Each module may be given by any of its URLs.
+        module, directly or through other modules. Each module may be given by any of its URLs,
+        with or without the extension.
 
         Returns all URLs of the given modules, and the URLs of the modules that import them. Runs in
         the caller's transaction, or starts a transaction.
@@ -185,8 +187,8 @@ class DefinitionLookup:
         `invalidate` does. Returns the same URLs as `invalidate`.
 
         One statement raises all counters in sorted order, so that two transactions can't deadlock.
-        If a transaction called this method twice, its counters would not be raised in sorted order.
-        So a transaction that changes several realms must call this method only once.
+        Two calls in one transaction would not keep this order. So a transaction that changes
+        several realms must call this method only once.
         """
         modules = list(module_urls)
         named = list(dict.fromkeys(each for url in modules for each in module_spellings(url)))
@@ -197,9 +199,9 @@ class DefinitionLookup:
             # If no modules are given, the loop ends after its first pass, which needs no savepoint.
             with transaction.atomic(savepoint=bool(named)):
                 raise_counters([*realms, *((Scope.MODULE.value, url) for url in dropped)], by)
-                # Finds the importing modules again, because a build may have stored the row of
-                # another importing module since they were last found. In this case, rolls back, and
-                # starts over with this module too.
+                # Finds the importing modules again. Before the counters were raised, a build may
+                # have stored the row of a further importing module. If so, rolls back, and starts
+                # over with the further module too.
                 rows = with_dependents(named) if named else []
                 complete = {url for url, _ in rows}.issubset(dropped)
                 if complete:
@@ -238,8 +240,9 @@ class DefinitionLookup:
         whether this process may store the entry.
 
         If the module has gained dependencies, or has become private or public, returns the module's
-        new location and doesn't build. Without the counters of all dependencies, a build couldn't
-        store its entry, and every waiting process would repeat the build.
+        new location and doesn't build. `_build_once` then creates the missing counters and tries
+        again. A build without them couldn't store its entry, and each waiting process would repeat
+        the build.
         """
         cached = self._cached(location)
         if cached is not None:
@@ -257,8 +260,9 @@ class DefinitionLookup:
         found = replace(located, dependencies=entry.dependencies, realms=entry.realms)
         is_first = set(location.dependencies) <= set(located.dependencies)
         if is_first and not found.counters <= counters.keys():
-            # The build has found imports with computed names. A second build can store its entry,
-            # because the counters of these imports are read before it.
+            # The build has found imports with computed names, which `locate` can't find. Their
+            # counters were not read before the build, so the entry can't be stored. The second
+            # build reads these counters first.
             make_counters(found.counters)
             return self._build(found, elected)
         if elected and as_located:

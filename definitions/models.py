@@ -10,9 +10,9 @@ from django.db import models
 #: Refuses the row of a build if the global counter, or the counter of the row's realm or module,
 #: was raised after the build began. The row has the values of these counters from before the build.
 #:
-#: The trigger takes share locks on the three counters. So the insert of a row and a clear, which
-#: raises counters and deletes rows, wait for each other. A clear that has waited deletes the new
-#: row. If an insert has waited for a clear, the trigger refuses the row.
+#: The trigger takes share locks on the three counters. A clear raises counters, and then deletes
+#: rows. Because of the locks, an insert and a clear wait for each other. A clear that has waited
+#: deletes the new row. If an insert has waited for a clear, the trigger refuses the row.
 REFUSE_LATE_BUILD = pgtrigger.Trigger(
     name="refuse_late_build",
     operation=pgtrigger.Insert | pgtrigger.Update,

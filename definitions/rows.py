@@ -57,7 +57,7 @@ def notify_dropped(
 ) -> None:
     """Notifies every replica that the definitions of realms and modules were dropped. `named` has
     the modules that the caller of `drop` gave. `dropped` also has the modules that depend on them.
-    `rows` has the module URL and realm URL of each dropped row."""
+    `rows` has the module URL and realm URL of each row of these modules."""
     notifications = [realm_definitions_cleared(url) for url in sorted(realm_urls)]
     if named:
         spelt = {each for url in named for each in module_spellings(url)}
@@ -121,11 +121,10 @@ def read_entries(query: DefinitionCacheEntryQuery) -> Iterator[DefinitionCacheEn
 def store_row(
     located: ModuleLocation, entry: DefinitionCacheEntry, reader: str, counters: dict[Counter, int]
 ) -> None:
-    """Writes the row of a build to the table. `counters` has the values that counters had before
+    """Writes the row of a build to the table. `counters` has the values of counters from before
     the build. The build depends on the global counter, and on the counters of the realms and
     modules that it read. Writes nothing if one of these counters is missing from `counters`, has
-    been raised since the build began, or is being raised. The table's trigger also checks the
-    global counter, and the counters of the module and of its realm."""
+    been raised since the build began, or is being raised."""
     made_from = replace(located, dependencies=entry.dependencies, realms=entry.realms).counters
     known = {counter: counters[counter] for counter in made_from & counters.keys()}
     if len(known) < len(made_from) or read_counters(made_from, hold=True) != known:

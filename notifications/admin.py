@@ -1,9 +1,9 @@
 """Defines the admin's pages about replicas and elections, and the read-only base class that most
 other admin pages use.
 
-On the pages of this module, rows are read-only, because edits by hand would break invariants. But
-if a replica was removed from the fleet, staff can delete its row, so that alerts no longer mention
-this replica.
+On the pages of this module, rows are read-only, because processes of the fleet write these rows and
+rely on them. But if a replica was removed from the fleet, staff can delete its row, so that alerts
+no longer mention this replica.
 """
 
 import json
@@ -30,7 +30,7 @@ PREVIEW_LENGTH = 4000
 
 @cache
 def preview(field: str) -> Callable[[Model], str]:
-    """Returns an admin column that shows the first PREVIEW_LENGTH characters of a large field."""
+    """Returns an admin field that shows the first PREVIEW_LENGTH characters of a row's `field`."""
 
     @admin.display(description=field.replace("_", " "))
     def beginning(row: Model) -> str:
@@ -89,14 +89,13 @@ class ReplicaAdmin(ReadOnlyAdmin):
 
     @admin.display(boolean=True)
     def reporting(self, replica: Replica) -> bool:
-        """Returns whether the replica's sidecar has reported within the last REPORT_FRESH."""
+        """Returns whether the replica's last report is recent (REPORT_FRESH in `models.py`)."""
         return replica.fresh
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Returns whether the user may delete the row of the replica `obj`. The user needs Django's
-        permission to delete replicas, and the replica's last report must be older than
-        REPORT_MISSING. If `obj` is None, the permission is enough. If the replica reports again
-        later, the report creates a new row."""
+        """Returns whether the user has Django's permission to delete replicas. If `obj` is given,
+        its last report must also be older than REPORT_MISSING (`models.py`), because the next
+        report of a running replica would create the row again."""
         return AnyModelAdmin.has_delete_permission(self, request, obj) and (
             obj is None or obj.missing
         )

@@ -7,9 +7,9 @@ replica map the board into their memory.
 The board has 65,536 slots of 64 bits. A stable hash maps each key to a slot. A key stands for
 something that can change, such as a file or a realm. When this file or realm changes, a process
 moves the key's slot: it overwrites the slot with a new random number. The stamp of a cached value
-holds the values that some slots had before the cached value was loaded. If one of these slots has
+holds the numbers that some slots had before the cached value was loaded. If one of these slots has
 moved since then, the stamp and the cached value are stale. If two keys share a slot, a change of
-one key also makes the cached values of the other key stale. These values are loaded again without
+one key also makes the cached values of the other key stale. They are then loaded again without
 need, but no stale bytes are served.
 
 Besides the slots, the board has an epoch and a time. The epoch is a number that every stamp
@@ -24,9 +24,10 @@ same times. A change of the system's date doesn't affect these times. The clock 
 the machine sleeps, so a board expires during a long sleep.
 
 If the file is incomplete, or from another boot or version, a starting process puts a new file in
-its place. A process never repairs the old file, because other processes may have mapped it. After
-the replacement, no sidecar makes the old board live. While its board isn't live, each process looks
-for a new file. So the processes with the old board switch to the new board.
+its place. A process never repairs the old file, because other processes may have mapped it. The
+sidecar switches to the new file before it next makes a board live, so the old board expires. Any
+other process looks for a new file while the board that it has mapped isn't live. So in the end all
+processes use the new board.
 """
 
 import fcntl
@@ -76,9 +77,9 @@ _SEALED_BYTES = 12
 
 
 class _Formats(dict[int, tuple[Callable[..., bytes], Callable[[bytes], tuple[int, ...]]]]):
-    """Maps the length of a sealed stamp to a pair of functions, `(pack, unpack)`. `pack` packs a
-    stamp's values into bytes, as they are at the start of a sealed stamp. `unpack` returns the
-    positions, which follow the values in a sealed stamp. The pairs are cached."""
+    """Maps the length of a sealed stamp to a pair of functions, `(pack, unpack)`. `pack` packs the
+    values of a stamp into the bytes with which its sealed stamp begins. `unpack` takes a sealed
+    stamp, and returns the positions, which follow the values."""
 
     def __missing__(self, size: int) -> tuple[Any, Any]:
         count = size // _SEALED_BYTES
@@ -102,14 +103,13 @@ class Slots:
     def __init__(self, keys: Iterable[str]) -> None:
         self._positions = (_AT_EPOCH, *dict.fromkeys(map(_word_of, keys)))
         # An `itemgetter` reads all slots in one call into C, which is fast. It returns a tuple only
-        # for two or more positions. `_positions` always has at least two positions: that of the
-        # epoch, and that of the slot of at least one key.
+        # for two or more positions. There are always two: the epoch has a position, and every
+        # caller passes at least one key.
         self.read: Callable[[memoryview], Stamp] = itemgetter(*self._positions)
 
     def of_part(self, part: "Slots", stamp: Stamp) -> Stamp:
-        """Returns the stamp of fewer slots, `part`, with the values that `stamp` has for them.
-        `stamp` is a stamp of all slots in `self`. Raises KeyError if `part` has a slot that is not
-        in `self`."""
+        """Takes a stamp of all slots in `self`. Returns the stamp of the slots in `part`, with the
+        values from `stamp`. Raises KeyError if `self` lacks a slot of `part`."""
         value_of = dict(zip(self._positions, stamp, strict=True))
         return tuple(value_of[position] for position in part._positions)
 
@@ -140,10 +140,9 @@ class Board:
     def __init__(self, path: Path, *, or_blank: bool = False) -> None:
         """Opens the board at `path`, creating or replacing the file if necessary.
 
-        Raises BoardError if the folder can't be written or the disk is full. With `or_blank`, uses
-        a private page instead of raising BoardError. A private page is memory that only this
-        process uses, and is never live. When a board appears at the path, the process switches from
-        the private page to this board.
+        Raises BoardError if the file can't be used, for example because the disk is full. With
+        `or_blank`, uses a private page instead of raising BoardError. A private page is never live.
+        When a board file appears at the path, the process switches to this file.
         """
         self.path = path
         self._moving = threading.Lock()
@@ -176,16 +175,17 @@ class Board:
         have the values in the stamp."""
         pack, positions = _FORMATS[len(sealed)]
         read = itemgetter(*positions(sealed))
-        # Check that the board is live before comparing the slots. In the opposite order, a slot
-        # could move after the comparison, while this thread pauses, and the board could still be
-        # live after the pause. Then an outdated value would seem fresh.
+        # Check that the board is live before comparing the slots. In the opposite order, this
+        # thread could compare them while the board isn't live and lacks changes, and then pause.
+        # During the pause, the sidecar could move the slots and make the board live. Then an
+        # outdated value would seem fresh.
         live = now_ns() < self._words[_AT_LIVE_UNTIL] or self.live()
         return live and sealed.startswith(pack(*read(self._words)))
 
     def live(self) -> bool:
         """Returns whether the board certainly shows every change that was committed longer ago than
-        the staleness bound. If the board isn't live, this method looks for a new board at the
-        path, at most once every _LOOK_NS."""
+        the staleness bound (REALM_STALENESS_BOUND). If the board isn't live, looks for a new board
+        at the path, at most once every _LOOK_NS."""
         now = now_ns()
         if now < self._words[_AT_LIVE_UNTIL]:
             return True
@@ -217,7 +217,8 @@ class Board:
 
     @property
     def live_until(self) -> int:
-        """The time until which the slots are valid; 0 if no sidecar has made them valid."""
+        """The time until which the slots are valid; 0 before the sidecar makes them valid, and
+        after the sidecar's listener has stopped."""
         return self._words[_AT_LIVE_UNTIL]
 
     @property
@@ -243,12 +244,9 @@ class Board:
         self._words[_AT_EPOCH] = _unseen()
 
     def go_live(self, until: int) -> None:
-        """Declares the slots valid until the time `until`. If `until` is 0, the slots aren't valid.
-
-        Only the sidecar's listener calls `go_live` with a time in the future. When the listener
-        stops, it calls `go_live(0)`. Before `follow` switches to a new board, it calls `go_live(0)`
-        for the old board, so that no process trusts the old board.
-        """
+        """Declares the slots valid until the time `until`. Only the sidecar's listener passes a
+        time in the future. When the listener stops, it passes 0, which makes the slots invalid at
+        once. `follow` passes 0 for the board that it leaves."""
         self._words[_AT_LIVE_UNTIL] = until
 
     def set_sidecar(self, pid: int) -> None:

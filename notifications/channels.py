@@ -1,4 +1,5 @@
-"""Defines the names of all channels, their payloads, and the board keys of each payload.
+"""Defines the channels on which Postgres sends notifications, their payloads, and the board keys
+of each payload.
 
 A replica's board is a page of shared memory with numbered slots (`board.py`). A board key is a text
 that names something that can change, such as `path|<URL>` for a file. A hash maps each board key to
@@ -24,8 +25,8 @@ MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
 REALM_HEARTBEAT = "realm_heartbeat"
-#: Carries the IDs of traces (`tracing/`). Its payloads move no slots. Listeners listen to this
-#: channel only if tracing is on.
+#: A payload of this channel is the ID of a step in a trace (`tracing/spans.py`). It moves no slots.
+#: Listeners listen to this channel only if tracing is on.
 REALM_TRACES = "realm_traces"
 
 #: In a payload, this path means all paths of a realm.
@@ -34,8 +35,8 @@ WILDCARD = "*"
 #: The largest payload. Unit: bytes of UTF-8. Postgres rejects payloads of 8,000 bytes or more.
 PAYLOAD_BUDGET = 7_000
 
-#: If one SQL statement changes more files than this, the triggers don't announce each file. They
-#: send one notification with the wildcard for each realm.
+#: If one SQL statement changes more files than this, the database triggers don't announce each
+#: file. Instead, they announce for each realm of these files that all its files have changed.
 MAX_PATHS_PER_STATEMENT = 32
 
 
@@ -43,13 +44,13 @@ MAX_PATHS_PER_STATEMENT = 32
 
 
 def realm_key(realm_url: str) -> str:
-    """Returns the board key of a realm. The key's slot moves when the realm is created or deleted,
-    when its permissions change, and when the URL changes at which the realm is published. The slot
-    also moves when all files of the realm count as changed, as after a publish or a write of many
-    files.
+    """Returns the board key of a realm. The key's slot moves in these cases:
 
-    An update of the realm's row moves the slot if it changes any column except `generation`,
-    `bumped_at`, `bumped_by`, `history_from`, `file_count` and `byte_count`.
+    - The realm is created or deleted, or its permissions change.
+    - The URL at which the realm is published changes.
+    - All files of the realm count as changed, for example after a publish or a write of many files.
+    - A column of the realm's row changes, except `generation`, `bumped_at`, `bumped_by`,
+      `history_from`, `file_count` and `byte_count`.
     """
     return f"realm|{realm_url}"
 
@@ -68,11 +69,13 @@ def index_key(realm_url: str) -> str:
 
 
 def definitions_key(scope: str, key: str = "") -> str:
-    """Returns the board key of definitions, which describe what modules export. With the scope
-    `module`, `key` is the URL of a module, and the board key is that of the module's definitions.
-    With the scope `realm`, `key` is the URL of a realm, and the board key is that of all
-    definitions that were built from the realm's modules. With the scope `global`, the board key is
-    that of all definitions. The key's slot moves when the definitions are invalidated."""
+    """Returns a board key of definitions, which describe what modules export. The board key's slot
+    moves when a notification says that these definitions were dropped:
+
+    - Scope `module`: the definitions of the module with the URL `key`.
+    - Scope `realm`: all definitions that were built from modules of the realm with the URL `key`.
+    - Scope `global`: all definitions. `key` is empty.
+    """
     return f"definitions|{scope}|{key}"
 
 
@@ -145,8 +148,8 @@ def parse_file_change(payload: str | None) -> FileChange | None:
 
 def modules_invalidated(realm_url: str, module_urls: Iterable[str]) -> list[Notification]:
     """Returns notifications that the definitions of modules were dropped. Each notification
-    contains as many modules' URLs as fit into a payload. If a URL is too long for any payload,
-    returns only the notification that every definition of the realm was dropped."""
+    contains as many modules' URLs as fit into a payload. If one URL alone doesn't fit, returns only
+    the notification that every definition of the realm was dropped."""
     payloads: list[str] = []
     batch: list[str] = []
     for url in module_urls:

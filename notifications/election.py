@@ -1,9 +1,8 @@
-"""Elects one process if several processes of the fleet need the same work.
+"""Elects one process if several processes, on any hosts, need the result of the same work.
 
 The elected process holds a lease, which is a row of `Election`, and renews the lease during the
-work. The work may take many seconds, so the election uses no lock of Postgres. Such a lock would
-need an open transaction or a session of its own for that time
-(docs/decisions/elections-are-leases.md).
+work. A lock of Postgres would do the same, but would need an open transaction or a session of its
+own during the work, which may take many seconds (docs/decisions/elections-are-leases.md).
 """
 
 import random
@@ -32,12 +31,12 @@ LOOK_SECONDS = 0.05
 
 
 def run_elected(key: int, work: Callable[[bool], T]) -> T:
-    """Waits until this process is elected for `key`, calls `work(True)`, and returns the result.
-    `work` should look for a stored result first, because the process that was elected before may
-    have stored one.
+    """Waits until this process is elected for `key`, which identifies the work. Then calls
+    `work(True)`, and returns the result. `work` should look for a stored result first, because the
+    process that was elected before may have stored one.
 
-    If this process isn't elected within ELECTION_SECONDS, it calls `work(False)` instead. When
-    `work` gets False, it must not store its result.
+    If this process isn't elected within ELECTION_SECONDS, calls `work(False)` instead. This call
+    must not store its result, because another process is elected to do that.
 
     If the elected process dies or freezes, another process is elected after LEASE_SECONDS. A frozen
     process may continue later, so `work` must tolerate that two processes store the same result.
@@ -60,7 +59,8 @@ def run_elected(key: int, work: Callable[[bool], T]) -> T:
 
 def _end(key: int, holder: int) -> None:
     connection.close_if_unusable_or_obsolete()
-    # Ignore the error if the database can't be reached. The lease expires without this statement.
+    # If the database can't be reached, ignore the error. The lease then ends by itself, after at
+    # most LEASE_SECONDS.
     with suppress(DatabaseError):
         _ask(sql.END_LEASE, key, holder)
 
@@ -90,8 +90,8 @@ def _renewed(key: int, holder: int) -> Iterator[None]:
                 if not _ask(sql.RENEW_LEASE, key, holder):
                     return
         except DatabaseError:
-            # Ignore the error in this thread. The elected process also uses the database for the
-            # work. If the database still fails then, the work raises an error.
+            # Only stop renewing. If the database keeps failing, `work` raises an error when it uses
+            # the database. Otherwise a second process may be elected, which `work` must tolerate.
             return
         finally:
             connection.close()

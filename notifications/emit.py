@@ -35,8 +35,8 @@ def local_board() -> Board:
 
 
 def emit(*notifications: Notification) -> None:
-    """When the caller's transaction commits, notifies every replica, and moves the slots of the
-    notifications' board keys on the local board.
+    """When the caller's transaction commits, notifies every replica. At the same time, moves the
+    slots of the local board that the notifications concern.
 
     Raises TransactionManagementError outside a transaction, because the change and its notification
     must be atomic.
@@ -69,9 +69,9 @@ def bump_at_commit(keys: Iterable[str]) -> None:
     commits. Callers use this function instead of `emit` if a database trigger notifies the replicas
     of the change."""
     moved = list(keys)
-    # With `robust=True`, Django logs an error in the callback but doesn't raise it, because the
-    # change is already committed. If this process fails to move the slots, the sidecar moves them
-    # when it receives the notification. If the sidecar receives no notifications, the board
+    # The change is already committed when the callback runs. So the callback must not raise an
+    # error: with `robust=True`, Django only logs the error. In this case, the sidecar moves the
+    # slots when it receives the notification. If the sidecar receives no notifications, the board
     # expires, and the replica stops using cached values.
     transaction.on_commit(lambda: local_board().bump(moved), robust=True)
 

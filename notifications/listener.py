@@ -3,27 +3,28 @@ live. The sidecar of each replica, `manage.py listen_file_changes`, runs a liste
 
 The board is a page of shared memory with numbered slots and an epoch (`board.py`). If a slot moves,
 which means that it gets a new random number, the cached values that depend on the slot are stale.
-If the listener bumps the epoch, all values cached so far are stale. Web workers use cached values
-only while the board is live.
+If the epoch gets a new random number, all values cached so far are stale. Web workers use cached
+values only while the board is live.
 
 The listener is a state machine with two connections of its own. One connection receives
 notifications, and the other sends pings. A ping is a notification from the listener to itself.
-First, the listener connects and listens on all channels. *After that* it bumps the epoch, because
-it has received no notification of earlier changes. *After that* it sends a ping, and then one every
-half second. When the first ping arrives, the board goes live. Postgres delivers notifications in
-the order of commits, so a received ping proves that the listener has received every notification
-that was committed before the ping was sent. A received ping keeps the board live until one
-staleness bound (REALM_STALENESS_BOUND) after the ping was *sent*.
+First, the listener connects and listens on all channels. *After that* it gives the epoch a new
+number, because it has missed the notifications that were sent before it listened. *After that* it
+sends a ping, and then one every half second. When the first ping arrives, the board goes live.
+
+Postgres delivers notifications in the order of commits. So when a ping arrives, the listener has
+received every notification that was committed before the ping was sent. A received ping keeps the
+board live until one staleness bound (REALM_STALENESS_BOUND) after the ping was *sent*.
 
 The listener sends its pings to the default database, because the web service sends changes to that
-database. If the listening connection reaches another server (a replaced primary, a wrong URL) or a
-pooler that shares connections, no ping arrives, and the board doesn't go live.
+database. The listening connection may reach another server (a former primary, a wrong URL), or a
+pooler that shares connections. In these cases no ping arrives, and the board doesn't go live.
 
 If no ping arrives, the board expires and web workers bypass their caches. They still store the
 values that they load, but don't use cached values until the board is live again. A watchdog, which
 is a thread, cuts connections that receive no ping, so that the loop in `run` can't hang. The loop
-does little, so that no notification waits. The loop moves slots, sends pings, and records when it
-last received a notification about each realm.
+does little, so that no notification waits: it moves slots, sends pings, and records when it last
+received a notification about each realm.
 """
 
 import logging
@@ -67,7 +68,7 @@ SECOND = 1_000_000_000
 PING_SECONDS = 0.5
 #: The watchdog cuts the connections if the listener has received no ping for this long.
 SILENCE_SECONDS = 5.0
-#: The first and the longest average pause before the listener connects again.
+#: The first pause before the listener connects again, and the longest. Both are averages.
 BACKOFF_SECONDS = (0.05, 1.5)
 #: How long the listener keeps the lag of each ping. A lag is the time from sending to receiving.
 LAG_SECONDS = 60
@@ -272,8 +273,8 @@ class Listener:
     def _hear_ping(self, payload: str) -> None:
         beat = parse_heartbeat(payload)
         # The listeners of all replicas use one channel for pings. Ignore the pings that this
-        # listener has not sent on its current connections. Use the sending time that this listener
-        # has stored, not the time in the payload.
+        # listener has not sent on its current connections. Don't use the time in the payload, which
+        # any client of the database can forge, but the sending time that this listener has stored.
         sent_at = self._pings.pop(beat.sequence, None) if beat else None
         if sent_at is None:
             return
@@ -300,9 +301,8 @@ class Listener:
     # --- the watchdog ---
 
     def _watch(self) -> None:
-        """Cuts the connections whenever no ping has arrived for SILENCE_SECONDS. When the listener
-        is stopped but the loop in `run` doesn't end, cuts the connections, so that the loop
-        ends."""
+        """Cuts the connections whenever no ping has arrived for SILENCE_SECONDS. Also cuts them if
+        the loop in `run` hasn't ended soon after a stop, so that the loop ends."""
         while not self._stop.wait(PING_SECONDS):
             if now_ns() - self._last_answer > SILENCE_SECONDS * SECOND:
                 self._cut(

@@ -12,6 +12,6 @@ def lock_key(url: str) -> int:
 
 
 def address_lock(realm_url: str) -> str:
-    """Returns the name of the lock that an operation takes before it may change the URL at which a
-    source realm is published. `lock_key` computes the lock's key from this name."""
+    """Returns the name of a source realm's address lock. An operation that can change the URL at
+    which the source realm is published takes this lock first."""
     return f"{realm_url}#published"

@@ -1,9 +1,9 @@
 """Defines the reports that replicas store about themselves, and the leases of elections.
 
 The sidecar of each replica, `manage.py listen_file_changes`, writes the replica's report. The admin
-shows the reports. Reindex workers read from replicas with a recent report, unless the setting
-REALM_RENDER_REPLICAS names other replicas. Replicas serve files and pages without reading the
-reports, so a missing or old report makes no answer stale.
+shows the reports. Workers, which render pages, read files from replicas with a recent report. But
+if the setting REALM_RENDER_REPLICAS lists replicas, they read from the listed replicas. Replicas
+serve files and pages without reading the reports, so a missing or old report makes no answer stale.
 """
 
 from datetime import timedelta
@@ -76,8 +76,8 @@ class Replica(models.Model):
 
 
 class ReplicaGeneration(models.Model):
-    """A replica's report about one realm. The replica has provably applied every change of this
-    realm up to `generation`."""
+    """A replica's report about one realm. A realm's generation is a number that rises with each
+    change of the realm. The replica has provably applied every change up to `generation`."""
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="generations")
     realm_url = models.TextField()

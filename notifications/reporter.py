@@ -1,15 +1,16 @@
 """The reporter stores about once a second which generations of realms this replica has provably
 applied. The reporter is a thread of the replica's sidecar, `manage.py listen_file_changes`.
 
-For each report, the reporter first reads the committed generations of realms. Most reads include
-only the realms that had notifications. Every WHOLE_SECONDS, one read includes all realms. Next, the
-reporter waits for a ping that the listener sent to itself *after* the read. When this ping arrives,
-the read is proven: this replica has applied every change that was committed before the read.
+Each change of a realm raises the realm's generation, a number in the database. For each report, the
+reporter first reads the committed generations of realms. Most reads include only the realms that
+had notifications. Every WHOLE_SECONDS, one read includes all realms. Next, the reporter waits for a
+ping that the listener sent to itself *after* the read. When this ping arrives, the read is proven:
+this replica has applied every change that was committed before the read.
 
 The reporter also detects two faults. If a generation has risen without a notification, the reporter
-counts a missed change, and moves the realm's slot on the board, which makes the realm's cached
-answers stale. If a generation has fallen, a lagging standby has replaced the primary, and the
-database has lost transactions. In this case, the reporter makes all cached answers stale.
+counts a missed change, and makes the realm's cached answers stale. If a generation has fallen, the
+database has lost transactions, because a lagging standby has replaced the primary. In this case,
+the reporter makes all cached answers stale.
 
 The reporter stores times of the database's clock, because the clocks of hosts can differ.
 """
@@ -40,8 +41,7 @@ REPORT_SECONDS = 1.0
 #: How long a report waits for the ping that proves its read. If no ping arrives within this time,
 #: the report stores no generations.
 WATERMARK_SECONDS = 5.0
-#: How often the reporter reads the generations of all realms. The reads in between include only the
-#: realms that had notifications.
+#: How often the reporter reads the generations of all realms.
 WHOLE_SECONDS = 30.0
 #: How long the reporter waits for the web service's response (`_web_answers`).
 WEB_SECONDS = 2.0
@@ -72,8 +72,8 @@ class Reporter(threading.Thread):
         self._stopped = threading.Event()
         #: The generation that this replica has provably applied, by the realm's URL.
         self._seen: dict[str, int] = {}
-        #: The realms with entries in `_seen` that have changed since this replica's rows of
-        #: `ReplicaGeneration` were stored. None if any of these rows may be outdated.
+        #: The realms to store in the next report: their generations in `_seen` are new or have
+        #: changed, or their entries were removed. None means that the report stores all realms.
         self._unreported: set[str] | None = None
         #: When the reporter began the last proven read (`now_ns`).
         self._seen_at = 0
@@ -112,8 +112,8 @@ class Reporter(threading.Thread):
 
     def _to_read(self, now: int) -> list[str] | None:
         """Returns the URLs of the realms that had notifications since the last proven read. Returns
-        None, which means all realms, if the last proven read of all realms was WHOLE_SECONDS ago or
-        preceded the listener's current connection."""
+        None, which means all realms, if the last proven read of all realms is WHOLE_SECONDS old, is
+        older than the listener's current connection, or doesn't exist."""
         whole_at = self._whole_at
         if whole_at is None or whole_at < self._listener.listening_since:
             return None
@@ -165,8 +165,8 @@ class Reporter(threading.Thread):
             listener.heard.pop(url, None)
 
     def _told(self) -> dict[str, Any]:
-        """Returns the value of the `figures` column of the replica's row. If the web workers'
-        figures can't be read, the value omits them, so that the row is written anyway."""
+        """Returns the value of the `figures` column of the replica's row. If `_figures` fails, the
+        value omits its figures, so that the row is written anyway."""
         lags = sorted(self._listener.lags)
         figures: Mapping[str, Any] = {}
         try:

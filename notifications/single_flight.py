@@ -1,8 +1,9 @@
 """Lets concurrent cache misses of one key share one load, within one process.
 
-A load that callers can share is called a flight. Each flight has a stamp: the values that the
-board's epoch and some of its slots had when the flight began (`board.py`). A change of data changes
-these values on the board, which makes the stamp stale.
+A load that callers can share is called a flight. Each flight has a stamp, which is a copy of some
+numbers on the replica's board, made when the flight began. The board is a file that says whether
+cached data is fresh (`board.py`). A change of the loaded data overwrites these numbers on the
+board, so the stamp becomes stale.
 """
 
 import threading
@@ -72,8 +73,8 @@ class SingleFlight(Generic[V]):
         board shows a change since the flight began.
 
         If the board isn't live, it may lack recent changes. In this case, the flight must also be
-        younger than the staleness bound. Then the flight began after every change that is older
-        than the bound, so its value contains these changes.
+        younger than the staleness bound. Such a flight began after every change that is older than
+        the bound, so its value contains these changes.
         """
         young = now_ns() - flight.began < self._bound_ns
         # Call `live` before `unchanged`, because `live` may switch to a new board. On a new board,

@@ -1,6 +1,6 @@
 """The SQL statements of this package, each with the reason why it isn't a query of Django's ORM.
 
-`LISTEN` statements are not here, because they configure a connection.
+The `LISTEN` statements are in `listener.py`, because they configure a connection.
 """
 
 from typing import LiteralString
@@ -18,9 +18,10 @@ NOTIFY: LiteralString = "SELECT pg_notify(%s, %s)"
 
 # --- Elections ---------------------------------------------------------------------------------
 
-#: Gives the lease of a key to a holder, which is a random number that identifies a process. Inserts
-#: or updates one row, or none while another holder's lease lasts. This is SQL, because the ORM's
-#: upserts have no condition, and because all processes must use one clock, the database's.
+#: Takes a lease for a process (`election.py`). `key` identifies the work that the lease is for.
+#: `holder` is a random number that identifies the process. Inserts or updates one row. Changes no
+#: row while an earlier lease for the key lasts. This is SQL, because the ORM's upserts have no
+#: condition.
 TAKE_LEASE: LiteralString = """
 INSERT INTO notifications_election AS held (key, holder, lease_until)
 VALUES (%(key)s, %(holder)s, clock_timestamp() + make_interval(secs => %(seconds)s))
@@ -29,15 +30,15 @@ ON CONFLICT (key) DO UPDATE SET holder = excluded.holder, lease_until = excluded
 """
 
 #: Extends a holder's lease. Updates one row, or none if the holder has lost the lease. This is SQL,
-#: because it uses the database's clock, like TAKE_LEASE.
+#: because one function runs TAKE_LEASE, RENEW_LEASE and END_LEASE (`election._ask`).
 RENEW_LEASE: LiteralString = """
 UPDATE notifications_election
 SET lease_until = clock_timestamp() + make_interval(secs => %(seconds)s)
 WHERE key = %(key)s AND holder = %(holder)s
 """
 
-#: Ends a holder's lease. Deletes one row, or none if the holder has lost the lease. This is SQL,
-#: because one function runs TAKE_LEASE, RENEW_LEASE and END_LEASE (`election._ask`).
+#: Ends a holder's lease. Deletes one row, or none if the holder has lost the lease. This is SQL for
+#: the same reason as RENEW_LEASE.
 END_LEASE: LiteralString = """
 DELETE FROM notifications_election WHERE key = %(key)s AND holder = %(holder)s
 """

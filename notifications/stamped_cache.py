@@ -1,11 +1,11 @@
 """Provides a cache that stores each value with a stamp. A change of data deletes no entry, but
-makes the stamps of entries stale.
+makes the stamps of the entries with this data stale.
 
 The board is a page of shared memory with numbered slots (`board.py`). A change moves the slots of
 the changed data, which means that they get new random numbers. An entry's stamp holds the numbers
-that the entry's slots had before the entry was loaded. The cache returns an entry's value only
-while the board is live and the entry's slots have not moved. Otherwise the caller loads the value
-again. If a change happens during a load, the stored entry is stale from the start.
+that the entry's slots had before the entry was loaded. `get` returns an entry's value only while
+the board is live and the entry's slots have not moved. Otherwise the caller loads the value again.
+If a change happens during a load, the stored entry is stale from the start.
 """
 
 import threading
@@ -18,7 +18,7 @@ from notifications.single_flight import SingleFlight
 
 V = TypeVar("V")
 
-#: The overhead of an entry, without its value, its slots and the texts of its key. Unit: bytes.
+#: The size of an entry without its value, its slots and the texts of its key. Unit: bytes.
 ENTRY_BYTES = 300
 #: The queue of a cache may keep some entries that the cache has already removed. The maximum number
 #: of these entries is _GONE times the number of cached entries, plus _LEAST_GONE.
@@ -94,8 +94,8 @@ class StampedCache(Generic[V]):
         return entry.value
 
     def peek(self, key: Hashable) -> V | None:
-        """Returns the key's cached value, even if the value is stale. If some of the data has not
-        changed, a load can reuse the parts of the stale value that were made from this data."""
+        """Returns the key's cached value, even if the value is stale. A load can reuse those parts
+        of a stale value that were made from unchanged data."""
         entry = self._entries.get(key)
         return entry.value if entry else None
 
@@ -152,9 +152,8 @@ class StampedCache(Generic[V]):
         return self._size_of(value) + ENTRY_BYTES + _size(key) + len(sealed)
 
     def _new_share(self, value: V) -> int:
-        """Returns how many bytes the cache needs for the object that `value` shares with other
-        values. Returns 0 if `value` shares no object, or if a cached entry already has the shared
-        object."""
+        """Returns the size of the object that `value` shares with other values, if no entry in the
+        cache has this object. Otherwise, or if `value` shares no object, returns 0."""
         shared = self._shared_by(value)
         return 0 if shared is None or id(shared) in self._sharing else shared.size
 
@@ -185,7 +184,7 @@ class StampedCache(Generic[V]):
     ) -> V:
         """Loads, stores and returns the key's value. Concurrent callers share one load. `slots` are
         all slots that the value may depend on. `narrowed` takes the loaded value, and returns the
-        slots that it does depend on. If `narrowed` returns None, it depends on all `slots`."""
+        slots that the value really depends on, or None for all of `slots`."""
 
         def load_and_keep(stamp: Stamp) -> V:
             value = load()

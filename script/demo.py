@@ -3,9 +3,8 @@ current.
 
 The fleet is two replicas and a Celery worker, which run under supervisord. Each replica has two web
 workers and a sidecar, the process that tells the replica's caches which files have changed. Each
-step prints one line with its measurement. The demo ends at the first step that fails. With
-`--check`, the demo also ends after the last step. Without `--check`, the demo then runs until
-Ctrl-C.
+step prints one line with its measurement. The demo ends at the first step that fails. After the
+last step, the demo runs until Ctrl-C, or ends at once with `--check`.
 """
 
 import argparse

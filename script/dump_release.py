@@ -5,9 +5,9 @@
 
 First run `script/release_content.py` to fill the database. The archive has `database.sql`, which
 psql can load, and `blobs/`, the files that are too large for a row of the database. The embedded
-Postgres has no pg_dump. So this script runs the release's migrations on an empty database, records
-their statements, and reads each table's rows with COPY. The script itself imports only the settings
-of the release, so the script works with every release.
+Postgres has no pg_dump. So this script reads each table's rows with COPY. To get the schema, it
+runs the release's migrations on a second, empty database, and records their statements. The script
+itself imports only the settings of the release, so the script works with every release.
 """
 
 import io

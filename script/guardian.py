@@ -1,4 +1,4 @@
-"""Runs a program so that the program leaves no process behind, however it is stopped.
+"""Runs a program. However the program is stopped, it leaves no process behind.
 
 The program runs in a child process of the process that calls `guarded`. When the program has ended,
 the child ends all its descendants. If the child is killed, the parent adopts the orphans and ends

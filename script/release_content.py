@@ -63,7 +63,8 @@ get_user_model().objects.get(username="ghost").delete()
 
 def main() -> None:
     """Makes users, realms, publications, permissions and jobs, and deletes a realm and a user."""
-    # These are the release's settings, because `sys.path` begins with the current folder.
+    # `sys.path` begins with the current folder, the release's worktree, so these are the settings
+    # of the release.
     from settings import DATA_DIR
     from settings.processes import celery_worker, replica
 

@@ -106,7 +106,7 @@ class Show:
             for example in examples:
                 generations[example] = self._publish(example)
             say(f"{(time.monotonic() - began) * 1000 / len(examples):.0f} ms each")
-        with self._step("every card is rendered; workers read from both replicas") as say:
+        with self._step("every card is rendered") as say:
             began = time.monotonic()
             for example, generation in generations.items():
                 self._until(partial(self._ready, example, generation), 60, f"{example} is ready")
@@ -115,7 +115,7 @@ class Show:
                 raise StepFailed(f"{errors} of {rendered + carried} cards have an error document")
             unchanged = f", {carried} unchanged" if carried else ""
             say(f"{rendered} cards in {time.monotonic() - began:.1f} s{unchanged}")
-        with self._step("both replicas serve the same pages") as say:
+        with self._step("both replicas serve the same front pages") as say:
             pages = [self._page(example) for example in examples]
             say(f"{sum(len(page) for page in pages) / 1024:.0f} KiB of HTML")
 
@@ -148,8 +148,8 @@ class Show:
         self._see_pages(example, page, mark, generation, published_at)
 
     def lose_a_sidecar(self, example: str, path: str) -> None:
-        """Kills the sidecar of replica b just before a publish. Checks that from 2 s after the
-        publish replica b serves only new bytes, although it may become slower."""
+        """Kills the sidecar of replica b just before a publish. Checks that, from 2 s after the
+        publish on, replica b serves only new bytes."""
         source, site = self._source(example) + path, self._site(example)
         page, published = site + path.removesuffix(".json"), site + path
         mark = f"published without a sidecar at {time.time_ns()}"

@@ -72,8 +72,9 @@ class Supervisor:
     def kill(self, program: str) -> None:
         """Kills a process with SIGKILL and prevents its restart until `release` is called."""
         self._control.signalProcess(program, "KILL")
-        # `stopProcess` ends supervisord's restarts. Between the kill and the restart no process
-        # runs, and `stopProcess` fails. So the loop repeats `stopProcess`.
+        # supervisord restarts the killed process, unless `stopProcess` forbids the restart. Between
+        # the kill and the restart, `stopProcess` fails, because no process runs. The loop repeats
+        # the call.
         while self._control.getProcessInfo(program)["statename"] != "STOPPED":
             with suppress(xmlrpc.client.Fault):
                 self._control.stopProcess(program)

@@ -58,13 +58,12 @@ def sources(root: Path) -> list[Path]:
 
 
 def loaded(root: Path) -> list[Path]:
-    """Returns the files of npm packages that the prerenderer loads. The import map names all of
-    them, because the files import each other only by the names in the import map, and never by a
-    path."""
+    """Returns the npm files that the prerenderer loads. The import map lists all these files,
+    because they import each other only by the names in the import map, and never by a path."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
-    # `resolve` would follow symbolic links. Deno's folders of packages are symbolic links, but the
-    # wheel needs the paths in the import map.
+    # The wheel needs the paths in the import map. `Path.resolve` would change these paths, because
+    # Deno's folders of packages are symbolic links.
     return sorted({Path(os.path.normpath(folder / each)) for each in imports.values()})
 
 

@@ -1,7 +1,7 @@
 """Django's settings, read from environment variables. Every variable has a default.
 
 docs/reference/settings.md lists the variables, their defaults and their purposes. If DATABASE_URL
-is empty, the server starts and uses an embedded Postgres, with its data in REALM_DATA_DIR.
+is empty, the server starts an embedded Postgres with its data in REALM_DATA_DIR.
 """
 
 from typing import Any
@@ -87,8 +87,8 @@ REALM_BATCH_LEASE_SECONDS = env.REALM_BATCH_LEASE_SECONDS
 # the seed.
 SECRET_KEY = lazy_text(lambda: derived_key(REALM_SECRET_SEED, "django"))
 DEBUG = False
-# Realms may be published at any host in REALM_PUBLISH_DOMAINS, so Django accepts every host. The
-# server then looks the requested URL up in the table of realms.
+# Realms have many hosts, so Django accepts every host. The server then looks the requested URL up
+# in the table of realms.
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -209,7 +209,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # A worker process keeps its database connection for this many tasks. By default Celery closes the
-# connection around each task, and the first queries of a new connection are slow. See
+# connection after each task, and the first queries of a new connection are slow. See
 # `check_connection` in `settings/celery.py`.
 CELERY_DB_REUSE_MAX = 1000
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -45,7 +45,7 @@ def celery_broker(url: str, folder: Path, prefix: str) -> tuple[str, dict[str, A
     """
     if url:
         # If the broker is unreachable, Celery retries only once and soon, because the request that
-        # publishes a realm waits for this.
+        # publishes a realm waits until Celery has sent the message or given up.
         options = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
         if prefix and url.startswith(("redis", "sentinel")):
             # On Redis, unacknowledged messages are stored outside the queue. Their keys need the

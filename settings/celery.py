@@ -26,9 +26,9 @@ TICK_SECONDS = 0.1
 
 
 class _Scheduler(beat.Scheduler):
-    """A Celery scheduler without a producer of its own. So it sends its messages over the pooled
-    connections of `app`. Celery's own scheduler opens a connection of its own. While the broker is
-    unreachable, the attempts to open it would block the worker's event loop."""
+    """A Celery scheduler that sends its messages over the pooled connections of `app`, because
+    `producer` is None. Celery's scheduler would open a connection of its own. While the broker is
+    unreachable, the attempts to open that connection would block the worker's event loop."""
 
     producer = None  # type: ignore[assignment]
 
@@ -49,9 +49,9 @@ class Beat(bootsteps.StartStopStep):
         self._tick(worker.timer)
 
     def _tick(self, timer: Any) -> None:
-        # `tick` returns 0 after it has sent a message. With a delay of 0, the event loop would fire
-        # this timer ten times in a row. After ten timers in a row, the event loop waits for up to a
-        # second. So the delay is at least TICK_SECONDS.
+        # In the last 10 ms before a message is due, `tick` returns a delay of 0 or less. The event
+        # loop would then fire this timer again and again, and after ten timers in a row, the loop
+        # waits for up to a second. So the delay is at least TICK_SECONDS.
         timer.call_after(max(self._scheduler.tick(), TICK_SECONDS), self._tick, (timer,))
 
 
@@ -60,7 +60,7 @@ class Presence(bootsteps.StartStopStep):
     the worker's event loop never waits for the database."""
 
     # This step starts after the pool, so the thread doesn't exist yet when the pool forks the first
-    # worker processes. Each later fork waits for the thread (`reindex/jobs/presence.py`).
+    # worker processes. Each later fork waits while the thread writes (`reindex/jobs/presence.py`).
     requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
@@ -76,8 +76,8 @@ class Presence(bootsteps.StartStopStep):
 @signals.task_prerun.connect
 def check_connection(task: Any, **_: object) -> None:
     """Calls `close_old_connections` before a task, as Django does before a request. The call closes
-    each database connection that an error has broken. Django checks an open connection when the
-    task first uses the connection. CELERY_DB_REUSE_MAX says for how many tasks a worker process
+    each database connection that an error has broken. It also makes Django check the other
+    connections before their next use. CELERY_DB_REUSE_MAX says for how many tasks a worker process
     keeps a connection."""
     from django.db import close_old_connections  # the import needs the settings
 

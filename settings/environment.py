@@ -28,7 +28,7 @@ Listed = Annotated[str, NoDecode]
 
 MIB = 1024 * 1024
 #: The maximum of REALM_EDGE_SECONDS, the time for which a shared cache such as a CDN may keep an
-#: answer. A cache that isn't told to purge an outdated answer serves it until this time is over.
+#: answer. A cache that isn't told to purge an outdated answer serves it for up to this time.
 MAX_EDGE_SECONDS = 3600
 
 

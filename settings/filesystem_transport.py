@@ -7,8 +7,8 @@ kombu's own transport has three races between processes:
 - Two consumers can take the same message. A consumer takes a message by moving it to the system's
   temporary folder. If the temporary folder and the queue are on different file systems, the move
   copies the message. So one consumer can read the copy while the other consumer overwrites it.
-- While one process creates an exchange's table, another process can read the empty table. The other
-  process can also write its own table, which lacks the queue of the first process.
+- While one process creates an exchange's table, another process can read the empty table. If two
+  processes create the table at the same time, one overwrites the queue of the other.
 """
 
 import fcntl

@@ -11,8 +11,8 @@ _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 def admin_origin(text: str, *realm_origins: str) -> str:
-    """Returns the origin `text` of the admin in its normal form. Returns "" if `text` is empty,
-    because the admin then shares the public origin.
+    """Returns `text`, the origin of the admin, in lower case and without a default port. Returns ""
+    if `text` is empty, because the admin then shares the public origin.
 
     Raises ImproperlyConfigured if `text` isn't an origin, or if it has the host and port of one of
     the `realm_origins`, at which realms are served.
@@ -42,8 +42,8 @@ def _without_default_port(origin: str) -> str:
 def admin_cookies(origin: str) -> dict[str, Any]:
     """Returns Django's settings for the admin's cookies at `origin`.
 
-    Over https, the names of these cookies begin with `__Host-`. Only a host itself can set such a
-    cookie for the host. So a site at another host of the same domain can't replace the admin's
+    Over https, the names of these cookies begin with `__Host-`. Browsers send such a cookie only
+    to the host that set it. So a site at another host of the same domain can't replace the admin's
     cookies.
     """
     secure = origin.startswith("https:")

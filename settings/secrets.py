@@ -24,8 +24,8 @@ def secret_seed(data_dir: Path) -> str:
     path = data_dir / "secret-seed"
     data_dir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # mkstemp makes a new file each time, because several threads or processes may create the
-        # seed at the same time.
+        # Several threads or processes may create the seed at the same time, so each of them writes
+        # a file of its own.
         handle, draft = tempfile.mkstemp(dir=data_dir, prefix=f"{path.name}.")
         try:
             with os.fdopen(handle, "w") as file:

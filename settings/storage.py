@@ -62,8 +62,8 @@ def blob_storage(url: str, default: Path) -> dict[str, Any]:
                 "location": prefix,
                 "file_overwrite": True,
                 "client_config": _patience(),
-                # By default boto3 starts a download several times, and `client_config` allows TRIES
-                # attempts for each request.
+                # By default boto3 repeats a broken download several times. `client_config` doesn't
+                # limit these repetitions, only the attempts for a single request.
                 "transfer_config": _one_try(),
             },
         }

@@ -1,7 +1,7 @@
 """Creates the OpenTelemetry objects that make spans and send them to a collector.
 
 A span is a step of a trace, with a start and a duration. A collector is a separate program that
-receives spans. A process creates the objects when it makes its first span.
+receives spans. A process creates the objects when it first needs them.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from django.conf import settings
 #: A process sends its new spans every SEND_SECONDS.
 SEND_SECONDS = 1.0
 #: How long one send may take. A process sends its last spans before it ends, so a slow collector
-#: delays the end of the process.
+#: could otherwise delay its end for a long time.
 GIVE_UP_SECONDS = 2
 
 
@@ -53,7 +53,7 @@ def provider() -> Any:
         }
     )
     # With `shutdown_on_exit`, the end of a process could wait half a minute for an unreachable
-    # collector. `flush` waits at most GIVE_UP_SECONDS for each batch of spans.
+    # collector. `flush`, which runs instead, waits at most GIVE_UP_SECONDS for each batch of spans.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(settings.REALM_TRACES_ENDPOINT, timeout=GIVE_UP_SECONDS)
     sending = BatchSpanProcessor(exporter, schedule_delay_millis=SEND_SECONDS * 1000)

@@ -129,9 +129,9 @@ def _make(pgdata: Path) -> None:
 
 
 def _remove_stale_locks(pgdata: Path) -> None:
-    """Removes the lock files that a dead server has left, in two cases. Either the server's process
-    id now belongs to another process or to a zombie, or postmaster.pid is incomplete. In other
-    cases Postgres removes the files when it starts.
+    """Removes the lock files of a dead server. Postgres itself removes them when it starts, except
+    in two cases: if postmaster.pid is incomplete, or if the dead server's process id now belongs to
+    a zombie or to another process.
     """
     path = pgdata / "postmaster.pid"
     try:

@@ -112,7 +112,8 @@ def realm_endpoints() -> Iterator[Case]:
         "half a character": (
             operation(data={"type": "source", "attributes": {"content": "\ud800"}}), "surrogate"),
         "half a character in a card": (
-            operation(href="a.json", data=card_resource(attributes={"a": "\ud800"})), "can't be stored"),
+            operation(href="a.json", data=card_resource(attributes={"a": "\ud800"})),
+            "can't be stored"),
         "a card without a type": (operation(href="a.json", data=card_resource(meta={})), "adopts"),
         "a card that is no .json": (operation(data=card_resource()), "ends in .json"),
         "an escaped byte": (operation(href="a%ff"), "UTF-8"),
