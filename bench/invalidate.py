@@ -10,11 +10,11 @@ one row. Every listener is a process of its own. A sidecar runs the complete com
 `listen_file_changes`, so it also reports its state to the database. If a listener of a peer misses
 a change, the benchmark records a delay of 30 s for the peer, and doesn't measure the peer again.
 
-The second measurement is the delay from a change until a cache refuses the changed entry, for a
-small and a large cache. The third measurement is the time from the return of a write to the first
-GET that returns the new bytes. The GETs go to a replica that has two web workers and has cached the
-old bytes. For comparison, the benchmark measures a GET that bypasses the caches and reads the
-database.
+The second measurement is the delay from a change of a file until a cache refuses the entry with the
+file's old bytes, for a small and a large cache. The third measurement is the time from the return
+of a write to the first GET that returns the new bytes. The GETs go to a replica that has two web
+workers and has cached the old bytes. For comparison, the benchmark measures a GET that bypasses the
+caches and reads the database.
 """
 
 import http.client

@@ -150,7 +150,7 @@ def _ms(act: Callable[[], object]) -> float:
 
 
 def _fill(cards: int) -> None:
-    """Stores an index with so many cards."""
+    """Stores an index with this number of cards."""
     from django.db import connection
 
     from tests.support.data.indexed import put_index

@@ -13,8 +13,8 @@ import { resolveURL } from "./url.ts";
 const LIMIT = ":scope .rb-embed > *";
 
 /**
- * The styles that one class declares. `page` is the `<style>` element if the page's own card is of
- * this class. `embedded` is the `<style>` element if the page only embeds cards of this class.
+ * The styles that one class declares, as two `<style>` elements. A page has the element `page` if
+ * its own card is of this class, and the element `embedded` if it only embeds cards of this class.
  * `key` identifies the styles in the attribute `data-styles` of a card's HTML element.
  */
 interface Sheet {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     AnyModelAdmin = SkinnedAdmin
 
-#: How many characters of a large field the page of a row shows.
+#: The page of a row shows at most this many characters of a large field.
 PREVIEW_LENGTH = 4000
 
 

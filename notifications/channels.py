@@ -25,8 +25,8 @@ MODULE_CACHE_INVALIDATED = "module_cache_invalidated"
 REALM_REGISTRY = "realm_registry"
 REALM_INDEX_SWAPPED = "realm_index_swapped"
 REALM_HEARTBEAT = "realm_heartbeat"
-#: A payload of this channel is the ID of a step in a trace (`tracing/spans.py`). It moves no slots.
-#: Listeners listen to this channel only if tracing is on.
+#: A payload of this channel is the ID of a step in a trace (`tracing/spans.py`). A notification on
+#: this channel marks nothing as stale. Listeners listen to this channel only if tracing is on.
 REALM_TRACES = "realm_traces"
 
 #: In a payload, this path means all paths of a realm.

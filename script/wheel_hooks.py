@@ -62,8 +62,8 @@ def loaded(root: Path) -> list[Path]:
     because they import each other only by the names in the import map, and never by a path."""
     imports: dict[str, str] = json.loads((root / _IMPORT_MAP).read_text())["imports"]
     folder = (root / _IMPORT_MAP).parent
-    # The wheel needs the paths in the import map. `Path.resolve` would change these paths, because
-    # Deno's folders of packages are symbolic links.
+    # In the wheel, the files must have the same paths as in the import map. `Path.resolve` would
+    # change these paths, because Deno's folders of packages are symbolic links.
     return sorted({Path(os.path.normpath(folder / each)) for each in imports.values()})
 
 

@@ -214,7 +214,7 @@ def staleness(place: Place, realm: Any, seconds: float) -> tuple[list[float], fl
     """Reads a file while another thread changes the file again and again. Returns the staleness of
     each answer in seconds. If an answer's bytes were current when its request began, its staleness
     is 0. Leaves out answers with bytes that no write superseded. Also returns the share of the
-    writes after which the board was live."""
+    writes right after which the board was live."""
     from tests.support import make
 
     committed: dict[int, float] = {}

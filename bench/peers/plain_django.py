@@ -1,8 +1,8 @@
 """A plain Django project without a database and without middleware.
 
 Its only view sends the same bytes as the realm server. It sends style sheets from the disk with
-Django's `FileResponse`. It sends the module and the page from memory, as recorded answers of the
-realm server. If a client already has the bytes of an answer, the view sends a 304.
+Django's `FileResponse`. It sends the module and the page from memory; these bytes are recorded
+answers of the realm server. If a client already has the bytes of an answer, the view sends a 304.
 """
 
 import os

@@ -63,7 +63,8 @@ def users(number: int, options: argparse.Namespace) -> list[int]:
 
 def module(number: int, edition: str = "rank") -> bytes:
     """Returns the source of a module with one card type. The pages of all cards of this type show
-    the text `edition`. Three of four modules import the module with the preceding number."""
+    the parameter's value `edition` as text. Three of four modules import the module with the
+    preceding number."""
     uses = f'import {{ label }} from "./type{number - 1}.tsx";' if number % 4 else ""
     return f"""\
 import {{ Card, containsMany, Embed, linksTo, Markdown, markdown, number, string }}

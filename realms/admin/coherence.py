@@ -58,7 +58,7 @@ class Step:
 
 @page(MAY_VIEW, "GET")
 def why(request: HttpRequest, realm_id: UUID, replica: str) -> HttpResponse:
-    """Shows the steps of a realm's last change on one replica, and the replica's condition."""
+    """Shows which steps of a realm's last change have reached a replica, and its condition."""
     realm, reporting = realm_of(realm_id), get_object_or_404(Replica, pk=replica)
     row = ReplicaGeneration.objects.filter(replica=reporting, realm_url=realm.url).first()
     applied = row.generation if row else 0

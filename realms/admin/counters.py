@@ -10,9 +10,10 @@ from realms.coherence.counters import counters as found_counters
 
 @page("definitions.view_cachegeneration", "GET")
 def counters(request: HttpRequest) -> HttpResponse:
-    """Returns the page with all counters. If the request has the parameter `q`, the page has only
-    counters with this text in their URL or cause. Users who may not view realms see only the
-    counters of definitions, without causes, because a cause can name files of a realm."""
+    """Returns the page with all counters. A counter belongs to a realm or a module, and has a
+    cause, which says what raised it last. The parameter `q` is a text that the URL or the cause
+    must contain. Users who may not view realms see only the counters of definitions, without
+    causes, because a cause can name files of a realm."""
     text = request.GET.get("q", "").replace("\0", "").strip()
     may_view = request.user.has_perm(MAY_VIEW)
     found = found_counters(text, request.GET.get("p"), realms=may_view)

@@ -147,7 +147,7 @@ def _fields(exported: Mapping[str, Any]) -> str:
 
 def outcome(definition: Definition) -> str:
     """Returns a text that says how the build of a row ended. Doesn't read the columns in `_LARGE`,
-    because the page `rebuilt` hasn't loaded them."""
+    because the view `rebuilt` loads rows without them."""
     took = f"built in {definition.build_ms:,} ms at {definition.built_at:%Y-%m-%d %H:%M:%S} UTC"
     if definition.error is None:
         return took

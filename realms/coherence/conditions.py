@@ -130,8 +130,8 @@ def _not_live(replica: Replica) -> Condition:
 
 def of_cell(replica: str, behind: int, since: timedelta, bound: timedelta) -> Condition:
     """Returns the condition of one realm on one replica. The replica has not yet reported that it
-    has applied the realm's last `behind` generations. The first of these generations was committed
-    `since` ago."""
+    has applied the realm's last `behind` generations. `since` is the time that has passed since the
+    first of these generations was committed."""
     if behind == 0:
         return Condition(Severity.FINE, "current", f"{replica} has applied the last change.")
     generations = "1 generation" if behind == 1 else f"{behind} generations"

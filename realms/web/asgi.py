@@ -118,9 +118,8 @@ class RealmServer:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         if self._new:
-            # Only the running server has listening sockets, so they are configured at the first
-            # request. The first request always reaches this line, because the caches are still
-            # empty.
+            # The listening sockets are configured here, because they don't exist before the server
+            # runs. The first request always reaches this line, because the caches are still empty.
             self._new = False
             give_up_on_stalled_connections(settings.REALM_SEND_SECONDS)
         environ = _environ(scope)

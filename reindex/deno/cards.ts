@@ -194,8 +194,8 @@ export class Cards {
 
   /**
    * References to a card type and to its ancestors. Each reference names a module that exports the
-   * class: `module`, one of its imports, or `@realm/base`. An ancestor is left out if none of these
-   * modules exports it.
+   * type: the parameter `module`, an import of `module`, or `@realm/base`. An ancestor is left out
+   * if none of these modules exports it.
    */
   async #types(module: string, cardClass: CardClass): Promise<CodeRef[]> {
     let refs = this.#refs.get(module);

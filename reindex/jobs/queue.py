@@ -185,9 +185,9 @@ def _forget(realm_url: str) -> None:
 
 
 def _enqueue(work: Work) -> None:
-    """Queues a job for `work`. Debounced work creates no job if the realm has a live job. If the
-    live job hasn't started, debounced work changes the generation and the due time of the live job.
-    If the live job has started, debounced work makes another job follow the live job."""
+    """Queues a job for `work`. If the work is debounced and the realm has a live job that hasn't
+    started, changes only the generation and the due time of the live job. If the work is debounced
+    and the live job has started, makes another job follow the live job."""
     kind = {"full": work.full, "draft": work.draft, "owner": work.owner}
     if not work.debounced:
         _create(work.realm_url, work.generation, **kind)

@@ -189,11 +189,11 @@ class LostTime:
         self._lose(self.watch.lap()[0], self._suspect(urls[0]) if len(urls) == 1 else {})
 
     def parts(self, urls: list[str], *, halved: bool) -> list[list[str]]:
-        """Divides the cards that have no result when a worker stops early. Each returned list
-        becomes a new batch. If a process has died, each part in `_parts` becomes a batch, and all
-        other cards become one more. If none has died, all cards become one batch or, if `halved` is
-        true, two batches. `halved` is true if the worker had no result yet, because it spent its
-        time reading documents."""
+        """When a worker stops early, divides the cards that have no result yet into lists. Each
+        list becomes a new batch. If a process has died, each part in `_parts` becomes a batch, and
+        all other cards become one more. If none has died, all cards become one batch or, if
+        `halved` is true, two batches. `halved` is true if the worker had no result yet, because it
+        spent its time reading documents."""
         if halved and not self._parts:
             half = (len(urls) + 1) // 2
             return [part for part in (urls[:half], urls[half:]) if part]

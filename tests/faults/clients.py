@@ -72,8 +72,9 @@ class Site:
     #: The position in `sources` of the source realm that is published at `published`.
     shown: int = 0
     #: The newest generation of each realm that an answer to the author has named, by the realm's
-    #: URL. `recent` has the realms and generations in the last 8 such answers.
+    #: URL.
     known: dict[str, int] = field(default_factory=dict)
+    #: The realms and generations that the last eight answers to the author have named.
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=8))
 
     @property

@@ -215,9 +215,9 @@ class Coherence(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < 3)
     @rule(place=st.sampled_from(PLACES), back=BACK, fresh=st.booleans())
     def begin(self, place: tuple[int, int], back: int | None, fresh: bool) -> None:
-        """Begins a request that can be stopped. The request's minimum generation is `back`
-        generations before the newest generation. If `back` is None, the request has no minimum
-        generation, and bypasses the caches if `fresh` is true."""
+        """Begins a request that later steps of the model resume piece by piece. The request's
+        minimum generation is `back` generations before the newest generation. If `back` is None,
+        the request has no minimum generation, and bypasses the caches if `fresh` is true."""
         self._begin(self._web(place), back, fresh and back is None)
 
     @precondition(lambda self: 0 < len(self.requests) < 3)

@@ -1,5 +1,5 @@
-"""Marks tests that take minutes. Only `script/test --hosts` runs these tests. CI runs faster tests
-instead, which check the same mechanisms one by one."""
+"""Marks tests that take minutes. Only `script/test --hosts` runs these tests. In CI, faster tests
+check the same mechanisms one by one."""
 
 import os
 

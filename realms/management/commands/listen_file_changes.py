@@ -89,10 +89,10 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _listen(self, board: Board, give_up_after: float) -> None:
-        # Two sidecars with one board are a configuration error, so the second one ends with an
-        # error message. The lock only detects this error. The board would stay correct, because
-        # each sidecar records all committed changes before it makes the board live. If a sidecar is
-        # killed, the kernel frees the lock.
+        # Two sidecars with one board are a configuration error, which the lock detects. The second
+        # sidecar ends with an error message. Even without the lock the board would stay correct,
+        # because each sidecar records all committed changes before it makes the board live. If a
+        # sidecar is killed, the kernel frees the lock.
         lock = open(f"{board.path}.sidecar", "a")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

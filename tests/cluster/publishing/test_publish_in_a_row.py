@@ -100,8 +100,8 @@ def shown(owner: Any, tmp_path: Path) -> Iterator["Shown"]:
 
 class Reader:
     """Repeatedly requests every page and a search from every replica, and reads the index from the
-    database. Collects in `wrong` what a visitor must never see: an error, or more than one edition
-    in an answer, in the index or at one generation."""
+    database. Collects in `wrong` what a visitor must never see. This is an error, or a mixture of
+    editions. An answer, the index and a generation each have files of only one edition."""
 
     def __init__(self, replicas: list[Replica]) -> None:
         self.wrong: list[str] = []

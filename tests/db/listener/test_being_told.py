@@ -1,10 +1,11 @@
 """Tests that a notification moves only the slots of its own keys on the board, and that the
 listener misses no committed change.
 
-The board is a file of numbered slots. A key stands for a slot. When the slot moves, which means
-that it gets a new random number, the cached values that depend on the key are stale. The listener
-also sends pings, which are notifications to itself. Its watermark says when it sent the last ping
-that has returned. The listener has applied every change that was committed before that time.
+The board is a file of numbered slots. A key belongs to one slot; its hash chooses the slot. When
+the slot moves, which means that it gets a new random number, the cached values that depend on the
+key are stale. The listener also sends pings, which are notifications to itself. Its watermark says
+when it sent the last ping that has returned. The listener has applied every change that was
+committed before that time.
 """
 
 import pytest

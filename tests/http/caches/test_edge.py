@@ -29,8 +29,8 @@ _LONG = 60
 
 @pytest.fixture
 def edged(web: Web, live: None, source: Realm, settings: Any, tmp_path: Path) -> Iterator[Edge]:
-    """Yields an edge that may keep an answer for a minute. Without ONE_SECOND, the edge would use
-    an answer only during one second of the clock."""
+    """Yields an edge that may keep an answer for a minute. The directive ONE_SECOND of nginx.conf,
+    which ends an answer with the clock's second, is replaced."""
     need_nginx()
     settings.REALM_EDGE_SECONDS = _LONG
     (port,) = free_ports(1)

@@ -57,8 +57,9 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Route:
-    """A request to a route. `needs` is the permission that a caller needs. `private`, `public` and
-    `published` are the statuses that a caller with this permission gets from each kind of realm."""
+    """A request to a route. `needs` is the permission that a caller needs. `private` is the status
+    of the answer that a caller with this permission gets from a private realm. `public` and
+    `published` are the statuses from a public source realm and from a published realm."""
 
     method: str
     path: str

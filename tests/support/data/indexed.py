@@ -20,8 +20,8 @@ def put_index(
     errors: Mapping[str, dict[str, Any]] | None = None,
 ) -> ReindexJob:
     """Replaces a realm's index with an index of `generation`. `cards` has the search document of
-    each rendered card, by the card's path. The page of such a card shows this path. `errors` has
-    the error document of each other card, by the card's path."""
+    each rendered card, by the card's path. The page of a rendered card has its path as text.
+    `errors` has the error document of each other card, by the card's path."""
     now = timezone.now()
     ReindexJob.objects.filter(realm_url=realm_url).update(status=ReindexJob.Status.DONE)
     job = ReindexJob.objects.create(

@@ -1,4 +1,4 @@
-"""Tests the error of a search for a value if the type of the searched field is unknown."""
+"""Tests a search for a value of a field that has an unknown type. The search gets an error."""
 
 import pytest
 
