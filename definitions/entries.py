@@ -91,13 +91,15 @@ class BuildResult:
     """The result of building a module's definitions. `dependencies` are the URLs of the other
     modules that the build read or found missing. `realms` are the realms that the build read
     besides the module's own realm. `private` is true if the build read a realm that isn't
-    public."""
+    public. `worth_repeating` is true if the build found a few imports with computed names, and all
+    of them lead to modules. A second build, which knows these imports, can be stored."""
 
     definitions: Mapping[str, Document] | None
     error: Document | None
     dependencies: tuple[str, ...]
     realms: tuple[str, ...] = ()
     private: bool = False
+    worth_repeating: bool = False
 
 
 class Builder(Protocol):

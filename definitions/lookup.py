@@ -28,6 +28,7 @@ from django.utils import timezone
 
 from definitions.entries import (
     Builder,
+    BuildResult,
     CodeRef,
     DefinitionCacheEntries,
     DefinitionCacheEntry,
@@ -256,25 +257,25 @@ class DefinitionLookup:
             return None
         if located.private != location.private or not located.counters <= counters.keys():
             return located
-        entry, as_located = self._built(located)
-        found = replace(located, dependencies=entry.dependencies, realms=entry.realms)
+        entry, built = self._built(located)
+        # If the location is public but the build read a private realm, the entry isn't stored.
+        storable = elected and (located.private or not built.private)
         is_first = set(location.dependencies) <= set(located.dependencies)
-        if is_first and not found.counters <= counters.keys():
-            # The build has found imports with computed names, which `locate` can't find. Their
-            # counters were not read before the build, so the entry can't be stored. The second
-            # build reads these counters first.
+        if storable and is_first and built.worth_repeating:
+            # `locate` can't find imports with computed names. Their counters were not read before
+            # the build, so the entry can't be stored. The second build reads these counters first.
+            found = replace(located, dependencies=entry.dependencies, realms=entry.realms)
             make_counters(found.counters)
             return self._build(found, elected)
-        if elected and as_located:
+        if storable:
             # If a counter was raised meanwhile, the entry is not stored. The caller still gets the
             # entry, because the call began before the counter was raised.
             with transaction.atomic():
                 store_row(located, entry, self._scope(located)[1], counters)
         return entry
 
-    def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, bool]:
-        """Returns a new entry for the module, and whether the entry may be stored. If the
-        location is public but the build read a private realm, the entry must not be stored."""
+    def _built(self, located: ModuleLocation) -> tuple[DefinitionCacheEntry, BuildResult]:
+        """Builds the module's definitions. Returns a new entry, and the result of the build."""
         assert self._builder is not None
         scope, _ = self._scope(located)
         logger.info("building the definitions of %s, scope %s", located.module_url, scope)
@@ -290,7 +291,7 @@ class DefinitionLookup:
             timezone.now(),
             int((time.monotonic() - began) * 1000),
         )
-        return entry, located.private or not built.private
+        return entry, built
 
 
 def _election(module_url: str, scope: str = Definition.Scope.PUBLIC.value, reader: str = "") -> int:

@@ -97,11 +97,14 @@ class Environment(BaseSettings):
     @classmethod
     def _is_longer_than_one_card_takes(cls, seconds: float, others: ValidationInfo) -> float:
         """Raises ValueError if a worker's lease of a batch can expire while the worker renders one
-        card of the batch. The worker renews the lease only between two cards. So if rendering a
-        card took longer than the lease, no worker could ever finish the batch."""
+        card of the batch. The worker renews the lease only between two cards, and at most twice a
+        second. If rendering a card took longer than the lease, no worker could ever finish the
+        batch."""
         limit = others.data.get("REALM_RENDER_SECONDS")
-        if limit is not None and seconds <= limit:
-            raise ValueError(f"must be more than REALM_RENDER_SECONDS, which is {limit:g}")
+        if limit is not None and seconds < limit + 1:
+            raise ValueError(
+                f"must be at least 1 more than REALM_RENDER_SECONDS, which is {limit:g}"
+            )
         return seconds
 
 

@@ -100,8 +100,8 @@ def _steps(realm: Realm, replica: Replica, row: ReplicaGeneration | None) -> lis
 
 
 def _last_change(realm: Realm) -> tuple[datetime | None, str]:
-    """Returns the time and the cause of a realm's last change. The time is None unless the last
-    change was a publish, a rollback or a write of files."""
+    """Returns the time and the cause of a realm's last change. The time is None if an older release
+    made the change, and the change was no publish, rollback or write of files."""
     publication = Publication.objects.filter(realm=realm, generation=realm.generation).first()
     if publication is not None:
         return publication.at, f"published by {publication.by} from {publication.source.url}"
@@ -111,4 +111,6 @@ def _last_change(realm: Realm) -> tuple[datetime | None, str]:
         count = written.count()
         more = f" and {count - 1} more" if count > 1 else ""
         return version.modified_at, f"by a write of {version.path}{more}"
+    if realm.bumped_at is not None:
+        return realm.bumped_at, f"cause: {realm.bumped_by}"
     return None, "by a deletion of files, or the creation or removal of a realm inside this realm"

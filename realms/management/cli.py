@@ -73,15 +73,15 @@ def seconds(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 <= number < math.inf:
+    if not number >= 0:
         raise ArgumentTypeError(f"{text!r} is not a number of seconds")
     return number
 
 
 def some_seconds(text: str) -> float:
-    """Parses as `seconds`, but also refuses 0."""
-    if seconds(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    """Parses as `seconds`, but also refuses 0 and infinity."""
+    if seconds(text) in (0, math.inf):
+        raise ArgumentTypeError(f"{text!r} is not a positive, finite number of seconds")
     return seconds(text)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from definitions.extensions import EXECUTABLE_EXTENSIONS
-from reindex.prerender.results import Message
+from reindex.prerender.results import Message, cut
 from reindex.reading import realm_history
 from reindex.reading.card_paths import FRONT_PAGE, file_of
 from reindex.reading.dependency_keys import dependency_key
@@ -44,13 +44,16 @@ class DeadReferences:
                 continue
             pin = place.pin
             candidates = _files_at(place.path, each["kind"])
+            if place.path == "" and pin.realm_url != self.realm_url:
+                # At another realm's own URL, the server may show a notice in place of a page.
+                candidates = set()
             keys |= {dependency_key(pin.realm_url, file) for file in candidates}
             keys |= {
                 dependency_key(other)
                 for other in {pin.realm_url, *place.through} - {self.realm_url}
             }
             if candidates and self._known(pin).isdisjoint(candidates):
-                message = f"{each['key']} names {each['url']}, which does not exist"
+                message = cut(f"{each['key']} names {each['url']}") + ", which does not exist"
                 warning = {"key": each["key"], "message": message}
                 warnings += [] if warning in warnings else [warning]
         return warnings, keys

@@ -16,6 +16,9 @@ from reindex.reading.places import Authority
 from reindex.reading.reader import Reader
 from reindex.reading.references import BASE_MODULE, BASE_REALM, file_url
 
+#: A build is repeated only if it found at most this many imports with computed names. Each of them
+#: needs a counter in the database.
+MAX_COMPUTED = 50
 #: The error of a build lists at most this many missing imports.
 MAX_MISSING = 5
 
@@ -92,6 +95,7 @@ class ModuleBuilder:
             tuple(_spelt(reader, sorted({*dependencies, *missing, *late}))),
             tuple(sorted(reader.pins.keys() - {located.realm_url})),
             bool(reader.private),
+            0 < len(late) <= MAX_COMPUTED and not any(map(reader.missing, late)),
         )
 
 

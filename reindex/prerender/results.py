@@ -36,7 +36,8 @@ MAX_WORDS = 4_000
 MAX_CAUSES = 10
 
 
-def _cut(value: Any) -> Any:
+def cut(value: Any) -> Any:
+    """Cuts a text to MAX_WORDS characters, and a list to MAX_CAUSES items."""
     match value:
         case str() if len(value) > MAX_WORDS:
             return f"{value[:MAX_WORDS]} …"
@@ -45,7 +46,7 @@ def _cut(value: Any) -> Any:
     return value
 
 
-_Words = Annotated[str, BeforeValidator(_cut)]
+_Words = Annotated[str, BeforeValidator(cut)]
 
 
 class _Strict(BaseModel):
@@ -56,12 +57,12 @@ class _Error(_Strict):
     status: Annotated[int, Field(ge=400, le=599)]
     title: _Words
     message: _Words
-    causes: Annotated[list[_Words], BeforeValidator(_cut)] = []
+    causes: Annotated[list[_Words], BeforeValidator(cut)] = []
     card: _Words | None = None
     field: _Words | None = None
     module: _Words | None = None
     line: Annotated[int, Field(ge=1, lt=10**9)] | None = None
-    dependencies: Annotated[list["_Error"], BeforeValidator(_cut)] = []
+    dependencies: Annotated[list["_Error"], BeforeValidator(cut)] = []
 
 
 class _CodeRef(_Strict):
@@ -173,9 +174,9 @@ def broken_card(error: BrokenDocument) -> Message:
     return {
         "status": 422,
         "title": "The card's file is broken",
-        "message": _cut(str(error)),
+        "message": cut(str(error)),
         "causes": [],
-        **({"field": _cut(field)} if field else {}),
+        **({"field": cut(field)} if field else {}),
     }
 
 

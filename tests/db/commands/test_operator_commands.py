@@ -218,6 +218,7 @@ def test_clear_says_that_there_is_no_replica_to_wait_for(published: Realm) -> No
         ("jobs", "--limit", "-1"),
         ("jobs", "--limit", "0"),
         ("clear_caches", "--all", "--wait", "nan"),
+        ("clear_caches", "--all", "--wait", "-1"),
         ("listen_file_changes", "--give-up-after", "-1"),
         ("listen_file_changes", "--check", "--purge-edge"),
         ("verify_coherence", "--seconds", "inf"),

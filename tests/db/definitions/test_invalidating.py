@@ -144,22 +144,27 @@ def test_a_build_whose_import_was_invalidated_meanwhile_is_not_stored(
 
 
 @pytest.mark.parametrize(
-    ("imports", "stored"),
-    [([(LABEL,)], True), ([(LABEL,), (f"{LABEL}2",)], False)],
-    ids=["the same import at each build", "another import at each build"],
+    ("imports", "worth_repeating", "builds", "stored"),
+    [
+        ([(LABEL,)], True, 2, True),
+        ([(LABEL,), (f"{LABEL}2",)], True, 2, False),
+        ([(LABEL,)], False, 1, False),
+    ],
+    ids=["the same import at each build", "another import at each build", "a missing import"],
 )
 def test_a_build_that_found_new_imports_is_repeated_once(
-    imports: list[tuple[str, ...]], stored: bool
+    imports: list[tuple[str, ...]], worth_repeating: bool, builds: int, stored: bool
 ) -> None:
     class Grown(Builds):
         def build(self, located: ModuleLocation) -> BuildResult:
             built = super().build(located)
-            return replace(built, dependencies=imports[min(self.count, len(imports)) - 1])
+            dependencies = imports[min(self.count, len(imports)) - 1]
+            return replace(built, dependencies=dependencies, worth_repeating=worth_repeating)
 
     builder = Grown()
     entry = DefinitionLookup(builder).lookup_module(POST)
     assert entry is not None
-    assert (entry.dependencies, builder.count) == (imports[-1], 2)
+    assert (entry.dependencies, builder.count) == (imports[-1], builds)
     assert Definition.objects.exists() is stored
 
 

@@ -99,6 +99,8 @@ def test_a_deletion_is_no_problem_before_the_next_report(root: Client, source: R
     make.remove(source, "index.json")
     (row,) = (row for row in matrix(source.url, None).rows if row.realm.pk == source.pk)
     assert [(cell.behind, cell.condition.fine) for cell in row.cells] == [(1, True)]
+    said = words_of(root.get(f"/_admin/realms/realm/{source.pk}/why/a/"))
+    assert "cause: deletion of index.json" in said
 
 
 def test_a_cell_links_to_why_its_replica_is_behind(root: Client, published: Realm) -> None:

@@ -102,6 +102,7 @@ WARNED = {
     "markdown-link": (page({"text": "See [it](./nothing)."}), ["text"]),
     "markdown-folder": (page({"text": "See [it](./none/)."}), ["text"]),
     "markdown-html": (page({"text": "See [it](./web/)."}), ["text"]),
+    "markdown-long": (page({"text": f"See [it](./{'x' * 9_000})."}), ["text"]),
     "markdown-twice": (page({"text": "[it](./nothing) and [it](./nothing)"}), ["text"]),
     "no-generated-file": (page({"text": "[a](./press-sitemap.xml) [b](x/myrobots.txt)"}),
                           ["text", "text"]),
@@ -118,6 +119,7 @@ FINE = {
     "files": page({"picture": "./dot.png", "text": "[a](./ada) [b](./sec) [c](./sec/) [d](#e) "
                    "[e](./dot.png) ![f](dot.png) [g](http://elsewhere.example/x) [h](mailto:a@b)"}),
     "generated": page({"text": "[a](x/robots.txt) [b](sitemap.xml)"}),
+    "another-realm": page({"text": "[a](http://localhost:4201/base/)"}),
     "served": page(id="x", links={"self": "./x"}),
 }  # fmt: skip
 
@@ -144,6 +146,7 @@ def test_a_part_without_effect_causes_an_error_or_warning_with_its_key(
         assert all(each["message"].startswith((each["key"], "data.")) or name in ("gap", "no-first")
                    for each in told), told  # fmt: skip
     assert [name for name in FINE if shown[name].warnings] == []
+    assert all(len(each["message"]) < 5_000 for each in shown["markdown-long"].warnings or ())
     for path in ("", "web/", "press-sitemap.xml", "x/myrobots.txt"):
         assert web.get(URL + path, "text/html").status == 404, path
     html: Any = shown["gap"].html

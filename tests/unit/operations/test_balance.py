@@ -12,7 +12,7 @@ from settings.environment import BASE_DIR
 NGINX = """\
 #!/bin/sh
 [ ! -e "$FOLDER/broken" ] || exit 1
-[ "$1" = -s ] && cp "$FOLDER/replicas.conf" "$FOLDER/loaded"
+[ "$1" = -s ] && cp "$FOLDER/replicas.conf" "$FOLDER/loaded" && echo reload >> "$FOLDER/reloads"
 exit 0
 """
 
@@ -59,6 +59,11 @@ def test_a_drained_replica_is_listed_as_down(folder: Path) -> None:
     assert loaded(folder) == (
         "server 10.0.0.1:8000 max_fails=1 fail_timeout=2s;\nserver 10.0.0.2:8000 down;  # drained\n"
     )
+
+
+def test_a_list_that_stays_the_same_is_loaded_once(folder: Path) -> None:
+    balance(folder, passes=4)
+    assert (folder / "reloads").read_text() == "reload\n"
 
 
 def test_a_reload_that_failed_is_tried_again(folder: Path) -> None:
