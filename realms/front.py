@@ -48,8 +48,8 @@ from realms.serving.compact import Answer
 from realms.serving.contents import Variant
 from realms.serving.pinned_reads import PIN, opened
 from realms.serving.responses import is_made, outcome, replica_header, response_parts
-from realms.serving.site import GENERATED
 from realms.serving.transpiling import TranspilerFailed
+from reindex.reading.card_paths import GENERATED
 from reindex.reading.media_types import ANY
 
 Environ: TypeAlias = dict[str, Any]

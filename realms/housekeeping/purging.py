@@ -72,12 +72,22 @@ def purge_now(realm_url: str) -> dict[str, str]:
     purge, key = purge_function(), surrogate_key(realm_url) if realm_url else EVERY_REALM
     said: dict[str, str] = {}
     for address in settings.REALM_EDGE_PURGE:
-        try:
-            purge(address, [key])
-            said[address] = ""
-        except PurgeFailed as error:
-            said[address] = str(error)
+        said[address] = _error_of(purge, address, [key])
     return said
+
+
+def _error_of(purge: Purge, address: str, keys: Collection[str]) -> str:
+    """Purges answers from a cache. Returns why the purge failed; an empty text if the cache has
+    confirmed the purge."""
+    try:
+        purge(address, keys)
+    except PurgeFailed as error:
+        return str(error)
+    except Exception as error:
+        # The operator's function may raise any exception. It doesn't end the caller's work.
+        logger.exception("REALM_EDGE_PURGER fails")
+        return f"REALM_EDGE_PURGER raised {type(error).__name__}"
+    return ""
 
 
 def ban(address: str, keys: Collection[str]) -> None:
@@ -161,15 +171,7 @@ class Purger:
         while due := self._wait_due():
             began = time.monotonic()
             realms = sorted(each.realm for each in due.values())
-            try:
-                self._purge(self.address, list(due))
-                why = ""
-            except PurgeFailed as error:
-                why = str(error)
-            except Exception:
-                # The operator's function may raise any exception. The purge stays pending.
-                logger.exception("REALM_EDGE_PURGER fails")
-                why = "REALM_EDGE_PURGER fails"
+            why = _error_of(self._purge, self.address, list(due))
             if why:
                 self.failed += 1
                 logger.warning(

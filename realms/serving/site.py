@@ -15,11 +15,10 @@ from realms.content.history import versions_at
 from realms.http import headers
 from realms.models import EVERYONE, Realm
 from reindex.index.shown import page_paths
-from reindex.reading.card_paths import file_of
+from reindex.reading.card_paths import GENERATED, file_of
 from reindex.reading.references import file_url
 
 ROBOTS, SITEMAP = "robots.txt", "sitemap.xml"
-GENERATED = (f"/{ROBOTS}", f"/{SITEMAP}")
 #: The maximum number of URLs in one sitemap file. The sitemap protocol sets this limit.
 MAX_URLS = 50_000
 _XMLNS = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'

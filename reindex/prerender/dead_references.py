@@ -14,14 +14,11 @@ from django.conf import settings
 from definitions.extensions import EXECUTABLE_EXTENSIONS
 from reindex.prerender.results import Message, cut
 from reindex.reading import realm_history
-from reindex.reading.card_paths import FRONT_PAGE, file_of
+from reindex.reading.card_paths import FRONT_PAGE, GENERATED, file_of
 from reindex.reading.dependency_keys import dependency_key
 from reindex.reading.pins import Pin
 from reindex.reading.places import Place
 from reindex.reading.reader import Reader
-
-#: The server generates a file at each URL that ends so.
-_GENERATED = ("/robots.txt", "/sitemap.xml")
 
 
 @dataclass
@@ -76,7 +73,7 @@ class DeadReferences:
 def _files_at(path: str, kind: str) -> set[str]:
     """Returns the files with which the server could answer a request for a path. Returns no files
     for a path that isn't checked: an API endpoint, `robots.txt` or `sitemap.xml`."""
-    if path.startswith("_") or f"/{path}".endswith(_GENERATED):
+    if path.startswith("_") or f"/{path}".endswith(GENERATED):
         return set()
     if kind == "image":
         return {path}

@@ -95,7 +95,7 @@ class ModuleBuilder:
             tuple(_spelt(reader, sorted({*dependencies, *missing, *late}))),
             tuple(sorted(reader.pins.keys() - {located.realm_url})),
             bool(reader.private),
-            0 < len(late) <= MAX_COMPUTED and not any(map(reader.missing, late)),
+            worth_repeating=0 < len(late) <= MAX_COMPUTED and not any(map(reader.missing, late)),
         )
 
 

@@ -6,6 +6,8 @@ CARD_EXTENSION = ".json"
 FRONT_PAGE = "index.json"
 #: The path of the file with a realm's settings, such as its name.
 REALM_CONFIG = "realm.json"
+#: The server generates a file at each URL that ends in one of these texts.
+GENERATED = ("/robots.txt", "/sitemap.xml")
 
 
 def is_card_file(path: str) -> bool:

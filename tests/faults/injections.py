@@ -247,9 +247,12 @@ class Injections:
     def lose_messages(self, rng: random.Random) -> None:
         until = time.monotonic() + rng.uniform(0.5, 2)
         while time.monotonic() < until:
-            for message in self._broker.iterdir():
-                message.unlink(missing_ok=True)
+            self._delete_messages()
             time.sleep(0.005)
+
+    def _delete_messages(self) -> None:
+        for message in self._broker.iterdir():
+            message.unlink(missing_ok=True)
 
     @contextmanager
     def losing_every_message(self) -> Iterator[None]:
@@ -260,8 +263,7 @@ class Injections:
         try:
             yield
         finally:
-            for message in self._broker.iterdir():
-                message.unlink(missing_ok=True)
+            self._delete_messages()
             _resume(processes)
 
     def delay_messages(self, rng: random.Random) -> None:

@@ -114,6 +114,31 @@ def test_waiters_share_one_build_after_the_module_gets_new_imports(
     assert Definition.objects.get().dependencies == [LABEL]
 
 
+def test_waiters_share_the_second_build_of_a_module_with_a_computed_import(
+    in_thread: Any, waiting: set[int]
+) -> None:
+    class Computing(Builds):
+        def build(self, located: ModuleLocation) -> BuildResult:
+            return replace(super().build(located), dependencies=(LABEL,), worth_repeating=True)
+
+    builds = Computing()
+    builds.go_on.clear()
+    found: list[Any] = []
+    threads = [in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))]
+    assert builds.begun.wait(20)
+    threads += [
+        in_thread(lambda: found.append(DefinitionLookup(builds).lookup_module(POST)))
+        for _ in range(6)
+    ]
+    wait_until(lambda: len(waiting) == 6, "six callers waiting")
+    builds.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert {each.definitions["Post"]["displayName"] for each in found} == {"build 2"}
+    assert (len(found), builds.count) == (7, 2)
+    assert Definition.objects.get().dependencies == [LABEL]
+
+
 def test_a_module_whose_imports_keep_changing_is_still_answered() -> None:
     class Restless(Builds):
         def locate(self, module_url: str) -> ModuleLocation | None:

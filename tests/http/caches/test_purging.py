@@ -209,6 +209,21 @@ def test_clear_caches_names_a_shared_cache_that_has_not_confirmed(
     assert "http://127.0.0.1:1/: no answer" in capsys.readouterr().out
 
 
+def failing_hook(address: str, keys: Collection[str]) -> None:
+    raise ConnectionError("the hook failed")
+
+
+def test_clear_caches_says_that_a_hook_has_raised_an_error(
+    kept: int, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.REALM_EDGE_PURGE = [f"http://127.0.0.1:{kept}/"]
+    settings.REALM_EDGE_PURGER = f"{__name__}.failing_hook"
+    with pytest.raises(CommandError, match="not every shared cache has confirmed"):
+        call_command("clear_caches", SITE)
+    said = capsys.readouterr().out
+    assert f"http://127.0.0.1:{kept}/: REALM_EDGE_PURGER raised ConnectionError" in said
+
+
 def test_a_purger_needs_caches_and_a_function_that_exists(settings: Any) -> None:
     with pytest.raises(CommandError, match="REALM_EDGE_PURGE is empty"):
         call_command("listen_file_changes", purge_edge=True)
